@@ -1,0 +1,98 @@
+//! The context word: what a vCPU is in the middle of, readable by the host at any moment.
+
+/// What a vCPU waits for, as it says so itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Wait {
+    /// Nothing.
+    None = 0,
+    /// A spinlock; the word's object is the lock's identity.
+    Lock = 1,
+    /// A grace period; the object is the low half of its number.
+    GracePeriod = 2,
+    /// Acknowledgements of an inter-processor interrupt; the object is the target CPU.
+    Ipi = 3,
+    /// An interrupt (idle).
+    Interrupt = 4,
+    /// A rendezvous of all CPUs; the object is its number.
+    Barrier = 5,
+}
+
+/// One word per vCPU, written by that vCPU alone.
+///
+/// Bits 0..8 read-section depth, 8..16 locks held, 16 interrupts masked, 17 in an interrupt,
+/// 24..32 [`Wait`], 32..64 the object waited for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Context(pub u64);
+
+impl Context {
+    /// One read section.
+    pub const RCU_ONE: u64 = 1;
+    /// One lock held.
+    pub const LOCK_ONE: u64 = 1 << 8;
+    /// Interrupts are masked.
+    pub const MASKED: u64 = 1 << 16;
+    /// In an interrupt handler.
+    pub const INTERRUPT: u64 = 1 << 17;
+    /// Where [`Wait`] and its object lie.
+    pub const WAIT_MASK: u64 = 0xffff_ffff_ff00_0000;
+
+    /// Depth of RCU read sections.
+    #[must_use]
+    pub const fn rcu_depth(self) -> u8 {
+        self.0 as u8
+    }
+
+    /// Locks held.
+    #[must_use]
+    pub const fn locks(self) -> u8 {
+        (self.0 >> 8) as u8
+    }
+
+    /// Interrupts masked, in software or by the flag.
+    #[must_use]
+    pub const fn masked(self) -> bool {
+        self.0 & Self::MASKED != 0
+    }
+
+    /// In an interrupt handler.
+    #[must_use]
+    pub const fn in_interrupt(self) -> bool {
+        self.0 & Self::INTERRUPT != 0
+    }
+
+    /// What it waits for, and the object.
+    #[must_use]
+    pub const fn wait(self) -> (Wait, u32) {
+        let wait = match (self.0 >> 24) as u8 {
+            1 => Wait::Lock,
+            2 => Wait::GracePeriod,
+            3 => Wait::Ipi,
+            4 => Wait::Interrupt,
+            5 => Wait::Barrier,
+            _ => Wait::None,
+        };
+        (wait, (self.0 >> 32) as u32)
+    }
+
+    /// The same word, waiting for `object`.
+    #[must_use]
+    pub const fn with_wait(self, wait: Wait, object: u32) -> Self {
+        Self((self.0 & !Self::WAIT_MASK) | (wait as u64) << 24 | (object as u64) << 32)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fields_do_not_overlap() {
+        let word = Context(2 * Context::RCU_ONE + 3 * Context::LOCK_ONE + Context::MASKED)
+            .with_wait(Wait::Ipi, 7);
+        assert_eq!((word.rcu_depth(), word.locks()), (2, 3));
+        assert!(word.masked() && !word.in_interrupt());
+        assert_eq!(word.wait(), (Wait::Ipi, 7));
+        assert_eq!(word.with_wait(Wait::None, 0).wait(), (Wait::None, 0));
+    }
+}

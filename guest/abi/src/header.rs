@@ -1,0 +1,140 @@
+//! The first page of the shared region.
+
+use core::sync::atomic::{AtomicU32, AtomicU64};
+
+/// `"undrfoot"`, little-endian.
+pub const MAGIC: u64 = u64::from_le_bytes(*b"undrfoot");
+
+/// Version of this contract. The guest refuses any other.
+pub const VERSION: u32 = 1;
+
+/// What the run is doing, written by the host, read by the guest before each operation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
+pub enum Phase {
+    /// The guest works, nothing is recorded.
+    Warmup = 0,
+    /// The guest works and records; nothing moves.
+    Control = 1,
+    /// The guest works and records; its pages move.
+    Moving = 2,
+    /// The guest stops, audits its objects, reports and halts.
+    Stop = 3,
+}
+
+/// How far the guest is, written by the guest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
+pub enum GuestState {
+    /// Not yet in its kernel.
+    Booting = 0,
+    /// The page map is published and every CPU works.
+    Running = 1,
+    /// Stopped and audited.
+    Done = 2,
+    /// It gave up: see `message` and `crash`.
+    Failed = 3,
+    /// CPL 0 was demanded where ring 0 is emulated.
+    RefusedCpl = 4,
+}
+
+/// The privilege level of the kernel proper.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
+pub enum Cpl {
+    /// Ring 0.
+    Zero = 0,
+    /// Ring 3, with a trap layer in ring 0.
+    Three = 3,
+    /// Ring 0 where a few instructions there run at native speed, else ring 3.
+    Auto = 255,
+}
+
+/// Which workload the guest runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
+pub enum WorkloadId {
+    /// RCU and sequence counts over a dentry-like tree, and touches of every kind of page.
+    Walk = 0,
+}
+
+/// Deliberately wrong forms of the guest, which a checker must catch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
+pub enum Variant {
+    /// The right form.
+    None = 0,
+    /// Objects are freed at once instead of after a grace period.
+    NoGracePeriod = 1,
+    /// Writers forget the sequence count, so that readers see half of a rename.
+    NoSeqcount = 2,
+    /// Writers update one counter of a pair without the lock, so that updates are lost.
+    NoLock = 3,
+    /// One CPU never reports a quiescent state: the stall detector must speak up.
+    RcuStall = 4,
+    /// The kernel jumps to an invalid instruction after a while.
+    Crash = 5,
+    /// The kernel triple-faults after a while.
+    TripleFault = 6,
+}
+
+/// The shared region's first page. Each word has one writer, named in its text.
+#[repr(C, align(4096))]
+pub struct Header {
+    /// Host: [`MAGIC`].
+    pub magic: u64,
+    /// Host: [`VERSION`].
+    pub version: u32,
+    /// Host: vCPUs, 1 to [`MAX_CPUS`](crate::MAX_CPUS).
+    pub cpus: u32,
+    /// Host: guest frames that the page map covers, holes included.
+    pub frames: u64,
+    /// Host: seed of every random choice in the guest.
+    pub seed: u64,
+    /// Host: TSC frequency.
+    pub tsc_khz: u32,
+    /// Host: [`Cpl`] demanded.
+    pub cpl: u32,
+    /// Host: [`WorkloadId`].
+    pub workload: u32,
+    /// Host: [`Variant`].
+    pub variant: u32,
+    /// Host: accesses that take longer are stalls.
+    pub stall_threshold_ns: u32,
+    /// Host: period of the paced probe.
+    pub probe_period_ns: u32,
+    /// Host, at run time: [`Phase`].
+    pub phase: AtomicU32,
+    /// Guest: [`GuestState`].
+    pub state: AtomicU32,
+    /// Guest: [`Cpl`] in force.
+    pub cpl_in_force: AtomicU32,
+    /// Guest: vCPUs that came up.
+    pub cpus_up: AtomicU32,
+    /// Guest: TSC at the trap layer's first instruction of ring-0 timing, and ticks that a fixed
+    /// number of ring-0 instructions took there.
+    pub ring0_ticks: AtomicU64,
+    /// Guest: TSC when the first Rust line ran.
+    pub entered_tsc: AtomicU64,
+    /// Guest: TSC of the first workload operation.
+    pub first_operation_tsc: AtomicU64,
+    /// Guest, after [`Phase::Stop`]: check words that the audit verified.
+    pub audit_checked: AtomicU64,
+    /// Guest, after [`Phase::Stop`]: what the audit found wrong.
+    pub audit_errors: AtomicU64,
+    /// Guest, after [`Phase::Stop`]: updates found in the objects, to compare with what the vCPUs
+    /// counted.
+    pub audit_updates: AtomicU64,
+    /// Guest: RCU stalls that the detector reported.
+    pub rcu_stalls: AtomicU64,
+    /// Guest: grace periods completed.
+    pub grace_periods: AtomicU64,
+    /// Guest: vector, error code, RIP, RSP, CR2 and CPU of the trap that ended it.
+    pub crash: [AtomicU64; 6],
+    /// Guest: bytes of `message` in use.
+    pub message_len: AtomicU32,
+    /// Guest: why it failed, UTF-8.
+    pub message: [core::sync::atomic::AtomicU8; 512],
+}
+
+const _: () = assert!(size_of::<Header>() == crate::PAGE_SIZE);

@@ -1,0 +1,33 @@
+//! The one contract between the guest kernel and whoever runs it.
+//!
+//! The host sets a *shared region* aside in guest memory, writes a [`Header`] at its start and
+//! names its guest physical address on the kernel's command line (`underfoot=0x…`, see
+//! [`CMDLINE_KEY`]). Everything that the two sides tell each other at run time lies in that region,
+//! in words that each have exactly one writer. The region itself is never migrated.
+//!
+//! Layout: the header page, the page map (one byte a guest frame), then one [`VcpuArea`] per vCPU;
+//! [`Layout`] computes the offsets on both sides.
+#![cfg_attr(not(test), no_std)]
+
+mod context;
+mod header;
+mod histogram;
+mod kind;
+mod layout;
+mod port;
+mod stall;
+mod vcpu;
+
+pub use context::{Context, Wait};
+pub use header::{Cpl, GuestState, Header, MAGIC, Phase, VERSION, Variant, WorkloadId};
+pub use histogram::{BUCKETS, Histogram, MAX_TRACKABLE, SUB_BUCKETS, bucket_index, bucket_low};
+pub use kind::{PageByte, PageKind};
+pub use layout::{Layout, PAGE_SIZE};
+pub use port::{PORT_DOORBELL, PORT_EXIT, PORT_SERIAL};
+pub use stall::{STALL_RING, StallRecord, StallRing};
+pub use vcpu::{MAX_CPUS, Metric, RecordedPhase, VcpuArea};
+
+/// The kernel command-line key whose hexadecimal value is the GPA of the shared region.
+///
+/// Without it the guest runs its self-test and leaves through [`PORT_EXIT`].
+pub const CMDLINE_KEY: &str = "underfoot=";

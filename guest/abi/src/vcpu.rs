@@ -1,0 +1,111 @@
+//! What each vCPU writes about itself.
+
+use crate::{Histogram, StallRing};
+use core::sync::atomic::AtomicU64;
+
+/// The most vCPUs that the contract carries.
+pub const MAX_CPUS: usize = 64;
+
+/// What the guest measures. The discriminants index [`VcpuArea::histograms`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Metric {
+    /// Every timed access.
+    Access = 0,
+    /// Those above the threshold.
+    Stall = 1,
+    /// The paced probe, counted from when it should have begun.
+    Probe = 2,
+    /// Length of RCU read sections.
+    RcuRead = 3,
+    /// Length of grace periods.
+    GracePeriod = 4,
+    /// Spinlock hold times.
+    LockHold = 5,
+    /// Spinlock wait times.
+    LockWait = 6,
+    /// TLB shootdowns, from request to the last acknowledgement.
+    Shootdown = 7,
+}
+
+impl Metric {
+    /// All of them, by discriminant.
+    pub const ALL: [Self; 8] = [
+        Self::Access,
+        Self::Stall,
+        Self::Probe,
+        Self::RcuRead,
+        Self::GracePeriod,
+        Self::LockHold,
+        Self::LockWait,
+        Self::Shootdown,
+    ];
+
+    /// The name under `histograms` in the results.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Access => "guest.access",
+            Self::Stall => "guest.stall",
+            Self::Probe => "guest.probe",
+            Self::RcuRead => "guest.rcu.read",
+            Self::GracePeriod => "guest.rcu.grace_period",
+            Self::LockHold => "guest.lock.hold",
+            Self::LockWait => "guest.lock.wait",
+            Self::Shootdown => "guest.tlb.shootdown",
+        }
+    }
+}
+
+/// The phases that are recorded, each in histograms of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum RecordedPhase {
+    /// Nothing moves.
+    Control = 0,
+    /// Pages move.
+    Moving = 1,
+}
+
+/// One vCPU's part of the shared region. The vCPU writes, the host reads.
+#[repr(C, align(4096))]
+pub struct VcpuArea {
+    /// The context word, see [`Context`](crate::Context).
+    pub context: AtomicU64,
+    /// Workload operations done.
+    pub progress: AtomicU64,
+    /// Timer ticks taken.
+    pub ticks: AtomicU64,
+    /// Inter-processor interrupts taken.
+    pub ipis: AtomicU64,
+    /// Check words verified.
+    pub checked: AtomicU64,
+    /// Check words found wrong, each counted once.
+    pub errors: AtomicU64,
+    /// Updates that this vCPU made to shared objects, to be found again by the audit.
+    pub updates: AtomicU64,
+    /// TSC when the vCPU reached Rust.
+    pub entered_tsc: AtomicU64,
+    /// GVA and found value of the first wrong check word.
+    pub first_error: [AtomicU64; 2],
+    /// RCU callbacks queued and run.
+    pub callbacks: [AtomicU64; 2],
+    /// By [`RecordedPhase`], then by [`Metric`].
+    pub histograms: [[Histogram; Metric::ALL.len()]; 2],
+    /// Stalls, drained by the host while the guest runs.
+    pub stalls: StallRing,
+}
+
+const _: () = assert!(size_of::<VcpuArea>().is_multiple_of(crate::PAGE_SIZE));
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn metrics_index_themselves() {
+        for (index, metric) in Metric::ALL.into_iter().enumerate() {
+            assert_eq!(metric as usize, index);
+        }
+    }
+}

@@ -1,0 +1,36 @@
+//! What the kernel asks of the processor.
+
+/// What differs between a kernel at CPL 0 and one at CPL 3 above a ring-0 trap layer.
+pub trait PrivOps: Sync {
+    /// Masks interrupts on this CPU; returns whether they were open before.
+    fn irq_save(&self, cpu: &crate::Cpu) -> bool;
+    /// Opens interrupts again if `open`, taking those that were held back meanwhile.
+    fn irq_restore(&self, cpu: &crate::Cpu, open: bool);
+    /// Waits for an interrupt with interrupts masked on entry and open during the wait; returns with
+    /// them masked. An interrupt that came between the caller's last check and this call ends it at
+    /// once.
+    fn halt(&self, cpu: &crate::Cpu);
+    /// Drops this CPU's translation of the page at `address`.
+    fn flush_page(&self, address: usize);
+    /// Makes the page table at `root` this CPU's own, dropping all its translations.
+    fn load_page_table(&self, root: usize);
+    /// Writes to the console.
+    fn console(&self, bytes: &[u8]);
+    /// Tells the host that the shared header has changed.
+    fn doorbell(&self, value: u32);
+    /// Ends the guest.
+    fn exit(&self, status: u32) -> !;
+}
+
+/// Now, in TSC ticks, not before earlier loads and not after later ones.
+#[inline(always)]
+#[must_use]
+pub fn tsc() -> u64 {
+    // SAFETY: both instructions are part of baseline x86-64 and touch no memory.
+    unsafe {
+        core::arch::x86_64::_mm_lfence();
+        let now = core::arch::x86_64::_rdtsc();
+        core::arch::x86_64::_mm_lfence();
+        now
+    }
+}

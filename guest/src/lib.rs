@@ -1,0 +1,10 @@
+//! The tiny guest kernel whose pages are moved under it.
+//!
+//! Everything here that is an algorithm also builds for the host, where `cargo test` and loom run
+//! it: a CPU is a value ([`Cpu`]) that is passed along, never a hidden global.
+#![cfg_attr(not(any(test, loom)), no_std)]
+
+pub mod arch;
+mod cpu;
+
+pub use cpu::Cpu;

@@ -1,0 +1,1 @@
+//! Moves pages of guest memory to other physical frames while the guest runs.

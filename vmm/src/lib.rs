@@ -1,0 +1,1 @@
+//! The minimal KVM virtual machine monitor under underfoot.
