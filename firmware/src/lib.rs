@@ -1,1 +1,37 @@
-//! From reset to the guest's first Rust line: boot, descriptor tables, the ring-0 trap layer.
+//! From reset to the guest's first Rust line, and the way back in on every trap.
+//!
+//! The boot code enters long mode from a PVH loader (32-bit protected mode, `ebx` = start info) or,
+//! on application processors, from INIT-SIPI through a real-mode trampoline. It finds out by timing
+//! whether ring 0 runs natively. Where it does, the kernel is entered at CPL 0; where it is
+//! emulated (some 1.6 µs an instruction), at CPL 3, and ring 0 keeps only the trap layer.
+//!
+//! The trap layer is the same for both. Every gate switches to a stack of its own (IST), because
+//! the kernel's code uses the red zone. The stub copies RIP, RFLAGS and RSP into the [`CpuHeader`]
+//! and "returns" to an upcall at the kernel's own privilege level, which builds a [`TrapFrame`] on
+//! the interrupted stack below the red zone, calls the kernel's `kernel_trap`, and goes back by
+//! `popfq; ret`, without ring 0. At CPL 3 the interrupt flag cannot be cleared, so "interrupts off"
+//! is [`CpuHeader::masked`], which the stub honours by leaving a bit in [`CpuHeader::pending`].
+//!
+//! Upcalls: `kernel_entry` and `kernel_trap`, which the kernel defines.
+#![no_std]
+
+mod cpu_header;
+#[cfg(feature = "image")]
+mod descriptor;
+#[cfg(feature = "image")]
+mod image;
+mod service;
+mod trap_frame;
+
+pub use cpu_header::CpuHeader;
+#[cfg(feature = "image")]
+pub use descriptor::{build_idt, descriptor_page, idt_page};
+#[cfg(feature = "image")]
+pub use image::{
+    AP_TRAMPOLINE, Section, enter_ring3, kernel_cpl, ring0_ticks, sections, set_next_ap, trampoline,
+};
+pub use service::{Service, service};
+pub use trap_frame::{
+    PENDING_IPI, PENDING_TIMER, TrapFrame, VECTOR_IPI, VECTOR_PENDING, VECTOR_SPURIOUS,
+    VECTOR_TIMER,
+};

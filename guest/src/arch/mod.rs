@@ -1,5 +1,13 @@
 //! What the kernel asks of the processor.
 
+mod apic;
+mod ring0;
+mod ring3;
+
+pub use apic::{APIC_BASE, Apic};
+pub use ring0::Ring0;
+pub use ring3::Ring3;
+
 /// What differs between a kernel at CPL 0 and one at CPL 3 above a ring-0 trap layer.
 pub trait PrivOps: Sync {
     /// Masks interrupts on this CPU; returns whether they were open before.
@@ -13,13 +21,18 @@ pub trait PrivOps: Sync {
     /// Drops this CPU's translation of the page at `address`.
     fn flush_page(&self, address: usize);
     /// Makes the page table at `root` this CPU's own, dropping all its translations.
-    fn load_page_table(&self, root: usize);
+    ///
+    /// # Safety
+    /// The table must map everything that this CPU goes on using, as it is mapped now.
+    unsafe fn load_page_table(&self, root: usize);
     /// Writes to the console.
     fn console(&self, bytes: &[u8]);
     /// Tells the host that the shared header has changed.
     fn doorbell(&self, value: u32);
     /// Ends the guest.
     fn exit(&self, status: u32) -> !;
+    /// Resets the processor in the crudest way, for the variant that does it on purpose.
+    fn triple_fault(&self) -> !;
 }
 
 /// Now, in TSC ticks, not before earlier loads and not after later ones.

@@ -1,0 +1,78 @@
+//! The kernel at CPL 0: the processor's own instructions.
+
+use super::PrivOps;
+use crate::Cpu;
+use core::arch::asm;
+use underfoot_abi::{Context, PORT_DOORBELL, PORT_EXIT, PORT_SERIAL};
+
+/// [`PrivOps`] by the instructions themselves.
+pub struct Ring0;
+
+impl PrivOps for Ring0 {
+    fn irq_save(&self, cpu: &Cpu) -> bool {
+        const INTERRUPT_FLAG: u64 = 1 << 9;
+        let flags: u64;
+        // SAFETY: at CPL 0 masking is always allowed; the push is balanced by the pop.
+        unsafe { asm!("pushfq", "pop {flags}", "cli", flags = out(reg) flags) };
+        let open = flags & INTERRUPT_FLAG != 0;
+        if open {
+            cpu.context_add(Context::MASKED);
+        }
+        open
+    }
+
+    fn irq_restore(&self, cpu: &Cpu, open: bool) {
+        if open {
+            cpu.context_sub(Context::MASKED);
+            // SAFETY: the caller had interrupts open before its `irq_save`.
+            unsafe { asm!("sti", options(nostack)) };
+        }
+    }
+
+    fn halt(&self, _cpu: &Cpu) {
+        // SAFETY: `sti` takes effect after the next instruction, so that no interrupt falls between
+        // the two.
+        unsafe { asm!("sti", "hlt", "cli", options(nostack)) };
+    }
+
+    fn flush_page(&self, address: usize) {
+        // SAFETY: dropping a translation changes nothing but speed.
+        unsafe { asm!("invlpg [{address}]", address = in(reg) address, options(nostack)) };
+    }
+
+    unsafe fn load_page_table(&self, root: usize) {
+        // SAFETY: the caller's obligation: the table maps all that is in use.
+        unsafe { asm!("mov cr3, {root}", root = in(reg) root, options(nostack)) };
+    }
+
+    fn console(&self, bytes: &[u8]) {
+        // SAFETY: writes the slice to the serial port and touches nothing else.
+        unsafe {
+            asm!("cld", "rep outsb", inout("rsi") bytes.as_ptr() => _, inout("rcx") bytes.len() => _,
+                in("dx") PORT_SERIAL, options(nostack, readonly));
+        }
+    }
+
+    fn doorbell(&self, value: u32) {
+        out32(PORT_DOORBELL, value);
+    }
+
+    fn exit(&self, status: u32) -> ! {
+        out32(PORT_EXIT, status);
+        loop {
+            // SAFETY: nothing is left to do on this CPU.
+            unsafe { asm!("cli", "hlt", options(nostack, nomem)) };
+        }
+    }
+
+    fn triple_fault(&self) -> ! {
+        let empty = [0u64; 2];
+        // SAFETY: dies on purpose; nothing runs afterwards.
+        unsafe { asm!("lidt [{0}]", "ud2", in(reg) &raw const empty, options(noreturn)) }
+    }
+}
+
+fn out32(port: u16, value: u32) {
+    // SAFETY: the two ports that the ABI names have no effect on the guest's memory.
+    unsafe { asm!("out dx, eax", in("dx") port, in("eax") value, options(nostack)) };
+}

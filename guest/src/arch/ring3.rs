@@ -1,0 +1,106 @@
+//! The kernel at CPL 3, above the firmware's trap layer.
+
+use super::PrivOps;
+use crate::Cpu;
+use core::sync::atomic::Ordering;
+use core::sync::atomic::{Ordering::Relaxed, compiler_fence};
+use underfoot_abi::{Context, PORT_DOORBELL, PORT_EXIT};
+use underfoot_firmware::{CpuHeader, Service, service};
+
+/// [`PrivOps`] through the trap layer. One per CPU, because masking is a word in its header.
+pub struct Ring3 {
+    header: &'static CpuHeader,
+    /// Handles the interrupts in the mask; called masked.
+    pending: fn(&Cpu, u64),
+}
+
+impl Ring3 {
+    /// For the CPU whose header this is. `pending` handles interrupts that came while masked, given
+    /// their `PENDING_…` bits.
+    #[must_use]
+    pub const fn new(header: &'static CpuHeader, pending: fn(&Cpu, u64)) -> Self {
+        Self { header, pending }
+    }
+}
+
+impl PrivOps for Ring3 {
+    fn irq_save(&self, cpu: &Cpu) -> bool {
+        // Not a locked exchange: only this CPU's own trap layer looks at the word.
+        let open = self.header.masked.load(Relaxed) == 0;
+        if open {
+            self.header.masked.store(1, Relaxed);
+            compiler_fence(Ordering::SeqCst);
+            cpu.context_add(Context::MASKED);
+        }
+        open
+    }
+
+    fn irq_restore(&self, cpu: &Cpu, open: bool) {
+        if !open {
+            return;
+        }
+        loop {
+            let bits = self.header.pending.swap(0, Relaxed);
+            if bits != 0 {
+                (self.pending)(cpu, bits);
+            }
+            cpu.context_sub(Context::MASKED);
+            compiler_fence(Ordering::SeqCst);
+            self.header.masked.store(0, Relaxed);
+            compiler_fence(Ordering::SeqCst);
+            // Whatever came before the store left its bit; whatever comes after is taken at once.
+            if self.header.pending.load(Relaxed) == 0 {
+                return;
+            }
+            self.header.masked.store(1, Relaxed);
+            cpu.context_add(Context::MASKED);
+        }
+    }
+
+    fn halt(&self, cpu: &Cpu) {
+        // SAFETY: the trap layer is in place since boot; it waits unless an interrupt is pending.
+        unsafe { service(Service::Halt, 0, 0) };
+        let bits = self.header.pending.swap(0, Relaxed);
+        if bits != 0 {
+            (self.pending)(cpu, bits);
+        }
+    }
+
+    fn flush_page(&self, address: usize) {
+        // SAFETY: dropping a translation changes nothing but speed.
+        unsafe { service(Service::FlushPage, address as u64, 0) };
+    }
+
+    unsafe fn load_page_table(&self, root: usize) {
+        // SAFETY: the caller's obligation: the table maps all that is in use.
+        unsafe { service(Service::LoadPageTable, root as u64, 0) };
+    }
+
+    fn console(&self, bytes: &[u8]) {
+        // SAFETY: the slice is readable for as long as the call takes.
+        unsafe { service(Service::Console, bytes.as_ptr() as u64, bytes.len() as u64) };
+    }
+
+    fn doorbell(&self, value: u32) {
+        // SAFETY: the port has no effect on the guest's memory.
+        unsafe { service(Service::Out, u64::from(PORT_DOORBELL), u64::from(value)) };
+    }
+
+    fn exit(&self, status: u32) -> ! {
+        // SAFETY: as above.
+        unsafe { service(Service::Out, u64::from(PORT_EXIT), u64::from(status)) };
+        loop {
+            self.header.masked.store(1, Relaxed);
+            self.header.pending.store(0, Relaxed);
+            // SAFETY: nothing is left to do on this CPU.
+            unsafe { service(Service::Halt, 0, 0) };
+        }
+    }
+
+    fn triple_fault(&self) -> ! {
+        loop {
+            // SAFETY: dies on purpose.
+            unsafe { service(Service::TripleFault, 0, 0) };
+        }
+    }
+}
