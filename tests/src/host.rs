@@ -1,0 +1,62 @@
+//! What this machine can run, and taking turns on it.
+
+use std::env;
+use std::fs::OpenOptions;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+static TURN: Mutex<()> = Mutex::new(());
+
+/// Whether KVM can be used. Says that the test is skipped if not.
+///
+/// # Panics
+///
+/// If it cannot and `UNDERFOOT_REQUIRE_KVM=1`.
+#[must_use]
+pub fn kvm() -> bool {
+    match OpenOptions::new().read(true).write(true).open("/dev/kvm") {
+        Ok(_) => true,
+        Err(error) => {
+            skip(&format!("/dev/kvm cannot be opened: {error}"));
+            false
+        }
+    }
+}
+
+/// Says that a test does not run, and why.
+///
+/// # Panics
+///
+/// If `UNDERFOOT_REQUIRE_KVM=1`: then everything must run.
+pub fn skip(reason: &str) {
+    assert!(
+        env::var_os("UNDERFOOT_REQUIRE_KVM").is_none_or(|value| value != "1"),
+        "cannot run: {reason}"
+    );
+    eprintln!("skipped: {reason}");
+}
+
+/// Whether the processor is emulated, so that what depends on speed means nothing.
+#[must_use]
+pub fn emulated() -> bool {
+    env::var_os("UNDERFOOT_EMULATED").is_some_and(|value| value == "1")
+}
+
+/// A least count that a real processor reaches; an emulated one need only do the thing at all.
+#[must_use]
+pub fn at_least(count: u64) -> u64 {
+    if emulated() { 1 } else { count }
+}
+
+/// Whether the tests run as root.
+#[must_use]
+pub fn is_root() -> bool {
+    // SAFETY: geteuid takes nothing, touches no memory and cannot fail.
+    unsafe { libc::geteuid() == 0 }
+}
+
+/// One machine at a time: the test harness runs tests side by side, which would leave each guest
+/// a share of the CPUs and make its counts depend on its neighbours.
+pub fn turn() -> MutexGuard<'static, ()> {
+    // A test that failed while it held the turn left nothing behind in it.
+    TURN.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,190 @@
+//! Wrong usage and hosts that lack something: the right status, a message with the value, the
+//! bound and the remedy, and nothing left behind.
+
+use std::fs;
+
+use underfoot_tests::{Command, Confinement, Finished, Scratch, is_root, kvm, turn};
+
+fn refused(scratch: &Scratch, line: &str) -> Finished {
+    let finished = Command::underfoot(scratch)
+        .words("run --duration 1s")
+        .words(line)
+        .run();
+    scratch.assert_untouched();
+    finished
+}
+
+#[test]
+fn wrong_values_are_refused_with_bound_and_remedy() {
+    for (line, says) in [
+        ("--cpus 0", ["0", "1", "64"]),
+        ("--cpus 10000", ["10000", "1", "64"]),
+        ("--cpus two", ["two", "1", "64"]),
+        ("--memory 1", ["--memory", "1", "MiB"]),
+        ("--memory 8MiB", ["8MiB", "16MiB", "memory"]),
+        ("--memory 16385KiB", ["16385KiB", "2MiB", "memory"]),
+        ("--memory 5000GiB", ["5000GiB", "GiB", "memory"]),
+        ("--memory 64", ["64", "MiB", "unit"]),
+        ("--workload wlak", ["wlak", "walk", "workload"]),
+        ("--target slb", ["slb", "slab", "page kind"]),
+        ("--target slab,txet", ["txet", "text", "page kind"]),
+        ("--strategy nnoe", ["nnoe", "none", "strategy"]),
+        ("--backend mvoe", ["mvoe", "move", "backend"]),
+        ("--wait hlat", ["hlat", "halt", "wait"]),
+        (
+            "--variant busted-no-unmp",
+            ["busted-no-unmp", "busted-no-unmap", "variant"],
+        ),
+        ("--batch 0", ["0", "1", "512"]),
+        ("--batch 513", ["513", "1", "512"]),
+        ("--rate 0", ["0", "1", "max"]),
+        ("--rate fast", ["fast", "max", "rate"]),
+        ("--duration 5parsecs", ["5parsecs", "ms", "s"]),
+        ("--duration 5", ["5", "unit", "ms"]),
+        ("--duration 0s", ["0s", "duration", "ms"]),
+        ("--control 101%", ["101%", "100%", "0%"]),
+        ("--affinity vcpu=99", ["99", "vcpu", "CPU"]),
+        ("--affinity vpcu=0", ["vpcu", "vcpu", "mover"]),
+        ("--sched mover=fif:1", ["fif", "fifo", "mover"]),
+        ("--cpl 1", ["1", "0", "3"]),
+        ("--kernel nowhere.elf", ["nowhere.elf", "kernel", "file"]),
+    ] {
+        let scratch = Scratch::new();
+        refused(&scratch, line).assert_status(2).assert_says(&says);
+    }
+}
+
+#[test]
+fn an_unknown_flag_or_verb_is_wrong_usage() {
+    for line in ["run --frobnicate", "rnu", "guest --export", "list extra"] {
+        let scratch = Scratch::new();
+        let finished = Command::underfoot(&scratch).words(line).run();
+        finished.assert_status(2).assert_says(&["usage"]);
+        scratch.assert_untouched();
+    }
+}
+
+#[test]
+fn wrong_experiment_files_name_file_and_key() {
+    for (text, says) in [
+        ("duratoin = \"1s\"", ["wrong.toml", "duratoin", "duration"]),
+        (
+            "duration = \"1parsec\"",
+            ["wrong.toml", "duration", "1parsec"],
+        ),
+        ("batch = 513", ["wrong.toml", "batch", "512"]),
+        ("duration = ", ["wrong.toml", "1", "duration"]),
+    ] {
+        let scratch = Scratch::new();
+        let file = scratch.join("wrong.toml");
+        fs::write(&file, text).expect("the experiment");
+        let finished = Command::underfoot(&scratch)
+            .words("run --experiment")
+            .args([file])
+            .run();
+        finished.assert_status(2).assert_says(&says);
+        scratch.assert_untouched();
+    }
+    let scratch = Scratch::new();
+    refused(&scratch, "--experiment nowhere.toml")
+        .assert_status(2)
+        .assert_says(&["nowhere.toml", "No such file"]);
+}
+
+#[test]
+fn an_output_directory_that_exists_is_kept() {
+    let scratch = Scratch::new();
+    let out = scratch.join("out");
+    fs::create_dir(&out).expect("a directory");
+    fs::write(out.join("precious"), "kept").expect("a file");
+    refused(&scratch, &format!("--out {}", out.display()))
+        .assert_status(2)
+        .assert_says(&[&out.display().to_string(), "exists", "--out"]);
+    let left: Vec<_> = fs::read_dir(&out).expect("a directory").collect();
+    assert_eq!(left.len(), 1, "{left:?}");
+    assert_eq!(fs::read(out.join("precious")).expect("the file"), b"kept");
+}
+
+#[test]
+fn an_output_directory_that_cannot_be_written_is_refused_before_the_run() {
+    for parent in ["/proc", "/dev/null"] {
+        let scratch = Scratch::new();
+        let finished = refused(&scratch, &format!("--out {parent}/run"));
+        assert!(
+            matches!(finished.status.code(), Some(2 | 4)),
+            "{finished:?}"
+        );
+        finished.assert_says(&[parent, "--out"]);
+    }
+}
+
+#[test]
+fn a_kernel_that_is_none_is_refused() {
+    if !kvm() {
+        return;
+    }
+    let scratch = Scratch::new();
+    let file = scratch.join("not-a-kernel");
+    fs::write(&file, "not a kernel").expect("a file");
+    let finished = refused(&scratch, &format!("--kernel {}", file.display()));
+    finished
+        .assert_status(2)
+        .assert_says(&["not-a-kernel", "PVH"]);
+}
+
+/// A run on a confined host that must end with status 4.
+fn assert_lacks(host: Confinement, says: &[&str]) {
+    if !Confinement::possible() {
+        return;
+    }
+    let scratch = Scratch::new();
+    let _turn = turn();
+    let finished = host.underfoot(&scratch).words("run --duration 1s").run();
+    finished.assert_status(4).assert_says(says);
+    scratch.assert_untouched();
+    // `doctor` says the same, and what to do about it.
+    let scratch = Scratch::new();
+    let doctor = host.underfoot(&scratch).words("doctor").run();
+    doctor.assert_status(4);
+    let said = doctor.stdout + &doctor.stderr;
+    assert!(said.contains(says[0]), "{said}");
+    scratch.assert_untouched();
+}
+
+#[test]
+fn a_missing_kvm_is_named() {
+    let host = Confinement {
+        devices: Some(&["null", "zero", "urandom", "userfaultfd"]),
+        ..Confinement::default()
+    };
+    assert_lacks(host, &["/dev/kvm", "kvm_"]);
+}
+
+#[test]
+fn a_forbidden_kvm_is_named() {
+    if !kvm() || !is_root() {
+        return;
+    }
+    let host = Confinement {
+        privileges: "--reuid 65534 --regid 65534 --clear-groups",
+        ..Confinement::default()
+    };
+    assert_lacks(host, &["/dev/kvm", "permission", "group"]);
+}
+
+#[test]
+fn a_refused_userfaultfd_is_named() {
+    let open = fs::read_to_string("/proc/sys/vm/unprivileged_userfaultfd");
+    if !kvm() || open.is_ok_and(|value| value.trim() == "1") {
+        return;
+    }
+    let host = Confinement {
+        devices: Some(&["null", "zero", "urandom", "kvm"]),
+        privileges: "--bounding-set -sys_ptrace --inh-caps -sys_ptrace",
+        ..Confinement::default()
+    };
+    assert_lacks(
+        host,
+        &["userfaultfd", "CAP_SYS_PTRACE", "unprivileged_userfaultfd"],
+    );
+}

@@ -1,0 +1,75 @@
+//! Each deliberately wrong form is caught, by the check meant for it.
+
+use underfoot_tests::{Command, Scratch, Summary, kvm, turn};
+
+/// Runs the variant and returns what the integrity section says.
+fn caught(variant: &str, more: &str) -> String {
+    let scratch = Scratch::new();
+    let _turn = turn();
+    let json = scratch.join("run.json");
+    let finished = Command::underfoot(&scratch)
+        .words("run --duration 3s --control 0% --out")
+        .args([scratch.join("run")])
+        .words("--json")
+        .args([json.clone()])
+        .words(&format!("--variant {variant} {more}"))
+        .run();
+    finished.assert_status(1);
+    let summary: Summary = finished.summary(&json);
+    assert!(summary.number("/integrity/errors") > 0, "{variant}");
+    // Marked, so that nobody takes the figures for those of the right form.
+    assert_eq!(summary.at("/config/variant"), variant);
+    assert!(finished.stdout.contains(variant), "{}", finished.stdout);
+    summary.at("/integrity").to_string().to_lowercase()
+}
+
+/// Runs the variant and checks that one of `checks` is named.
+fn assert_caught(variant: &str, more: &str, checks: &[&str]) {
+    if kvm() {
+        let said = caught(variant, more);
+        assert!(
+            checks.iter().any(|check| said.contains(check)),
+            "{variant}: none of {checks:?} in {said}"
+        );
+    }
+}
+
+#[test]
+fn copying_while_mapped_loses_updates() {
+    assert_caught("busted-no-unmap", "", &["update", "check word"]);
+}
+
+#[test]
+fn writing_an_old_frame_is_seen_in_limbo() {
+    assert_caught("busted-stale-frame", "", &["stale"]);
+}
+
+#[test]
+fn the_same_frame_is_no_migration() {
+    assert_caught(
+        "busted-same-frame",
+        "--verify full",
+        &["same frame", "same-frame", "same_frame"],
+    );
+}
+
+#[test]
+fn half_of_a_copy_is_seen_by_the_guest() {
+    // Only kinds whose loss the guest survives, so that it lives to tell.
+    assert_caught("busted-torn-copy", "--target slab,data", &["check word"]);
+}
+
+#[test]
+fn freeing_without_a_grace_period_is_seen() {
+    assert_caught("busted-no-grace-period", "", &["check word", "poison"]);
+}
+
+#[test]
+fn renaming_without_the_sequence_count_is_seen() {
+    assert_caught("busted-no-seqcount", "", &["check word", "sequence"]);
+}
+
+#[test]
+fn updating_without_the_lock_is_seen() {
+    assert_caught("busted-no-lock", "", &["update"]);
+}
