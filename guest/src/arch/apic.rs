@@ -40,13 +40,11 @@ impl Apic {
     }
 
     fn write(self, register: usize, value: u32) {
-        // SAFETY: mapped, by the promise made to `new`; registers are aligned 32-bit words.
-        unsafe { with_exposed_provenance_mut::<u32>(APIC_BASE + register).write_volatile(value) };
+        mmio_write(APIC_BASE + register, value);
     }
 
     fn read(self, register: usize) -> u32 {
-        // SAFETY: as in `write`.
-        unsafe { with_exposed_provenance_mut::<u32>(APIC_BASE + register).read_volatile() }
+        mmio_read(APIC_BASE + register)
     }
 
     /// Lets interrupts in and starts the periodic tick.
@@ -87,4 +85,21 @@ impl Apic {
             core::hint::spin_loop();
         }
     }
+}
+
+// A hypervisor emulates these accesses, and so fetches the instructions itself: they lie with the
+// trap layer, among the pages that it reaches, and touch no stack.
+
+#[inline(never)]
+#[unsafe(link_section = ".trap.text")]
+fn mmio_write(address: usize, value: u32) {
+    // SAFETY: mapped, by the promise made to `Apic::new`; registers are aligned 32-bit words.
+    unsafe { with_exposed_provenance_mut::<u32>(address).write_volatile(value) };
+}
+
+#[inline(never)]
+#[unsafe(link_section = ".trap.text")]
+fn mmio_read(address: usize) -> u32 {
+    // SAFETY: as in `mmio_write`.
+    unsafe { with_exposed_provenance_mut::<u32>(address).read_volatile() }
 }

@@ -6,7 +6,7 @@ mod ring3;
 
 pub use apic::{APIC_BASE, Apic};
 pub use ring0::Ring0;
-pub use ring3::Ring3;
+pub use ring3::{Ring3, console_from_ring3, exit_from_ring3};
 
 /// What differs between a kernel at CPL 0 and one at CPL 3 above a ring-0 trap layer.
 pub trait PrivOps: Sync {

@@ -77,24 +77,15 @@ impl PrivOps for Ring3 {
     }
 
     fn console(&self, bytes: &[u8]) {
-        // SAFETY: the slice is readable for as long as the call takes.
-        unsafe { service(Service::Console, bytes.as_ptr() as u64, bytes.len() as u64) };
+        console_from_ring3(bytes);
     }
 
     fn doorbell(&self, value: u32) {
-        // SAFETY: the port has no effect on the guest's memory.
-        unsafe { service(Service::Out, u64::from(PORT_DOORBELL), u64::from(value)) };
+        out_from_ring3(PORT_DOORBELL, value);
     }
 
     fn exit(&self, status: u32) -> ! {
-        // SAFETY: as above.
-        unsafe { service(Service::Out, u64::from(PORT_EXIT), u64::from(status)) };
-        loop {
-            self.header.masked.store(1, Relaxed);
-            self.header.pending.store(0, Relaxed);
-            // SAFETY: nothing is left to do on this CPU.
-            unsafe { service(Service::Halt, 0, 0) };
-        }
+        exit_from_ring3(status)
     }
 
     fn triple_fault(&self) -> ! {
@@ -103,4 +94,23 @@ impl PrivOps for Ring3 {
             unsafe { service(Service::TripleFault, 0, 0) };
         }
     }
+}
+
+/// Writes to the console from CPL 3, on whichever CPU this is.
+pub fn console_from_ring3(bytes: &[u8]) {
+    // SAFETY: the slice is readable for as long as the call takes.
+    unsafe { service(Service::Console, bytes.as_ptr() as u64, bytes.len() as u64) };
+}
+
+/// Ends the guest from CPL 3, on whichever CPU this is.
+pub fn exit_from_ring3(status: u32) -> ! {
+    loop {
+        // The host stops this CPU at the first write.
+        out_from_ring3(PORT_EXIT, status);
+    }
+}
+
+fn out_from_ring3(port: u16, value: u32) {
+    // SAFETY: the two ports that the ABI names have no effect on the guest's memory.
+    unsafe { service(Service::Out, u64::from(port), u64::from(value)) };
 }

@@ -1,0 +1,63 @@
+//! Inter-processor interrupts: TLB shootdown, and waking halted CPUs.
+
+use super::state::Kernel;
+use core::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use underfoot_abi::{MAX_CPUS, Metric, Wait};
+use underfoot_firmware::VECTOR_IPI;
+use underfoot_guest::Cpu;
+use underfoot_guest::arch::tsc;
+
+const _: () = assert!(MAX_CPUS <= u64::BITS as usize);
+
+/// One shootdown at a time: the address, and who has still to drop it.
+pub struct Shootdown {
+    busy: AtomicBool,
+    address: AtomicUsize,
+    waiting: AtomicU64,
+}
+
+impl Shootdown {
+    pub const fn new() -> Self {
+        Self { busy: AtomicBool::new(false), address: AtomicUsize::new(0), waiting: AtomicU64::new(0) }
+    }
+
+    /// Makes every CPU drop its translation of `address`, and returns when all have. Interrupts must
+    /// be open: two CPUs that shoot at each other answer each other while they wait.
+    pub fn run(&self, kernel: &Kernel, cpu: &Cpu, address: usize) {
+        while self.busy.swap(true, Ordering::Acquire) {
+            core::hint::spin_loop();
+        }
+        let start = tsc();
+        let up = u64::from(kernel.shared.header.cpus_up.load(Ordering::Relaxed));
+        let all = if up >= 64 { u64::MAX } else { (1 << up) - 1 };
+        let targets = all & !(1 << cpu.id);
+        self.address.store(address, Ordering::Relaxed);
+        // Pairs with the acquire in `answer`: who sees its bit sees the address and the new entry.
+        self.waiting.store(targets, Ordering::Release);
+        cpu.ops.flush_page(address);
+        for id in (0..up as usize).filter(|id| *id != cpu.id) {
+            kernel.apic.send(id, VECTOR_IPI);
+        }
+        // Pairs with the release in `answer`: the last bit gone, every translation is.
+        loop {
+            let waiting = self.waiting.load(Ordering::Acquire);
+            if waiting == 0 {
+                break;
+            }
+            cpu.waits_for(Wait::Ipi, waiting.trailing_zeros());
+            core::hint::spin_loop();
+        }
+        cpu.waits_for(Wait::None, 0);
+        kernel.recorder.record(cpu, Metric::Shootdown, start, tsc());
+        self.busy.store(false, Ordering::Release);
+    }
+
+    /// In the interrupt: drops the translation if this CPU is asked to.
+    pub fn answer(&self, cpu: &Cpu) {
+        let me = 1 << cpu.id;
+        if self.waiting.load(Ordering::Acquire) & me != 0 {
+            cpu.ops.flush_page(self.address.load(Ordering::Relaxed));
+            self.waiting.fetch_and(!me, Ordering::Release);
+        }
+    }
+}

@@ -1,0 +1,48 @@
+//! What the kernel does with interrupts and traps.
+
+use super::{fail, state};
+use core::sync::atomic::Ordering::Relaxed;
+use underfoot_abi::Context;
+use underfoot_firmware::{
+    CpuHeader, PENDING_IPI, PENDING_TIMER, TrapFrame, VECTOR_IPI, VECTOR_PENDING, VECTOR_TIMER,
+};
+use underfoot_guest::Cpu;
+
+const TIMER: u64 = VECTOR_TIMER as u64;
+const IPI: u64 = VECTOR_IPI as u64;
+
+/// The trap layer's upcall: on the interrupted stack, interrupts masked.
+#[unsafe(no_mangle)]
+extern "C" fn kernel_trap(header: &'static CpuHeader, frame: &mut TrapFrame) {
+    let id = header.id.load(Relaxed) as usize;
+    let Some(cpu) = state::cpu(id) else { fail::unexpected_trap(id, frame) };
+    let bits = match frame.vector {
+        TIMER => PENDING_TIMER,
+        IPI => PENDING_IPI,
+        VECTOR_PENDING => header.pending.swap(0, Relaxed),
+        _ => fail::unexpected_trap(id, frame),
+    };
+    let interrupted = cpu.context();
+    cpu.area.context.store(interrupted.0 | Context::INTERRUPT | Context::MASKED, Relaxed);
+    handle(cpu, bits, interrupted, frame.rip);
+    cpu.area.context.store(interrupted.0, Relaxed);
+}
+
+/// Interrupts that came while the kernel had them masked, now that it opens them.
+pub fn pending(cpu: &Cpu, bits: u64) {
+    handle(cpu, bits, cpu.context(), 0);
+}
+
+fn handle(cpu: &Cpu, bits: u64, interrupted: Context, rip: u64) {
+    let Some(kernel) = state::kernel() else { return };
+    if bits & PENDING_TIMER != 0 {
+        cpu.area.ticks.store(cpu.area.ticks.load(Relaxed) + 1, Relaxed);
+        kernel.rcu.tick(cpu, interrupted, rip);
+        kernel.apic.end_of_interrupt();
+    }
+    if bits & PENDING_IPI != 0 {
+        cpu.area.ipis.store(cpu.area.ipis.load(Relaxed) + 1, Relaxed);
+        kernel.apic.end_of_interrupt();
+        kernel.shootdown.answer(cpu);
+    }
+}

@@ -1,0 +1,148 @@
+//! What each CPU measures about itself: no lock, no allocation, no system call.
+//!
+//! Every histogram has one writer, the CPU whose [`VcpuArea`](underfoot_abi::VcpuArea) it lies in,
+//! outside of interrupts; what an interrupt handler records must be a metric of its own.
+
+mod probe;
+
+pub use probe::Probe;
+
+use crate::{Cpu, arch::tsc};
+use core::sync::atomic::Ordering::Relaxed;
+use underfoot_abi::{Metric, Phase, RecordedPhase, StallRecord};
+
+/// The recorded phase that this word of [`Header::phase`](underfoot_abi::Header) names, if any.
+#[inline]
+#[must_use]
+const fn recorded(phase: u32) -> Option<RecordedPhase> {
+    if phase == Phase::Control as u32 {
+        Some(RecordedPhase::Control)
+    } else if phase == Phase::Moving as u32 {
+        Some(RecordedPhase::Moving)
+    } else {
+        None
+    }
+}
+
+/// The set of histograms that this CPU fills at the moment; `None` while nothing is recorded.
+#[inline]
+#[must_use]
+pub fn phase(cpu: &Cpu) -> Option<RecordedPhase> {
+    recorded(cpu.header.phase.load(Relaxed))
+}
+
+/// Records `ns` in the histogram of `metric` for `phase`.
+#[inline]
+pub fn record(cpu: &Cpu, phase: RecordedPhase, metric: Metric, ns: u64) {
+    cpu.area.histograms[phase as usize][metric as usize].record(ns);
+}
+
+/// A stretch of time that is being measured. One that begins in one phase and ends in another is
+/// recorded in neither.
+#[derive(Clone, Copy, Debug)]
+#[must_use]
+pub struct Span {
+    start_tsc: u64,
+    phase: Option<RecordedPhase>,
+}
+
+impl Span {
+    /// Begins now.
+    #[inline]
+    pub fn start(cpu: &Cpu) -> Self {
+        let phase = phase(cpu);
+        Self {
+            // An unrecorded span needs no time, and the fenced TSC read is the dear part.
+            start_tsc: if phase.is_some() { tsc() } else { 0 },
+            phase,
+        }
+    }
+
+    /// Ends now, and is recorded as `metric`.
+    #[inline]
+    pub fn finish(self, cpu: &Cpu, metric: Metric) {
+        if let Some(now) = self.now() {
+            self.finish_at(cpu, metric, now);
+        }
+    }
+
+    /// Ends at the TSC value `end_tsc`, and is recorded as `metric`.
+    #[inline]
+    pub(crate) fn finish_at(self, cpu: &Cpu, metric: Metric, end_tsc: u64) {
+        let Some(set) = self.phase else { return };
+        if phase(cpu) == Some(set) {
+            record(
+                cpu,
+                set,
+                metric,
+                cpu.ns(end_tsc.saturating_sub(self.start_tsc)),
+            );
+        }
+    }
+
+    /// The TSC now, if the span is recorded at all.
+    #[inline]
+    pub(crate) fn now(self) -> Option<u64> {
+        self.phase.map(|_| tsc())
+    }
+
+    /// The span that begins at `tsc` in the phase in which this one began.
+    #[inline]
+    pub(crate) const fn follow(self, tsc: u64) -> Self {
+        Self {
+            start_tsc: tsc,
+            phase: self.phase,
+        }
+    }
+}
+
+/// Does one access to `address` and times it: [`Metric::Access`], and above the threshold
+/// [`Metric::Stall`] and a [`StallRecord`] too. `op` should touch one page only.
+#[inline]
+pub fn access<T>(cpu: &Cpu, address: usize, op: impl FnOnce() -> T) -> T {
+    let Some(set) = phase(cpu) else { return op() };
+    let start_tsc = tsc();
+    let value = op();
+    let end_tsc = tsc();
+    if phase(cpu) == Some(set) {
+        let ns = cpu.ns(end_tsc.saturating_sub(start_tsc));
+        record(cpu, set, Metric::Access, ns);
+        if ns > u64::from(cpu.header.stall_threshold_ns) {
+            stall(cpu, set, ns, address, start_tsc, end_tsc);
+        }
+    }
+    value
+}
+
+#[cold]
+fn stall(cpu: &Cpu, set: RecordedPhase, ns: u64, address: usize, start_tsc: u64, end_tsc: u64) {
+    record(cpu, set, Metric::Stall, ns);
+    cpu.area.stalls.push(StallRecord {
+        start_tsc,
+        end_tsc,
+        gva: address as u64,
+        context: cpu.context().0,
+    });
+}
+
+/// Counts `words` check words as verified.
+#[inline]
+pub fn checked(cpu: &Cpu, words: u64) {
+    let count = &cpu.area.checked;
+    count.store(count.load(Relaxed) + words, Relaxed);
+}
+
+/// Counts an integrity error: the word at `address` held `found`. The first one of each CPU is kept.
+#[cold]
+pub fn error(cpu: &Cpu, address: usize, found: u64) {
+    let area = cpu.area;
+    let errors = area.errors.load(Relaxed);
+    if errors == 0 {
+        area.first_error[0].store(address as u64, Relaxed);
+        area.first_error[1].store(found, Relaxed);
+    }
+    area.errors.store(errors + 1, Relaxed);
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests;

@@ -1,0 +1,216 @@
+//! The ticket spinlock.
+
+use super::{
+    Backoff,
+    atomic::{
+        AtomicU32,
+        Ordering::{Acquire, Relaxed, Release},
+        const_fn,
+    },
+};
+use crate::{Cpu, record::Span};
+use core::{
+    cell::UnsafeCell,
+    ops::{Deref, DerefMut},
+    sync::atomic::AtomicU64,
+};
+use underfoot_abi::{Context, Metric, Wait};
+
+/// A fair spinlock: CPUs enter in the order in which they asked.
+///
+/// With `RECORDED`, holds and waits are recorded as [`Metric::LockHold`] and [`Metric::LockWait`];
+/// such a lock must not be taken in an interrupt, whose records would mix with the interrupted
+/// ones. A zeroed lock around a zeroed value is unlocked.
+#[derive(Debug, Default)]
+#[repr(C)]
+pub struct TicketLock<T, const RECORDED: bool = true> {
+    next: AtomicU32,
+    owner: AtomicU32,
+    value: UnsafeCell<T>,
+}
+
+// SAFETY: the lock hands out references to the value to one CPU at a time, so sharing the lock is
+// sending the value.
+unsafe impl<T: Send, const RECORDED: bool> Sync for TicketLock<T, RECORDED> {}
+
+impl<T, const RECORDED: bool> TicketLock<T, RECORDED> {
+    const_fn! {
+        /// An unlocked lock around `value`.
+        #[must_use]
+        pub fn new(value: T) -> Self {
+            Self {
+                next: AtomicU32::new(0),
+                owner: AtomicU32::new(0),
+                value: UnsafeCell::new(value),
+            }
+        }
+    }
+
+    /// What the context word names while a CPU waits for this lock: bits 4 to 35 of its address.
+    #[inline]
+    #[must_use]
+    pub fn identity(&self) -> u32 {
+        (core::ptr::from_ref(self).addr() >> 4) as u32
+    }
+
+    /// Takes the lock, spinning as long as others have it.
+    #[inline]
+    pub fn lock<'a>(&'a self, cpu: &'a Cpu) -> TicketGuard<'a, T, RECORDED> {
+        let wait = RECORDED.then(|| Span::start(cpu));
+        let ticket = self.next.fetch_add(1, Relaxed);
+        // Pairs with the release in the guard's drop.
+        if self.owner.load(Acquire) != ticket {
+            self.contend(cpu, ticket);
+        }
+        self.guard(cpu, ticket, wait)
+    }
+
+    /// Takes the lock if it is free.
+    #[inline]
+    pub fn try_lock<'a>(&'a self, cpu: &'a Cpu) -> Option<TicketGuard<'a, T, RECORDED>> {
+        let wait = RECORDED.then(|| Span::start(cpu));
+        let ticket = self.owner.load(Relaxed);
+        // Acquire: `next` equals `owner` only once the last holder has let go, but it is the owner
+        // word that the holder released; it is read again for that.
+        self.next
+            .compare_exchange(ticket, ticket.wrapping_add(1), Acquire, Relaxed)
+            .ok()?;
+        let _released = self.owner.load(Acquire);
+        Some(self.guard(cpu, ticket, wait))
+    }
+
+    /// Masks interrupts, then takes the lock: for what interrupt handlers take too.
+    #[inline]
+    pub fn lock_irqsave<'a>(&'a self, cpu: &'a Cpu) -> IrqGuard<'a, T, RECORDED> {
+        let open = cpu.ops.irq_save(cpu);
+        let masked = &cpu.area.context;
+        masked.store(masked.load(Relaxed) | Context::MASKED, Relaxed);
+        IrqGuard {
+            guard: Some(self.lock(cpu)),
+            cpu,
+            open,
+        }
+    }
+
+    /// Makes the lock that of a new object. Nobody else may know the object yet.
+    pub fn reset(&self) {
+        self.next.store(0, Relaxed);
+        self.owner.store(0, Relaxed);
+    }
+
+    #[cold]
+    fn contend(&self, cpu: &Cpu, ticket: u32) {
+        let before = cpu.context().wait();
+        cpu.waits_for(Wait::Lock, self.identity());
+        let mut backoff = Backoff::new();
+        // Pairs with the release in the guard's drop.
+        while self.owner.load(Acquire) != ticket {
+            backoff.pause(cpu, || self.owner.load(Relaxed) == ticket);
+        }
+        cpu.waits_for(before.0, before.1);
+    }
+
+    #[inline]
+    fn guard<'a>(
+        &'a self,
+        cpu: &'a Cpu,
+        ticket: u32,
+        wait: Option<Span>,
+    ) -> TicketGuard<'a, T, RECORDED> {
+        cpu.context_add(Context::LOCK_ONE);
+        TicketGuard {
+            lock: self,
+            cpu,
+            ticket,
+            wait,
+            acquired_tsc: wait.and_then(Span::now),
+        }
+    }
+}
+
+/// The lock, held; dropped, it is free again.
+#[must_use]
+pub struct TicketGuard<'a, T, const RECORDED: bool> {
+    lock: &'a TicketLock<T, RECORDED>,
+    cpu: &'a Cpu,
+    ticket: u32,
+    wait: Option<Span>,
+    acquired_tsc: Option<u64>,
+}
+
+impl<T, const RECORDED: bool> Deref for TicketGuard<'_, T, RECORDED> {
+    type Target = T;
+    #[inline]
+    fn deref(&self) -> &T {
+        // SAFETY: the guard's ticket is the owner's until it is dropped, so nobody else has the
+        // value, and `DerefMut` borrows the guard mutably.
+        unsafe { &*self.lock.value.get() }
+    }
+}
+
+impl<T, const RECORDED: bool> DerefMut for TicketGuard<'_, T, RECORDED> {
+    #[inline]
+    fn deref_mut(&mut self) -> &mut T {
+        // SAFETY: as for `Deref`, and the guard is borrowed mutably.
+        unsafe { &mut *self.lock.value.get() }
+    }
+}
+
+impl<T, const RECORDED: bool> Drop for TicketGuard<'_, T, RECORDED> {
+    #[inline]
+    fn drop(&mut self) {
+        let released_tsc = self.wait.and_then(Span::now);
+        // Pairs with the acquire in `lock`: the next holder sees what this one did.
+        self.lock
+            .owner
+            .store(self.ticket.wrapping_add(1), Release);
+        self.cpu.context_sub(Context::LOCK_ONE);
+        // Recorded after the release, so that recording does not lengthen what it measures.
+        if let (Some(wait), Some(acquired), Some(released)) =
+            (self.wait, self.acquired_tsc, released_tsc)
+        {
+            wait.finish_at(self.cpu, Metric::LockWait, acquired);
+            wait.follow(acquired)
+                .finish_at(self.cpu, Metric::LockHold, released);
+        }
+    }
+}
+
+/// The lock, held with interrupts masked; dropped, it is free and they are as before.
+#[must_use]
+pub struct IrqGuard<'a, T, const RECORDED: bool> {
+    /// `Some` until dropped: the lock must be free before interrupts open.
+    guard: Option<TicketGuard<'a, T, RECORDED>>,
+    cpu: &'a Cpu,
+    open: bool,
+}
+
+impl<T, const RECORDED: bool> Deref for IrqGuard<'_, T, RECORDED> {
+    type Target = T;
+    #[inline]
+    fn deref(&self) -> &T {
+        self.guard.as_deref().expect("held until dropped")
+    }
+}
+
+impl<T, const RECORDED: bool> DerefMut for IrqGuard<'_, T, RECORDED> {
+    #[inline]
+    fn deref_mut(&mut self) -> &mut T {
+        self.guard.as_deref_mut().expect("held until dropped")
+    }
+}
+
+impl<T, const RECORDED: bool> Drop for IrqGuard<'_, T, RECORDED> {
+    #[inline]
+    fn drop(&mut self) {
+        self.guard = None;
+        if self.open {
+            let context: &AtomicU64 = &self.cpu.area.context;
+            context.store(context.load(Relaxed) & !Context::MASKED, Relaxed);
+        }
+        self.cpu.ops.irq_restore(self.cpu, self.open);
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests;
