@@ -45,6 +45,13 @@ impl Cpu {
             .store(self.area.context.load(Relaxed) - one, Relaxed);
     }
 
+    /// Publishes whether interrupts are masked.
+    #[inline]
+    pub fn set_masked(&self, masked: bool) {
+        let rest = self.area.context.load(Relaxed) & !Context::MASKED;
+        self.area.context.store(rest | if masked { Context::MASKED } else { 0 }, Relaxed);
+    }
+
     /// The context word now.
     #[inline]
     #[must_use]

@@ -3,7 +3,7 @@
 use super::PrivOps;
 use crate::Cpu;
 use core::arch::asm;
-use underfoot_abi::{Context, PORT_DOORBELL, PORT_EXIT, PORT_SERIAL};
+use underfoot_abi::{PORT_DOORBELL, PORT_EXIT, PORT_SERIAL};
 
 /// [`PrivOps`] by the instructions themselves.
 pub struct Ring0;
@@ -16,14 +16,14 @@ impl PrivOps for Ring0 {
         unsafe { asm!("pushfq", "pop {flags}", "cli", flags = out(reg) flags) };
         let open = flags & INTERRUPT_FLAG != 0;
         if open {
-            cpu.context_add(Context::MASKED);
+            cpu.set_masked(true);
         }
         open
     }
 
     fn irq_restore(&self, cpu: &Cpu, open: bool) {
         if open {
-            cpu.context_sub(Context::MASKED);
+            cpu.set_masked(false);
             // SAFETY: the caller had interrupts open before its `irq_save`.
             unsafe { asm!("sti", options(nostack)) };
         }

@@ -4,7 +4,7 @@ use super::PrivOps;
 use crate::Cpu;
 use core::sync::atomic::Ordering;
 use core::sync::atomic::{Ordering::Relaxed, compiler_fence};
-use underfoot_abi::{Context, PORT_DOORBELL, PORT_EXIT};
+use underfoot_abi::{PORT_DOORBELL, PORT_EXIT};
 use underfoot_firmware::{CpuHeader, Service, service};
 
 /// [`PrivOps`] through the trap layer. One per CPU, because masking is a word in its header.
@@ -30,7 +30,7 @@ impl PrivOps for Ring3 {
         if open {
             self.header.masked.store(1, Relaxed);
             compiler_fence(Ordering::SeqCst);
-            cpu.context_add(Context::MASKED);
+            cpu.set_masked(true);
         }
         open
     }
@@ -44,7 +44,7 @@ impl PrivOps for Ring3 {
             if bits != 0 {
                 (self.pending)(cpu, bits);
             }
-            cpu.context_sub(Context::MASKED);
+            cpu.set_masked(false);
             compiler_fence(Ordering::SeqCst);
             self.header.masked.store(0, Relaxed);
             compiler_fence(Ordering::SeqCst);
@@ -53,7 +53,7 @@ impl PrivOps for Ring3 {
                 return;
             }
             self.header.masked.store(1, Relaxed);
-            cpu.context_add(Context::MASKED);
+            cpu.set_masked(true);
         }
     }
 

@@ -1,0 +1,45 @@
+//! What freed memory is filled with, and how a use after free is seen by it.
+
+use crate::{Cpu, record};
+use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+/// Fills freed pages.
+pub(super) const PAGE: u64 = 0xaaaa_f4ee_9a6e_aaaa;
+/// Fills freed slab objects.
+pub(super) const OBJECT: u64 = 0x6b6b_f4ee_0b7e_6b6b;
+
+/// The words of memory from `address` on.
+///
+/// # Safety
+/// The memory is mapped, writable and aligned to 8 for ever, and accessed as atomics or machine
+/// words only.
+pub(super) unsafe fn words(address: usize, bytes: usize) -> &'static [AtomicU64] {
+    // SAFETY: the caller's promise; any bit pattern is a valid `AtomicU64`.
+    unsafe {
+        core::slice::from_raw_parts(
+            core::ptr::with_exposed_provenance(address),
+            bytes / size_of::<u64>(),
+        )
+    }
+}
+
+/// Fills `words` with `pattern`.
+pub(super) fn fill(words: &[AtomicU64], pattern: u64) {
+    for word in words {
+        word.store(pattern, Relaxed);
+    }
+}
+
+/// Verifies that `words` hold `pattern`; the first that does not is an integrity error. Whether all
+/// did.
+pub(super) fn verify(cpu: &Cpu, words: &[AtomicU64], pattern: u64) -> bool {
+    record::checked(cpu, words.len() as u64);
+    let wrong = words
+        .iter()
+        .map(|word| (word, word.load(Relaxed)))
+        .find(|&(_, found)| found != pattern);
+    if let Some((word, found)) = wrong {
+        record::error(cpu, core::ptr::from_ref(word).addr(), found);
+    }
+    wrong.is_none()
+}
