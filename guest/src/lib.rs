@@ -6,5 +6,11 @@
 
 pub mod arch;
 mod cpu;
+#[cfg(test)]
+mod fixture;
+#[cfg(not(loom))]
+pub mod mm;
+pub mod record;
+pub mod sync;
 
 pub use cpu::Cpu;

@@ -13,7 +13,6 @@ use underfoot_abi::{Metric, Phase, RecordedPhase, StallRecord};
 
 /// The recorded phase that this word of [`Header::phase`](underfoot_abi::Header) names, if any.
 #[inline]
-#[must_use]
 const fn recorded(phase: u32) -> Option<RecordedPhase> {
     if phase == Phase::Control as u32 {
         Some(RecordedPhase::Control)
@@ -55,6 +54,15 @@ impl Span {
             // An unrecorded span needs no time, and the fenced TSC read is the dear part.
             start_tsc: if phase.is_some() { tsc() } else { 0 },
             phase,
+        }
+    }
+
+    /// A span that began at `start_tsc`, when the header's phase was `phase_word`.
+    #[inline]
+    pub(crate) const fn resume(start_tsc: u64, phase_word: u32) -> Self {
+        Self {
+            start_tsc,
+            phase: recorded(phase_word),
         }
     }
 

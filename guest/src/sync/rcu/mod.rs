@@ -17,7 +17,7 @@ pub use stall::RcuStall;
 use super::{
     Backoff, TicketLock,
     atomic::{
-        AtomicU64,
+        AtomicU32, AtomicU64,
         Ordering::{AcqRel, Acquire, Relaxed, Release, SeqCst},
         const_fn, fence,
     },
@@ -33,8 +33,7 @@ const CPUS: usize = if cfg!(loom) { 3 } else { underfoot_abi::MAX_CPUS };
 
 /// A grace-period machine and its callbacks.
 ///
-/// A zeroed one would be valid but for the stall detector's report. Nothing here takes a lock that
-/// an interrupt handler takes too: [`Self::tick`] may interrupt any of it.
+/// Grace periods take no lock: [`Self::tick`] may interrupt any of this.
 pub struct Rcu {
     /// Odd while a grace period is in progress; its half is the number of those completed.
     seq: AtomicU64,
@@ -44,8 +43,8 @@ pub struct Rcu {
     waiting: AtomicU64,
     /// CPUs that are online and not idle.
     active: AtomicU64,
-    /// The span of the grace period in progress: who clears the last bit of `waiting` ends it.
-    started: TicketLock<Option<Span>, false>,
+    /// The run's phase when the grace period in progress began.
+    started_phase: AtomicU32,
     detector: StallDetector,
     callbacks: [TicketLock<Segments, false>; CPUS],
 }
@@ -61,7 +60,7 @@ impl Rcu {
                 wanted: AtomicU64::new(0),
                 waiting: AtomicU64::new(0),
                 active: AtomicU64::new(0),
-                started: TicketLock::new(None),
+                started_phase: AtomicU32::new(0),
                 detector: StallDetector::new(stall_timeout_ns, report),
                 callbacks: callbacks::lists(),
             }
@@ -159,11 +158,9 @@ impl Rcu {
     }
 
     fn end(&self, cpu: &Cpu) {
-        self.detector.ended();
+        let started_tsc = self.detector.ended();
         // Before `seq` moves on, so that no other end of a grace period can interrupt the record.
-        if let Some(span) = self.started.lock(cpu).take() {
-            span.finish(cpu, Metric::GracePeriod);
-        }
+        Span::resume(started_tsc, self.started_phase.load(Relaxed)).finish(cpu, Metric::GracePeriod);
         cpu.header
             .grace_periods
             .fetch_add(1, core::sync::atomic::Ordering::Relaxed);
@@ -217,7 +214,8 @@ impl Rcu {
         }
         // Pairs with the fence in `snapshot`; happens before every report, through `waiting`.
         fence(SeqCst);
-        *self.started.lock(cpu) = Some(Span::start(cpu));
+        self.started_phase
+            .store(cpu.header.phase.load(core::sync::atomic::Ordering::Relaxed), Relaxed);
         self.detector.started(tsc());
         let me = bit(cpu);
         // Read-modify-write: it is what an idle CPU's `idle_exit` then synchronises with.

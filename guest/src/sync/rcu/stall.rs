@@ -47,8 +47,9 @@ impl StallDetector {
     }
 
     /// Comes before the number moves on: a number and a start time seen together belong together.
-    pub(super) fn ended(&self) {
-        self.started_tsc.store(0, Release);
+    /// Returns when the grace period began.
+    pub(super) fn ended(&self) -> u64 {
+        self.started_tsc.swap(0, AcqRel)
     }
 
     pub(super) fn check(&self, cpu: &Cpu, seq: &AtomicU64, waiting: &AtomicU64, position: u64) {
