@@ -1,1 +1,82 @@
 //! Moves pages of guest memory to other physical frames while the guest runs.
+//!
+//! For any VMM on rust-vmm's `vm-memory`: it knows userfaultfd, but neither KVM nor the guest. The
+//! embedder says what pages hold ([`PageMap`]), how to stop the vCPUs ([`Vcpus`]) and who is told
+//! what happens ([`Observer`]), and runs one [`Handler`] and any number of [`Mover`]s on threads of
+//! its own.
+//!
+//! A page is unmapped by `UFFDIO_MOVE` into *limbo*, copied, and its new frame is mapped. Whoever
+//! touches it meanwhile waits. The old frame stays in limbo for a while, filled with a pattern that
+//! is checked before the frame is used again, so that a write that reached it is seen. From every
+//! phase before the new frame is mapped there is a way back ([`Phase`]).
+//!
+//! Needs Linux 6.8 (`UFFD_FEATURE_MOVE`) on x86-64, and a userfaultfd that serves the kernel's own
+//! faults ([`probe`]).
+
+mod address;
+mod arena;
+mod backend;
+mod batch;
+mod builder;
+mod class;
+pub mod clock;
+mod counters;
+mod engine;
+mod event;
+mod handler;
+mod inject;
+mod migrator;
+mod mover;
+mod names;
+mod page_map;
+mod page_word;
+mod pagemap;
+mod pattern;
+mod phase;
+mod plan;
+mod prng;
+mod rate;
+mod regions;
+mod registration;
+mod ring;
+mod stop;
+mod strategy;
+mod sync;
+mod table;
+mod transaction;
+mod uffd;
+mod variant;
+mod vcpus;
+mod verify;
+mod wait;
+mod windows;
+
+pub use address::{Gfn, PAGE_SIZE, PageRange};
+pub use arena::ArenaError;
+pub use backend::BackendKind;
+pub use builder::{BuildError, Builder, DEFAULT_LIMBO, DEFAULT_REST, MAX_LIMBO};
+pub use class::{Class, ClassSet};
+pub use counters::{Counters, Counts};
+pub use event::{AbortReason, Event, Observer, Served, Silent, SkipReason, Times};
+pub use handler::{Handler, HandlerError};
+pub use inject::{Inject, InjectAction};
+pub use migrator::Migrator;
+pub use mover::{Mover, MoverError, NewMoverError};
+pub use names::UnknownName;
+pub use page_map::PageMap;
+pub use phase::Phase;
+pub use rate::Rate;
+pub use regions::RegionError;
+pub use registration::RegistrationError;
+pub use stop::Stop;
+pub use strategy::StrategyKind;
+pub use table::Combination;
+pub use uffd::{UffdError, probe};
+pub use variant::Variant;
+pub use vcpus::{Paused, Vcpus};
+pub use verify::{Verify, can_verify};
+pub use wait::WaitKind;
+pub use windows::Windows;
+
+/// Pages in one window at most.
+pub const MAX_BATCH: u32 = 512;

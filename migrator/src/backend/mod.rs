@@ -1,0 +1,89 @@
+//! How new frames arrive.
+
+mod copy_in;
+mod move_in;
+mod pool;
+
+use std::fmt;
+use std::io;
+
+use crate::page_word::Lane;
+use crate::uffd::{Transfer, UffdError};
+
+pub(crate) use copy_in::CopyIn;
+pub(crate) use move_in::MoveIn;
+
+/// How a new frame arrives, after `UFFDIO_MOVE` has taken the old one into limbo.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum BackendKind {
+    /// A frame from staging, filled beforehand, by `UFFDIO_MOVE`. Old frames become staging frames.
+    #[default]
+    Move,
+    /// A fresh frame from the kernel, by `UFFDIO_COPY`. Old frames go back to the kernel in bulk.
+    Copy,
+}
+
+impl BackendKind {
+    /// Every backend.
+    pub const ALL: [Self; 2] = [Self::Move, Self::Copy];
+
+    /// The name that users write and read.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Move => "move",
+            Self::Copy => "copy",
+        }
+    }
+
+    /// One line about it.
+    #[must_use]
+    pub const fn about(self) -> &'static str {
+        match self {
+            Self::Move => "a staged frame by UFFDIO_MOVE; old frames are recycled",
+            Self::Copy => "a fresh frame by UFFDIO_COPY; old frames go back to the kernel",
+        }
+    }
+}
+
+impl fmt::Display for BackendKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// What the contents are copied from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Source {
+    /// The old frames in limbo.
+    Limbo,
+    /// The guest's pages while they are mapped: a busted variant does this.
+    Mapped(usize),
+}
+
+/// The steps of a migration of up to a batch of contiguous pages at the host address `hva`.
+///
+/// `skip` pages at the start of the batch are done already. The steps inside a window neither
+/// allocate nor lock.
+pub(crate) trait Backend {
+    /// Makes room for the next window. Returns how many recycled frames were written in limbo.
+    fn prepare(&mut self, pages: u32) -> io::Result<u32>;
+    /// Takes the old frames into limbo.
+    fn unmap(&mut self, hva: usize, pages: u32) -> Transfer;
+    /// Fills the first `bytes` bytes of each new frame.
+    fn copy(&mut self, source: Source, pages: u32, bytes: usize);
+    /// Maps the new frames and wakes who waits.
+    fn map(&mut self, lane: Lane, hva: usize, skip: u32, pages: u32) -> Transfer;
+    /// Maps the old frames again and wakes who waits.
+    fn put_back(&mut self, lane: Lane, hva: usize, skip: u32, pages: u32) -> Transfer;
+    /// The first `pages` old frames stay in limbo, the new frames are the guest's.
+    fn commit(&mut self, pages: u32);
+    /// Wakes who waits; they look again.
+    fn wake(&mut self, lane: Lane, hva: usize, pages: u32) -> Result<(), UffdError>;
+    /// Where the `nth` old frame of the open migration is.
+    fn limbo_address(&self, nth: u32) -> usize;
+    /// Writes into the old frame that was committed last: a busted variant does this.
+    fn scribble(&mut self);
+    /// Checks every frame in limbo. Returns how many were written.
+    fn audit(&mut self) -> u32;
+}

@@ -1,0 +1,104 @@
+//! Claiming contiguous pages around one that was picked.
+
+use crate::Class;
+use crate::clock::Tsc;
+use crate::engine::Engine;
+use crate::page_word::Lane;
+use crate::regions::Region;
+use crate::transaction::Claim;
+
+/// The classes of the pages that are claimed.
+pub(crate) struct Batch {
+    limit: u32,
+    classes: Vec<Class>,
+    claimed: usize,
+}
+
+impl Batch {
+    /// For up to `limit` pages.
+    pub(crate) fn new(limit: u32) -> Self {
+        Self {
+            limit,
+            classes: vec![Class::default(); limit as usize],
+            claimed: 0,
+        }
+    }
+
+    /// The classes of the pages claimed last.
+    pub(crate) fn classes(&self) -> &[Class] {
+        &self.classes[..self.claimed]
+    }
+
+    /// Claims `page` and its neighbours of target classes that have rested and belong to the same
+    /// lane and region: those after it first, then those before it. `None` if `page` itself moves,
+    /// rests or is no target any more.
+    ///
+    /// The embedder's page map is asked before anything is claimed: should it panic, nothing is
+    /// left behind.
+    pub(crate) fn claim<'a>(
+        &'a mut self,
+        engine: &'a Engine,
+        page: u32,
+        now: Tsc,
+    ) -> Option<Claim<'a>> {
+        let region = engine.regions.of(page);
+        let lane = engine.words[page as usize].lane();
+        let (first, wanted) = self.extent(engine, region, lane, page, now)?;
+        let rest = engine.config.rest_ticks;
+        let words = &engine.words[first as usize..(first + wanted) as usize];
+        let claimed = words
+            .iter()
+            .take_while(|word| word.try_claim(now, rest))
+            .count();
+        self.claimed = claimed;
+        (claimed > 0).then(|| Claim {
+            words: &words[..claimed],
+            classes: &self.classes[..claimed],
+            gfn: region.gfn(first),
+            hva: region.hva(first),
+            lane,
+        })
+    }
+
+    /// The pages to try, and their classes.
+    fn extent(
+        &mut self,
+        engine: &Engine,
+        region: &Region,
+        lane: Lane,
+        page: u32,
+        now: Tsc,
+    ) -> Option<(u32, u32)> {
+        let eligible = |page: u32| {
+            let word = &engine.words[page as usize];
+            if word.lane() == lane && word.is_movable(now, engine.config.rest_ticks) {
+                engine.target_class(page)
+            } else {
+                None
+            }
+        };
+        let mut len = 0;
+        let after = page..region.end().min(page.saturating_add(self.limit));
+        for class in after.map_while(eligible) {
+            self.classes[len] = class;
+            len += 1;
+        }
+        if len == 0 {
+            return None;
+        }
+        let tail = len;
+        let room = self.limit - len as u32;
+        for class in (region.first.max(page.saturating_sub(room))..page)
+            .rev()
+            .map_while(eligible)
+        {
+            self.classes[len] = class;
+            len += 1;
+        }
+        let before = (len - tail) as u32;
+        // Found backwards: the pages before the picked one come first, in order.
+        self.classes[tail..len].reverse();
+        self.classes[..len].rotate_left(tail);
+        Some((page - before, len as u32))
+    }
+}

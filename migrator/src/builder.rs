@@ -1,0 +1,307 @@
+//! Putting a migrator together.
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use vm_memory::GuestMemoryMmap;
+
+use crate::engine::{Config, Engine};
+use crate::event::Silent;
+use crate::regions::{RegionError, Regions};
+use crate::registration::{Registration, RegistrationError};
+use crate::windows::Windows;
+use crate::{
+    BackendKind, ClassSet, Combination, Inject, MAX_BATCH, Migrator, Observer, PageMap, PageRange,
+    Rate, StrategyKind, Variant, Vcpus, Verify, WaitKind, clock,
+};
+
+/// How long a moved page rests by default.
+pub const DEFAULT_REST: Duration = Duration::from_micros(100);
+/// Old frames that stay in limbo by default, in pages.
+pub const DEFAULT_LIMBO: u32 = 256;
+/// The most frames that limbo can be asked to hold: 4 GiB.
+pub const MAX_LIMBO: u32 = 1 << 20;
+
+/// A migrator that cannot be had.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum BuildError {
+    /// The size of a batch.
+    #[error("a batch of {batch} pages: 1 to {MAX_BATCH} can be moved in one window")]
+    Batch {
+        /// What was asked for.
+        batch: u32,
+    },
+    /// The length of limbo.
+    #[error("limbo of {limbo} frames: it holds up to {MAX_LIMBO}")]
+    Limbo {
+        /// What was asked for.
+        limbo: u32,
+    },
+    /// No page could ever be moved.
+    #[error("the set of target classes is empty; name at least one class")]
+    NoTargets,
+    /// The combination is not sound.
+    #[error("strategy {strategy}, backend {backend}, variant {variant}: {reason}")]
+    Unsound {
+        /// The strategy.
+        strategy: StrategyKind,
+        /// The backend.
+        backend: BackendKind,
+        /// The variant.
+        variant: Variant,
+        /// Why not, and what to use instead.
+        reason: &'static str,
+    },
+    /// The page map is missing.
+    #[error("no page map was given; Builder::page_map says what pages hold")]
+    NoPageMap,
+    /// The vCPUs are missing.
+    #[error("the strategy stop-world stops the vCPUs, and none were given by Builder::vcpus")]
+    NoVcpus,
+    /// The guest's memory.
+    #[error("this guest memory cannot be moved")]
+    Region(#[from] RegionError),
+    /// Its registration.
+    #[error("guest memory cannot be watched for faults")]
+    Registration(#[from] RegistrationError),
+}
+
+/// Configures a [`Migrator`]. What has a default need not be set.
+pub struct Builder {
+    memory: Arc<GuestMemoryMmap>,
+    page_map: Option<Arc<dyn PageMap>>,
+    observer: Arc<dyn Observer>,
+    vcpus: Option<Arc<dyn Vcpus>>,
+    strategy: StrategyKind,
+    backend: BackendKind,
+    variant: Variant,
+    targets: ClassSet,
+    batch: u32,
+    limbo: u32,
+    rate: Rate,
+    seed: u64,
+    verify: Verify,
+    inject: Option<Inject>,
+    rest: Duration,
+    tsc_hz: Option<u64>,
+    signal_faults: bool,
+    excluded: Vec<PageRange>,
+}
+
+impl Builder {
+    pub(crate) fn new(memory: Arc<GuestMemoryMmap>) -> Self {
+        Self {
+            memory,
+            page_map: None,
+            observer: Arc::new(Silent),
+            vcpus: None,
+            strategy: StrategyKind::default(),
+            backend: BackendKind::default(),
+            variant: Variant::default(),
+            targets: ClassSet::ALL,
+            batch: 1,
+            limbo: DEFAULT_LIMBO,
+            rate: Rate::default(),
+            seed: 0,
+            verify: Verify::default(),
+            inject: None,
+            rest: DEFAULT_REST,
+            tsc_hz: None,
+            signal_faults: false,
+            excluded: Vec::new(),
+        }
+    }
+
+    /// What pages hold. Required.
+    #[must_use]
+    pub fn page_map(mut self, page_map: Arc<dyn PageMap>) -> Self {
+        self.page_map = Some(page_map);
+        self
+    }
+
+    /// Who is told what happens; nobody by default. Movers and handlers can have their own.
+    #[must_use]
+    pub fn observer(mut self, observer: Arc<dyn Observer>) -> Self {
+        self.observer = observer;
+        self
+    }
+
+    /// The vCPUs, which [`StrategyKind::StopWorld`] stops.
+    #[must_use]
+    pub fn vcpus(mut self, vcpus: Arc<dyn Vcpus>) -> Self {
+        self.vcpus = Some(vcpus);
+        self
+    }
+
+    /// When what is copied.
+    #[must_use]
+    pub fn strategy(mut self, strategy: StrategyKind) -> Self {
+        self.strategy = strategy;
+        self
+    }
+
+    /// How new frames arrive.
+    #[must_use]
+    pub fn backend(mut self, backend: BackendKind) -> Self {
+        self.backend = backend;
+        self
+    }
+
+    /// A form that is wrong on purpose.
+    #[must_use]
+    pub fn variant(mut self, variant: Variant) -> Self {
+        self.variant = variant;
+        self
+    }
+
+    /// The classes whose pages move; all by default.
+    #[must_use]
+    pub fn targets(mut self, targets: ClassSet) -> Self {
+        self.targets = targets;
+        self
+    }
+
+    /// Pages in one window at most: 1, the default, to [`MAX_BATCH`].
+    #[must_use]
+    pub fn batch(mut self, pages: u32) -> Self {
+        self.batch = pages;
+        self
+    }
+
+    /// Frames that stay in limbo, for each mover; at least a batch.
+    #[must_use]
+    pub fn limbo(mut self, frames: u32) -> Self {
+        self.limbo = frames;
+        self
+    }
+
+    /// How fast each mover goes.
+    #[must_use]
+    pub fn rate(mut self, rate: Rate) -> Self {
+        self.rate = rate;
+        self
+    }
+
+    /// Seed of every random choice.
+    #[must_use]
+    pub fn seed(mut self, seed: u64) -> Self {
+        self.seed = seed;
+        self
+    }
+
+    /// How many migrations are checked by frame number.
+    #[must_use]
+    pub fn verify(mut self, verify: Verify) -> Self {
+        self.verify = verify;
+        self
+    }
+
+    /// A fault on purpose.
+    #[must_use]
+    pub fn inject(mut self, inject: Inject) -> Self {
+        self.inject = Some(inject);
+        self
+    }
+
+    /// How long a moved page is left alone, so that the guest gets on; [`DEFAULT_REST`] unless set.
+    #[must_use]
+    pub fn rest(mut self, rest: Duration) -> Self {
+        self.rest = rest;
+        self
+    }
+
+    /// The frequency of the time-stamp counter in Hz; measured unless set.
+    #[must_use]
+    pub fn tsc_hz(mut self, hz: u64) -> Self {
+        self.tsc_hz = Some(hz.max(1));
+        self
+    }
+
+    /// Has pages signal those who meet their window instead of making them sleep, but for those of
+    /// which [`PageMap::sleeps`] is true now. What signals is populated first.
+    #[must_use]
+    pub fn signal_faults(mut self, signal: bool) -> Self {
+        self.signal_faults = signal;
+        self
+    }
+
+    /// Leaves a range out altogether: it is not registered, and its holes are the kernel's.
+    #[must_use]
+    pub fn exclude(mut self, range: PageRange) -> Self {
+        self.excluded.push(range);
+        self
+    }
+
+    /// Puts guest memory under userfaultfd. From here on a [`Handler`](crate::Handler) must run
+    /// while anybody touches it.
+    ///
+    /// # Errors
+    /// What was asked for cannot be, or the host refuses.
+    pub fn build(self) -> Result<Migrator, BuildError> {
+        self.check()?;
+        let page_map = self.page_map.ok_or(BuildError::NoPageMap)?;
+        let regions = Regions::new(&self.memory)?;
+        let signal = self.signal_faults.then_some(&*page_map);
+        let (registration, words) = Registration::new(&regions, &self.excluded, signal)?;
+        let tsc_hz = self.tsc_hz.unwrap_or_else(clock::measured_hz);
+        Ok(Migrator::new(Engine {
+            config: Config {
+                strategy: self.strategy,
+                backend: self.backend,
+                variant: self.variant,
+                targets: self.targets,
+                batch: self.batch,
+                limbo: self.limbo,
+                rate: self.rate,
+                seed: self.seed,
+                verify: self.verify,
+                inject: self.inject,
+                tsc_hz,
+                rest_ticks: clock::ticks(self.rest, tsc_hz),
+            },
+            regions,
+            words,
+            registration: Arc::new(registration),
+            windows: Arc::new(Windows::default()),
+            page_map,
+            observer: self.observer,
+            vcpus: self.vcpus,
+            counters: Mutex::default(),
+            _memory: self.memory,
+        }))
+    }
+
+    fn check(&self) -> Result<(), BuildError> {
+        let Self { batch, limbo, .. } = *self;
+        if !(1..=MAX_BATCH).contains(&batch) {
+            return Err(BuildError::Batch { batch });
+        }
+        if limbo > MAX_LIMBO {
+            return Err(BuildError::Limbo { limbo });
+        }
+        if self.targets.is_empty() {
+            return Err(BuildError::NoTargets);
+        }
+        let way = Combination {
+            strategy: self.strategy,
+            backend: self.backend,
+            wait: if self.signal_faults {
+                WaitKind::Spin
+            } else {
+                WaitKind::Block
+            },
+            variant: self.variant,
+        };
+        way.check().map_err(|reason| BuildError::Unsound {
+            strategy: way.strategy,
+            backend: way.backend,
+            variant: way.variant,
+            reason,
+        })?;
+        if self.strategy == StrategyKind::StopWorld && self.vcpus.is_none() {
+            return Err(BuildError::NoVcpus);
+        }
+        Ok(())
+    }
+}

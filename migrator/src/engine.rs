@@ -1,0 +1,84 @@
+//! What movers, the fault handler and the embedder share.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use vm_memory::GuestMemoryMmap;
+
+use crate::counters::{Counters, LiveCounters};
+use crate::page_word::{Lane, PageWord};
+use crate::regions::Regions;
+use crate::registration::Registration;
+use crate::windows::Windows;
+use crate::{
+    BackendKind, Class, ClassSet, Inject, Observer, PageMap, Rate, StrategyKind, Variant, Vcpus,
+    Verify,
+};
+
+/// The parts of the configuration that movers need.
+#[derive(Clone, Copy)]
+pub(crate) struct Config {
+    pub(crate) strategy: StrategyKind,
+    pub(crate) backend: BackendKind,
+    pub(crate) variant: Variant,
+    pub(crate) targets: ClassSet,
+    pub(crate) batch: u32,
+    pub(crate) limbo: u32,
+    pub(crate) rate: Rate,
+    pub(crate) seed: u64,
+    pub(crate) verify: Verify,
+    pub(crate) inject: Option<Inject>,
+    pub(crate) tsc_hz: u64,
+    pub(crate) rest_ticks: u64,
+}
+
+pub(crate) struct Engine {
+    pub(crate) config: Config,
+    pub(crate) regions: Regions,
+    pub(crate) words: Box<[PageWord]>,
+    pub(crate) registration: Arc<Registration>,
+    pub(crate) windows: Arc<Windows>,
+    pub(crate) page_map: Arc<dyn PageMap>,
+    pub(crate) observer: Arc<dyn Observer>,
+    pub(crate) vcpus: Option<Arc<dyn Vcpus>>,
+    /// One entry per mover made; locked when one is made or all are read.
+    pub(crate) counters: Mutex<Vec<Arc<LiveCounters>>>,
+    /// Last, so that the memory outlives its registration.
+    pub(crate) _memory: Arc<GuestMemoryMmap>,
+}
+
+impl Engine {
+    /// What a page may be moved as now: a target class, unless it must sleep and would signal.
+    pub(crate) fn target_class(&self, page: u32) -> Option<Class> {
+        let gfn = self.regions.of(page).gfn(page);
+        let class = self
+            .page_map
+            .class(gfn)
+            .filter(|&class| self.config.targets.contains(class))?;
+        match self.words[page as usize].lane() {
+            Lane::Blocking => Some(class),
+            Lane::Signalling => (!self.page_map.sleeps(gfn)).then_some(class),
+        }
+    }
+
+    /// The counters of all movers together.
+    pub(crate) fn counters(&self) -> Counters {
+        let mut sum = Counters::default();
+        for live in self.live().iter() {
+            sum.merge(&live.snapshot());
+        }
+        sum
+    }
+
+    /// Makes the counters of one more mover; also says how many there were.
+    pub(crate) fn new_counters(&self) -> (Arc<LiveCounters>, usize) {
+        let mut all = self.live();
+        let live = Arc::new(LiveCounters::default());
+        all.push(Arc::clone(&live));
+        (live, all.len() - 1)
+    }
+
+    fn live(&self) -> std::sync::MutexGuard<'_, Vec<Arc<LiveCounters>>> {
+        // The list is whole whatever panicked while it was locked.
+        self.counters.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,147 @@
+//! What the engine tells about what it does.
+
+use std::fmt;
+
+use crate::clock::Tsc;
+use crate::{Gfn, PageRange, Phase};
+
+/// When the steps of a migration were, in TSC ticks.
+///
+/// The window, an upper bound of the time in which the pages were unavailable, is `window` to
+/// `mapped`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Times {
+    /// The pages were claimed.
+    pub start: Tsc,
+    /// Right before the call that unmaps.
+    pub window: Tsc,
+    /// Right after it.
+    pub unmapped: Tsc,
+    /// The new frames hold the contents. Equal to `unmapped` with the backend
+    /// [`Copy`](crate::BackendKind::Copy), whose mapping call copies as well.
+    pub copied: Tsc,
+    /// Right after the call that maps.
+    pub mapped: Tsc,
+    /// The old frames are in limbo and the pages are free to be claimed again.
+    pub end: Tsc,
+}
+
+/// Why pages went back to their old frames.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AbortReason {
+    /// The kernel went on refusing with this errno (EBUSY: a page is pinned or shared).
+    Errno(i32),
+    /// A test asked for it.
+    Injected,
+    /// The mover panicked.
+    Panicked,
+}
+
+impl fmt::Display for AbortReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Errno(errno) => write!(f, "{}", std::io::Error::from_raw_os_error(*errno)),
+            Self::Injected => f.write_str("injected"),
+            Self::Panicked => f.write_str("the mover panicked"),
+        }
+    }
+}
+
+/// Why a claimed page was not moved.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SkipReason {
+    /// Nothing was mapped there: the guest has not touched the page yet.
+    Hole,
+}
+
+/// How a fault that reached the handler ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Served {
+    /// A page that had never been touched was given a zeroed frame.
+    Hole,
+    /// The page is in a window; the map at its end wakes who waits.
+    Window,
+    /// The page was mapped in the meantime; whoever waited was woken.
+    Present,
+}
+
+/// Something that happened. All times are TSC ticks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Event {
+    /// Pages lie in new frames.
+    Committed {
+        /// Which.
+        range: PageRange,
+        /// When.
+        times: Times,
+    },
+    /// Pages are back in their old frames.
+    Aborted {
+        /// Which.
+        range: PageRange,
+        /// How far they were.
+        phase: Phase,
+        /// Why.
+        reason: AbortReason,
+        /// When, as far as it went; `mapped` is when the old frames were back.
+        times: Times,
+    },
+    /// Pages were claimed and left alone.
+    Skipped {
+        /// Which.
+        range: PageRange,
+        /// Why.
+        reason: SkipReason,
+    },
+    /// The kernel asked to try again, and the mover did.
+    Retried {
+        /// The pages that it was about.
+        range: PageRange,
+        /// How often.
+        times: u32,
+    },
+    /// Frame numbers were compared.
+    Verified {
+        /// The pages committed.
+        range: PageRange,
+        /// Of them, proved to lie in another frame.
+        changed: u32,
+        /// Of them, still in the frame in which they were: an integrity error each.
+        same: u32,
+    },
+    /// Old frames were written after commit: an integrity error each.
+    StaleWrite {
+        /// How many frames.
+        frames: u32,
+        /// When it was found.
+        tsc: Tsc,
+    },
+    /// A fault reached the handler.
+    Fault {
+        /// The page.
+        gfn: Gfn,
+        /// How it ended.
+        served: Served,
+        /// The handler had read it.
+        read: Tsc,
+        /// The handler was done with it.
+        done: Tsc,
+    },
+}
+
+/// Is told every [`Event`], on the thread on which it happened.
+///
+/// It is called outside of windows, but on the hot path: it should neither allocate nor lock.
+pub trait Observer: Send + Sync {
+    /// Takes note of `event`.
+    fn on(&self, event: &Event);
+}
+
+/// Takes note of nothing.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Silent;
+
+impl Observer for Silent {
+    fn on(&self, _: &Event) {}
+}

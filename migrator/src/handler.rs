@@ -1,0 +1,156 @@
+//! The thread that serves faults: holes are filled, faults in windows are left to the movers.
+
+use std::io;
+use std::os::fd::AsRawFd;
+use std::sync::Arc;
+
+use crate::engine::Engine;
+use crate::page_word::{Lane, Populate};
+use crate::uffd::{Fault, Messages, UffdError};
+use crate::{Event, Observer, PAGE_SIZE, Served, Stop, clock};
+
+/// What a page holds that is touched for the first time.
+#[repr(C, align(4096))]
+struct ZeroPage([u8; PAGE_SIZE]);
+static ZERO: ZeroPage = ZeroPage([0; PAGE_SIZE]);
+
+/// Tries to fill a page when the kernel asks to repeat.
+const TRIES: u32 = 1 << 16;
+
+/// Why the handler ended before it was asked to. Who touches a hole then waits until the migrator is
+/// dropped.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum HandlerError {
+    /// It cannot wait for faults.
+    #[error("cannot wait for faults by poll")]
+    Poll(#[source] io::Error),
+    /// It cannot read them, or wake who waits.
+    #[error("cannot serve faults")]
+    Uffd(#[from] UffdError),
+    /// A hole could not be filled.
+    #[error("the hole at host address {address:#x} could not be filled; is there enough memory?")]
+    Fill {
+        /// Where.
+        address: usize,
+        /// What the kernel said.
+        #[source]
+        source: io::Error,
+    },
+}
+
+/// Serves faults on the thread that runs it. It must run while the guest runs.
+pub struct Handler {
+    engine: Arc<Engine>,
+    observer: Arc<dyn Observer>,
+}
+
+impl Handler {
+    pub(crate) fn new(engine: Arc<Engine>) -> Self {
+        Self {
+            observer: Arc::clone(&engine.observer),
+            engine,
+        }
+    }
+
+    /// Has this handler tell `observer` what it does, in place of the migrator's observer.
+    #[must_use]
+    pub fn with_observer(mut self, observer: Arc<dyn Observer>) -> Self {
+        self.observer = observer;
+        self
+    }
+
+    /// Serves faults until `stop` is requested.
+    ///
+    /// # Errors
+    /// What ended it early.
+    pub fn run(&self, stop: &Stop) -> Result<(), HandlerError> {
+        // Pages that signal make no events.
+        let uffd = self.engine.registration.uffd(Lane::Blocking);
+        let mut messages = Messages::default();
+        while !stop.is_requested() {
+            wait(uffd.as_raw_fd(), stop.as_raw_fd())?;
+            uffd.read(&mut messages)?;
+            for fault in messages.faults() {
+                self.serve(fault)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn serve(&self, fault: Fault) -> Result<(), HandlerError> {
+        let read = clock::now();
+        let Some(page) = self.engine.regions.by_hva(fault.address) else {
+            return Ok(());
+        };
+        let word = &self.engine.words[page as usize];
+        let served = match word.begin_populate() {
+            // Whoever owns the page sees the mark that was left, and wakes.
+            Populate::Left => Served::Window,
+            Populate::Claimed => {
+                let filled = self.fill(fault.address);
+                let waited = word.end_populate();
+                // A fault of a page that is there by now, or that came while it was filled.
+                if waited || !matches!(filled, Ok(Served::Hole)) {
+                    self.wake(fault.address)?;
+                }
+                filled?
+            }
+        };
+        self.observer.on(&Event::Fault {
+            gfn: self.engine.regions.of(page).gfn(page),
+            served,
+            read,
+            done: clock::now(),
+        });
+        Ok(())
+    }
+
+    /// Gives the page a zeroed frame and wakes who waits, unless there is one.
+    ///
+    /// A frame of its own, not the shared zero page: the guest's first touch is mostly a write, and
+    /// a frame that is shared could not be told from its successor when it is migrated.
+    fn fill(&self, address: usize) -> Result<Served, HandlerError> {
+        let uffd = self.engine.registration.uffd(Lane::Blocking);
+        let zero = ZERO.0.as_ptr() as usize;
+        for _ in 0..TRIES {
+            match uffd.copy(address, zero, PAGE_SIZE).errno {
+                0 => return Ok(Served::Hole),
+                libc::EEXIST => return Ok(Served::Present),
+                libc::EAGAIN => std::thread::yield_now(),
+                errno => return Err(fill_error(address, errno)),
+            }
+        }
+        Err(fill_error(address, libc::EAGAIN))
+    }
+
+    fn wake(&self, address: usize) -> Result<(), UffdError> {
+        self.engine.registration.wake(Lane::Blocking, address, 1)
+    }
+}
+
+fn fill_error(address: usize, errno: i32) -> HandlerError {
+    HandlerError::Fill {
+        address,
+        source: io::Error::from_raw_os_error(errno),
+    }
+}
+
+/// Waits until one of the two descriptors is readable.
+fn wait(uffd: i32, stop: i32) -> Result<(), HandlerError> {
+    let poll = |fd| libc::pollfd {
+        fd,
+        events: libc::POLLIN,
+        revents: 0,
+    };
+    let mut fds = [poll(uffd), poll(stop)];
+    // SAFETY: the array is valid for its length and outlives the call.
+    let ready = unsafe { libc::poll(fds.as_mut_ptr(), fds.len() as libc::nfds_t, -1) };
+    if ready >= 0 {
+        return Ok(());
+    }
+    match io::Error::last_os_error() {
+        error if error.kind() == io::ErrorKind::Interrupted => Ok(()),
+        error => Err(HandlerError::Poll(error)),
+    }
+}

@@ -1,0 +1,77 @@
+//! The engine as its user sees it.
+
+use std::sync::Arc;
+
+use vm_memory::GuestMemoryMmap;
+
+use crate::Gfn;
+use crate::builder::Builder;
+use crate::counters::Counters;
+use crate::engine::Engine;
+use crate::handler::Handler;
+use crate::mover::{Mover, NewMoverError};
+use crate::page_word::{Lane, PageWord};
+use crate::windows::Windows;
+
+/// Guest memory whose pages can be moved.
+///
+/// It makes [`Mover`]s and [`Handler`]s, which the embedder runs on threads of its choice. Once it
+/// and all of those are dropped, guest memory is an ordinary mapping again, with every page in place.
+pub struct Migrator(Arc<Engine>);
+
+impl Migrator {
+    /// Begins to configure one for `memory`, which must be private anonymous memory.
+    #[must_use]
+    pub fn builder(memory: Arc<GuestMemoryMmap>) -> Builder {
+        Builder::new(memory)
+    }
+
+    pub(crate) fn new(engine: Engine) -> Self {
+        Self(Arc::new(engine))
+    }
+
+    /// A mover, with a frame pool of its own.
+    ///
+    /// # Errors
+    /// No memory or no descriptor is left for it.
+    pub fn mover(&self) -> Result<Mover, NewMoverError> {
+        Mover::new(Arc::clone(&self.0))
+    }
+
+    /// A fault handler. One must run while the guest does.
+    #[must_use]
+    pub fn handler(&self) -> Handler {
+        Handler::new(Arc::clone(&self.0))
+    }
+
+    /// The windows of all movers, to spin on.
+    #[must_use]
+    pub fn windows(&self) -> Arc<Windows> {
+        Arc::clone(&self.0.windows)
+    }
+
+    /// The counters of all movers made so far, together; exact while none runs.
+    #[must_use]
+    pub fn counters(&self) -> Counters {
+        self.0.counters()
+    }
+
+    /// Whether whoever meets a window of the page at `gfn` is sent a signal, instead of sleeping.
+    #[must_use]
+    pub fn signals(&self, gfn: Gfn) -> bool {
+        let page = self.0.regions.by_gfn(gfn);
+        page.is_some_and(|page| self.0.words[page as usize].lane() == Lane::Signalling)
+    }
+
+    /// Guest pages that it manages, those left out included.
+    #[must_use]
+    pub fn pages(&self) -> u32 {
+        self.0.regions.pages()
+    }
+
+    /// Bytes of state that it keeps for guest pages.
+    #[must_use]
+    pub fn state_bytes(&self) -> usize {
+        self.0.words.len() * size_of::<PageWord>()
+    }
+}

@@ -1,0 +1,330 @@
+//! The loop that moves pages.
+
+use std::any::Any;
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
+
+use crate::arena::ArenaError;
+use crate::backend::{Backend, CopyIn, MoveIn};
+use crate::batch::Batch;
+use crate::counters::{Counters, LiveCounters};
+use crate::engine::Engine;
+use crate::inject::Injector;
+use crate::pagemap::Pagemap;
+use crate::plan::Plan;
+use crate::rate::Limiter;
+use crate::transaction::{Fatal, Tools, Transaction};
+use crate::uffd::UffdError;
+use crate::verify::{Frame, Verifier};
+use crate::{BackendKind, Event, Observer, PageRange, Paused, Stop, StrategyKind, clock};
+
+/// Pages of the map that are read for each window.
+const SCAN: u32 = 32;
+/// Picks in vain before the mover sleeps.
+const PATIENCE: u32 = 64;
+/// How long it sleeps when there is nothing to move, or everything rests.
+const IDLE: Duration = Duration::from_micros(50);
+/// The longest sleep: a request to stop is seen after this.
+const NAP: Duration = Duration::from_millis(2);
+
+/// A mover that could not be made.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum NewMoverError {
+    /// Its frame pool.
+    #[error("no frame pool for the mover")]
+    Arena(#[from] ArenaError),
+    /// Its look at its own pages.
+    #[error("cannot read /proc/self/pagemap; is /proc mounted?")]
+    Pagemap(#[source] io::Error),
+}
+
+/// Why a mover ended before it was asked to. Guest memory is whole but where [`MoverError::Lost`]
+/// says so.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum MoverError {
+    /// It panicked; the migration that was open was rolled back.
+    #[error("the mover panicked: {message}")]
+    Panicked {
+        /// What the panic said.
+        message: String,
+    },
+    /// Old frames could not be put back: the guest cannot go on.
+    #[error("the old frames of {range} could not be put back")]
+    Lost {
+        /// The pages.
+        range: PageRange,
+        /// What the kernel said.
+        #[source]
+        source: io::Error,
+    },
+    /// Those who wait could not be woken.
+    #[error("who waits for a page could not be woken")]
+    Wake(#[source] UffdError),
+    /// The vCPUs could not be stopped.
+    #[error("the vCPUs could not be stopped")]
+    Pause(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// Old frames could not be given back to the kernel.
+    #[error("old frames could not be given back by madvise(MADV_DONTNEED)")]
+    Discard(#[source] io::Error),
+    /// Frame numbers could not be read.
+    #[error("cannot read frame numbers from /proc/self/pagemap")]
+    Pagemap(#[source] io::Error),
+}
+
+impl From<Fatal> for MoverError {
+    fn from(fatal: Fatal) -> Self {
+        match fatal {
+            Fatal::Lost { range, errno } => Self::Lost {
+                range,
+                source: io::Error::from_raw_os_error(errno),
+            },
+            Fatal::Wake(error) => Self::Wake(error),
+        }
+    }
+}
+
+/// Moves pages on the thread that runs it.
+///
+/// Several movers of one [`Migrator`](crate::Migrator) never move the same page at once. Each has a
+/// frame pool of its own.
+pub struct Mover {
+    engine: Arc<Engine>,
+    observer: Arc<dyn Observer>,
+    backend: Box<dyn Backend + Send>,
+    counters: Arc<LiveCounters>,
+    plan: Plan,
+    batch: Batch,
+    injector: Injector,
+    verifier: Verifier,
+    pagemap: Pagemap,
+}
+
+impl Mover {
+    pub(crate) fn new(engine: Arc<Engine>) -> Result<Self, NewMoverError> {
+        let config = engine.config;
+        let registration = Arc::clone(&engine.registration);
+        let backend: Box<dyn Backend + Send> = match config.backend {
+            BackendKind::Move => Box::new(MoveIn::new(config.batch, config.limbo, registration)?),
+            BackendKind::Copy => Box::new(CopyIn::new(config.batch, config.limbo, registration)?),
+        };
+        let verifier = Verifier::new(config.verify).map_err(NewMoverError::Pagemap)?;
+        let pagemap = Pagemap::open().map_err(NewMoverError::Pagemap)?;
+        let (counters, nth) = engine.new_counters();
+        Ok(Self {
+            observer: Arc::clone(&engine.observer),
+            // Movers of one seed must not pick the same pages.
+            plan: Plan::new(
+                config.targets,
+                config.seed.wrapping_add(nth as u64),
+                engine.regions.pages(),
+            ),
+            batch: Batch::new(config.batch),
+            injector: Injector::new(config.inject),
+            backend,
+            counters,
+            verifier,
+            pagemap,
+            engine,
+        })
+    }
+
+    /// Has this mover tell `observer` what it does, in place of the migrator's observer.
+    #[must_use]
+    pub fn with_observer(mut self, observer: Arc<dyn Observer>) -> Self {
+        self.observer = observer;
+        self
+    }
+
+    /// This mover's counters; exact while it does not run.
+    #[must_use]
+    pub fn counters(&self) -> Counters {
+        self.counters.snapshot()
+    }
+
+    /// Moves pages until `stop` is requested. At the end every old frame in limbo is checked.
+    ///
+    /// May be called again afterwards, after an error as well.
+    ///
+    /// # Errors
+    /// What ended it early. The migration that was open was rolled back.
+    pub fn run(&mut self, stop: &Stop) -> Result<(), MoverError> {
+        let result = catch_unwind(AssertUnwindSafe(|| self.run_until(stop)));
+        let stale = self.backend.audit();
+        self.report_stale(stale);
+        result.unwrap_or_else(|payload| {
+            Err(MoverError::Panicked {
+                message: message_of(&*payload),
+            })
+        })
+    }
+
+    fn run_until(&mut self, stop: &Stop) -> Result<(), MoverError> {
+        let config = self.engine.config;
+        let mut limiter = Limiter::new(config.rate, config.tsc_hz, clock::now());
+        let mut in_vain = 0;
+        // The first pass is made at once: there is nothing to pick from before.
+        self.scan(u32::MAX);
+        while !stop.is_requested() {
+            let wait = limiter.wait(clock::now());
+            if wait > 0 || config.strategy == StrategyKind::None {
+                sleep_ticks(wait, config.tsc_hz);
+                continue;
+            }
+            self.scan(SCAN);
+            match self.step()? {
+                0 => in_vain += 1,
+                pages => {
+                    limiter.count(pages);
+                    in_vain = 0;
+                }
+            }
+            if in_vain == PATIENCE {
+                in_vain = 0;
+                thread::sleep(IDLE);
+            }
+        }
+        Ok(())
+    }
+
+    fn scan(&mut self, budget: u32) {
+        let engine = &*self.engine;
+        self.plan.scan(budget, |page| engine.target_class(page));
+    }
+
+    /// Migrates one batch, if a page can be found; returns how many pages were claimed for it.
+    fn step(&mut self) -> Result<u32, MoverError> {
+        let engine = &*self.engine;
+        let Some(page) = self.plan.pick(|page| engine.target_class(page)) else {
+            return Ok(0);
+        };
+        let stale = self
+            .backend
+            .prepare(engine.config.batch)
+            .map_err(MoverError::Discard)?;
+        self.report_stale(stale);
+        self.migrate(page)
+    }
+
+    fn migrate(&mut self, page: u32) -> Result<u32, MoverError> {
+        let engine = &*self.engine;
+        let Some(claim) = self.batch.claim(engine, page, clock::now()) else {
+            return Ok(0);
+        };
+        let (hva, classes) = (claim.hva, claim.classes);
+        let range = PageRange::new(claim.gfn, classes.len() as u32);
+        // From here on the claims are let go whatever happens.
+        let mut transaction = Transaction::new(
+            claim,
+            Tools {
+                backend: &mut *self.backend,
+                injector: &mut self.injector,
+                counters: &self.counters,
+                windows: &engine.windows,
+                observer: &*self.observer,
+                variant: engine.config.variant,
+            },
+        );
+        let verify = self.verifier.wants(classes);
+        let mut looked = Ok(());
+        if verify {
+            looked = self.verifier.before(hva, range.pages);
+        }
+        run_window(engine, &mut transaction)?;
+        let mapped = transaction.mapped();
+        let verify = verify && mapped > 0 && looked.is_ok();
+        if verify {
+            looked = self.verifier.after(hva, mapped, transaction.backend());
+        }
+        if let Some(address) = transaction.doubtful() {
+            match self.pagemap.one(address) {
+                Ok(entry) if entry.is_hole() => transaction.set_hole(),
+                Ok(_) => {}
+                Err(error) => looked = Err(error),
+            }
+        }
+        transaction.finish()?;
+        looked.map_err(MoverError::Pagemap)?;
+        if verify {
+            let committed = &self.batch.classes()[..mapped as usize];
+            report_frames(
+                &mut self.verifier,
+                committed,
+                range,
+                &self.counters,
+                &*self.observer,
+            );
+        }
+        Ok(range.pages)
+    }
+
+    fn report_stale(&self, frames: u32) {
+        if frames > 0 {
+            self.counters.stale_writes.add(frames.into());
+            self.observer.on(&Event::StaleWrite {
+                frames,
+                tsc: clock::now(),
+            });
+        }
+    }
+}
+
+fn run_window(engine: &Engine, transaction: &mut Transaction<'_>) -> Result<(), MoverError> {
+    let _paused = match (&engine.vcpus, engine.config.strategy) {
+        (Some(vcpus), StrategyKind::StopWorld) => {
+            Some(Paused::new(&**vcpus).map_err(MoverError::Pause)?)
+        }
+        _ => None,
+    };
+    transaction.run();
+    Ok(())
+}
+
+fn report_frames(
+    verifier: &mut Verifier,
+    classes: &[crate::Class],
+    range: PageRange,
+    counters: &LiveCounters,
+    observer: &dyn Observer,
+) {
+    let (mut changed, mut same) = (0, 0);
+    for (class, frame) in classes.iter().zip(verifier.verdicts(classes)) {
+        match frame {
+            Frame::Changed => {
+                changed += 1;
+                counters.by_class[class.index()].verified.add(1);
+            }
+            Frame::Same => same += 1,
+            Frame::Unknown => {}
+        }
+    }
+    counters.checked_frames.add(u64::from(changed + same));
+    counters.same_frames.add(same.into());
+    observer.on(&Event::Verified {
+        range: PageRange::new(range.start, classes.len() as u32),
+        changed,
+        same,
+    });
+}
+
+/// Waits part of `ticks`, so that a request to stop is seen in time; a long nap for 0.
+fn sleep_ticks(ticks: u64, hz: u64) {
+    let nanos = u128::from(ticks) * 1_000_000_000 / u128::from(hz);
+    let wanted = match u64::try_from(nanos) {
+        Ok(0) | Err(_) => NAP,
+        Ok(nanos) => Duration::from_nanos(nanos),
+    };
+    thread::sleep(wanted.min(NAP));
+}
+
+fn message_of(payload: &(dyn Any + Send)) -> String {
+    payload
+        .downcast_ref::<&str>()
+        .map(|text| (*text).to_owned())
+        .or_else(|| payload.downcast_ref::<String>().cloned())
+        .unwrap_or_else(|| "no message".to_owned())
+}

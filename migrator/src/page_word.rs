@@ -1,0 +1,197 @@
+//! The state of one guest page: one atomic word on which movers and the fault handler race.
+//!
+//! | from | to | who |
+//! | --- | --- | --- |
+//! | idle | moving | a mover, if the page has rested |
+//! | moving | idle, hole | that mover: committed, aborted or nothing was there |
+//! | idle, hole | populating | the fault handler |
+//! | populating | idle | the fault handler |
+//!
+//! Fixed pages never change. A fault that finds a page moving (or being populated by somebody else)
+//! leaves the *waited* mark; whoever ends that state sees the mark and wakes.
+
+use crate::clock::Tsc;
+use crate::sync::{AtomicU64, Ordering};
+
+const TAG: u64 = 0b111;
+const WAITED: u64 = 1 << 3;
+const SIGNALLED: u64 = 1 << 4;
+const STAMP: u64 = !0b1_1111;
+
+const IDLE: u64 = 0;
+const HOLE: u64 = 1;
+const POPULATING: u64 = 2;
+const MOVING: u64 = 3;
+const FIXED: u64 = 4;
+
+/// Which userfaultfd a page belongs to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Lane {
+    /// Whoever meets a window sleeps.
+    Blocking,
+    /// Whoever meets a window is sent a signal.
+    Signalling,
+}
+
+/// What became of a page when its mover let go of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Leave {
+    /// Mapped; it rests from this moment on.
+    Idle(Tsc),
+    /// As it was before the claim.
+    Untouched,
+    /// Nothing is mapped there.
+    Hole,
+}
+
+/// What the fault handler has to do about a page.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Populate {
+    /// The page is the handler's until [`PageWord::end_populate`].
+    Claimed,
+    /// Somebody else will wake who waits.
+    Left,
+}
+
+/// The state of one page. Bits 0..3 tag, 3 waited, 4 signalled, 5.. time of the last move.
+pub(crate) struct PageWord(AtomicU64);
+
+impl PageWord {
+    pub(crate) fn new(lane: Lane) -> Self {
+        Self(AtomicU64::new(match lane {
+            Lane::Blocking => IDLE,
+            Lane::Signalling => IDLE | SIGNALLED,
+        }))
+    }
+
+    /// A page that is never touched.
+    pub(crate) fn fixed() -> Self {
+        Self(AtomicU64::new(FIXED))
+    }
+
+    pub(crate) fn lane(&self) -> Lane {
+        // Never changes after construction.
+        if self.0.load(Ordering::Relaxed) & SIGNALLED == 0 {
+            Lane::Blocking
+        } else {
+            Lane::Signalling
+        }
+    }
+
+    fn movable(word: u64, now: Tsc, rest: u64) -> bool {
+        word & TAG == IDLE && now.wrapping_sub(word & STAMP) >= rest
+    }
+
+    /// Whether [`PageWord::try_claim`] is likely to succeed.
+    pub(crate) fn is_movable(&self, now: Tsc, rest: u64) -> bool {
+        Self::movable(self.0.load(Ordering::Relaxed), now, rest)
+    }
+
+    /// Claims the page for a move, if it is idle and was last moved `rest` ticks before `now`.
+    pub(crate) fn try_claim(&self, now: Tsc, rest: u64) -> bool {
+        let word = self.0.load(Ordering::Relaxed);
+        // Acquire pairs with the release in `leave` and `end_populate`: what the last owner did to
+        // the mapping is done.
+        Self::movable(word, now, rest)
+            && self
+                .0
+                .compare_exchange(
+                    word,
+                    word & !TAG | MOVING,
+                    Ordering::Acquire,
+                    Ordering::Relaxed,
+                )
+                .is_ok()
+    }
+
+    /// Ends a claim; true if somebody waits and must be woken *after* this call.
+    ///
+    /// A fault that comes later finds the new state, so that no waiter falls between the two.
+    #[must_use]
+    pub(crate) fn leave(&self, how: Leave) -> bool {
+        // The other bits are this mover's alone while the page is moving; only WAITED may be added,
+        // and the swap returns it.
+        let word = self.0.load(Ordering::Relaxed);
+        let (stamp, tag) = match how {
+            Leave::Idle(tsc) => (tsc & STAMP, IDLE),
+            Leave::Untouched => (word & STAMP, IDLE),
+            Leave::Hole => (word & STAMP, HOLE),
+        };
+        // Release pairs with the acquire of the next claim. Acquire pairs with the release in
+        // `begin_populate`, so that the wake comes after the fault that asked for it.
+        let old = self
+            .0
+            .swap(word & SIGNALLED | stamp | tag, Ordering::AcqRel);
+        debug_assert_eq!(old & TAG, MOVING, "only its mover lets go of a page");
+        old & WAITED != 0
+    }
+
+    /// Claims the page for the fault handler, or leaves the mark that somebody waits.
+    pub(crate) fn begin_populate(&self) -> Populate {
+        let mut word = self.0.load(Ordering::Relaxed);
+        loop {
+            let (next, outcome) = match word & TAG {
+                IDLE | HOLE => (word & !TAG | POPULATING, Populate::Claimed),
+                FIXED => return Populate::Left,
+                _ => (word | WAITED, Populate::Left),
+            };
+            match self
+                .0
+                .compare_exchange(word, next, Ordering::AcqRel, Ordering::Relaxed)
+            {
+                Ok(_) => return outcome,
+                Err(now) => word = now,
+            }
+        }
+    }
+
+    /// Ends the handler's claim; true if somebody else waits and must be woken after this call.
+    #[must_use]
+    pub(crate) fn end_populate(&self) -> bool {
+        let word = self.0.load(Ordering::Relaxed);
+        // As in `leave`.
+        let old = self
+            .0
+            .swap(word & (SIGNALLED | STAMP) | IDLE, Ordering::AcqRel);
+        debug_assert_eq!(old & TAG, POPULATING, "only the handler ends populating");
+        old & WAITED != 0
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_page_rests_after_a_move_and_not_after_an_untouched_claim() {
+        let word = PageWord::new(Lane::Signalling);
+        assert!(word.try_claim(1000, 320));
+        assert!(!word.try_claim(9000, 320), "claimed once");
+        assert!(!word.leave(Leave::Idle(1024)));
+        assert!(!word.try_claim(1024 + 319, 320));
+        assert!(word.try_claim(1024 + 320, 320));
+        assert!(!word.leave(Leave::Untouched));
+        assert!(word.try_claim(1024 + 320, 320));
+        assert_eq!(word.lane(), Lane::Signalling);
+    }
+
+    #[test]
+    fn holes_come_back_when_populated() {
+        let word = PageWord::new(Lane::Blocking);
+        assert!(word.try_claim(0, 0));
+        assert_eq!(word.begin_populate(), Populate::Left);
+        assert!(word.leave(Leave::Hole), "the fault left its mark");
+        assert!(!word.is_movable(u64::MAX, 0));
+        assert_eq!(word.begin_populate(), Populate::Claimed);
+        assert_eq!(word.begin_populate(), Populate::Left);
+        assert!(word.end_populate());
+        assert!(word.try_claim(0, 0));
+    }
+
+    #[test]
+    fn fixed_pages_never_move() {
+        let word = PageWord::fixed();
+        assert!(!word.try_claim(u64::MAX, 0));
+        assert_eq!(word.begin_populate(), Populate::Left);
+    }
+}

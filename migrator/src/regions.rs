@@ -1,0 +1,173 @@
+//! Where guest frames lie in this process, and one dense number for each.
+
+use vm_memory::{Address, GuestMemoryBackend, GuestMemoryMmap, GuestMemoryRegion};
+
+use crate::{Gfn, PAGE_SIZE, PageRange};
+
+/// Guest memory that the engine cannot work on.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum RegionError {
+    /// Not private anonymous memory.
+    #[error(
+        "guest memory at {gpa:#x} is not private anonymous memory, and only that can be moved by \
+         UFFDIO_MOVE; build the region without a file and with MAP_PRIVATE | MAP_ANONYMOUS"
+    )]
+    NotAnonymous {
+        /// Guest physical address of the region.
+        gpa: u64,
+    },
+    /// Not whole pages.
+    #[error("guest memory at {gpa:#x} has {len:#x} bytes: both must be multiples of {PAGE_SIZE}")]
+    Unaligned {
+        /// Guest physical address of the region.
+        gpa: u64,
+        /// Its length in bytes.
+        len: u64,
+    },
+    /// More pages than can be numbered, or none.
+    #[error("guest memory has {pages} pages; 1 to {} can be managed", u32::MAX)]
+    Size {
+        /// How many.
+        pages: u64,
+    },
+}
+
+/// A run of guest memory that is contiguous in the guest and in this process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Region {
+    /// Number of its first page.
+    pub(crate) first: u32,
+    /// How many pages.
+    pub(crate) pages: u32,
+    /// Guest frame of its first page.
+    pub(crate) gfn: Gfn,
+    /// Host address of its first page.
+    pub(crate) hva: usize,
+}
+
+impl Region {
+    /// The number after that of its last page.
+    pub(crate) fn end(&self) -> u32 {
+        self.first + self.pages
+    }
+
+    /// The guest frame of a page of the region.
+    pub(crate) fn gfn(&self, page: u32) -> Gfn {
+        Gfn(self.gfn.0 + u64::from(page - self.first))
+    }
+
+    /// The host address of a page of the region.
+    pub(crate) fn hva(&self, page: u32) -> usize {
+        self.hva + (page - self.first) as usize * PAGE_SIZE
+    }
+}
+
+/// All of guest memory, its pages numbered from 0 without holes.
+#[derive(Debug)]
+pub(crate) struct Regions(Vec<Region>);
+
+impl Regions {
+    pub(crate) fn new(memory: &GuestMemoryMmap) -> Result<Self, RegionError> {
+        let mut regions = Vec::new();
+        let mut total = 0u64;
+        for region in memory.iter() {
+            let (gpa, len) = (region.start_addr().raw_value(), region.len());
+            let mapping = region.get_mmap();
+            let anonymous = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
+            if mapping.file_offset().is_some() || mapping.flags() & anonymous != anonymous {
+                return Err(RegionError::NotAnonymous { gpa });
+            }
+            if !(gpa | len).is_multiple_of(PAGE_SIZE as u64) {
+                return Err(RegionError::Unaligned { gpa, len });
+            }
+            let pages = len / PAGE_SIZE as u64;
+            regions.push((total, pages, gpa, mapping.as_ptr() as usize));
+            total += pages;
+        }
+        if total == 0 || total > u64::from(u32::MAX) {
+            return Err(RegionError::Size { pages: total });
+        }
+        Ok(Self(
+            regions
+                .into_iter()
+                .map(|(first, pages, gpa, hva)| Region {
+                    first: first as u32,
+                    pages: pages as u32,
+                    gfn: Gfn::containing(gpa),
+                    hva,
+                })
+                .collect(),
+        ))
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Region> {
+        self.0.iter()
+    }
+
+    /// How many pages there are.
+    pub(crate) fn pages(&self) -> u32 {
+        self.0.last().map_or(0, Region::end)
+    }
+
+    /// The region of page number `page`.
+    ///
+    /// # Panics
+    /// If there is no such page.
+    pub(crate) fn of(&self, page: u32) -> &Region {
+        let after = self.0.partition_point(|region| region.first <= page);
+        let region = &self.0[after - 1];
+        assert!(page < region.end(), "page {page} of {}", self.pages());
+        region
+    }
+
+    /// The number of the page at a guest frame.
+    pub(crate) fn by_gfn(&self, gfn: Gfn) -> Option<u32> {
+        self.0.iter().find_map(|region| {
+            PageRange::new(region.gfn, region.pages)
+                .contains(gfn)
+                .then(|| region.first + (gfn.0 - region.gfn.0) as u32)
+        })
+    }
+
+    /// The number of the page at a host address.
+    pub(crate) fn by_hva(&self, hva: usize) -> Option<u32> {
+        self.0.iter().find_map(|region| {
+            let page = hva.checked_sub(region.hva)? / PAGE_SIZE;
+            (page < region.pages as usize).then(|| region.first + page as u32)
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use vm_memory::GuestAddress;
+
+    #[test]
+    fn pages_are_numbered_without_holes() {
+        let memory = GuestMemoryMmap::<()>::from_ranges(&[
+            (GuestAddress(0x1000), 0x3000),
+            (GuestAddress(0x10000), 0x2000),
+        ])
+        .expect("memory");
+        let regions = Regions::new(&memory).expect("regions");
+        assert_eq!(regions.pages(), 5);
+        for (page, gfn) in [1, 2, 3, 16, 17].into_iter().enumerate() {
+            let page = page as u32;
+            let region = regions.of(page);
+            assert_eq!(region.gfn(page), Gfn(gfn));
+            assert_eq!(regions.by_gfn(Gfn(gfn)), Some(page));
+            assert_eq!(regions.by_hva(region.hva(page) + 5), Some(page));
+        }
+        assert_eq!(regions.by_gfn(Gfn(4)), None);
+        assert_eq!(regions.by_hva(0), None);
+    }
+
+    #[test]
+    fn half_pages_are_refused() {
+        let memory = GuestMemoryMmap::<()>::from_ranges(&[(GuestAddress(0), 0x1800)]);
+        let error = Regions::new(&memory.expect("memory")).expect_err("not whole pages");
+        assert!(matches!(error, RegionError::Unaligned { len: 0x1800, .. }));
+    }
+}

@@ -1,0 +1,254 @@
+//! Guest memory under userfaultfd: which pages belong to which descriptor.
+
+use std::fs;
+use std::io;
+
+use crate::page_word::{Lane, PageWord};
+use crate::regions::Regions;
+use crate::uffd::{UffdError, Userfaultfd, Waiting};
+use crate::{PAGE_SIZE, PageMap, PageRange};
+
+/// Mappings that the rest of the process may still need.
+const SPARE_MAPPINGS: usize = 1024;
+
+/// Why guest memory could not be put under userfaultfd.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum RegistrationError {
+    /// userfaultfd refuses.
+    #[error("guest memory cannot be put under userfaultfd")]
+    Uffd(#[from] UffdError),
+    /// The ranges would need more mappings than a process may have.
+    #[error(
+        "pages that wait by sleeping and by signal lie in {ranges} ranges, a mapping each; the \
+         process has {mapped} mappings of {limit}; raise vm.max_map_count, or do without signals"
+    )]
+    Mappings {
+        /// How many ranges.
+        ranges: usize,
+        /// Mappings that the process has already.
+        mapped: usize,
+        /// `vm.max_map_count`.
+        limit: usize,
+    },
+    /// The guest's memory could not be given frames.
+    #[error("cannot populate {len} bytes of guest memory at {hva:#x}; is there enough memory?")]
+    Populate {
+        /// First host address.
+        hva: usize,
+        /// Length in bytes.
+        len: usize,
+        /// What the kernel said.
+        #[source]
+        source: io::Error,
+    },
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Run {
+    hva: usize,
+    pages: u32,
+    lane: Option<Lane>,
+}
+
+impl Run {
+    fn len(&self) -> usize {
+        self.pages as usize * PAGE_SIZE
+    }
+}
+
+/// The descriptors and the ranges registered with them. Dropping it makes guest memory ordinary
+/// memory again and wakes who waits.
+pub(crate) struct Registration {
+    blocking: Userfaultfd,
+    signalling: Option<Userfaultfd>,
+    runs: Vec<Run>,
+}
+
+impl Registration {
+    /// Registers guest memory but for `excluded`, and makes the state words of its pages.
+    ///
+    /// With `signal`, pages that do not sleep by its word are registered to signal, and populated
+    /// first, as nobody would be told of their holes.
+    pub(crate) fn new(
+        regions: &Regions,
+        excluded: &[PageRange],
+        signal: Option<&dyn PageMap>,
+    ) -> Result<(Self, Box<[PageWord]>), RegistrationError> {
+        let (runs, words) = assign(regions, excluded, signal);
+        check_mappings(runs.len())?;
+        let mut registration = Self {
+            blocking: Userfaultfd::new(Waiting::Sleep)?,
+            signalling: match signal {
+                Some(_) => Some(Userfaultfd::new(Waiting::Signal)?),
+                None => None,
+            },
+            runs: Vec::new(),
+        };
+        for run in runs {
+            let Some(lane) = run.lane else { continue };
+            if lane == Lane::Signalling {
+                populate(run)?;
+            }
+            registration.uffd(lane).register(run.hva, run.len())?;
+            // Known only from now on, so that dropping undoes what was done and no more.
+            registration.runs.push(run);
+        }
+        Ok((registration, words))
+    }
+
+    /// The descriptor of the pages of a lane.
+    pub(crate) fn uffd(&self, lane: Lane) -> &Userfaultfd {
+        match (lane, &self.signalling) {
+            (Lane::Signalling, Some(signalling)) => signalling,
+            _ => &self.blocking,
+        }
+    }
+
+    /// Wakes who waits for pages of a lane.
+    pub(crate) fn wake(&self, lane: Lane, hva: usize, pages: u32) -> Result<(), UffdError> {
+        self.uffd(lane).wake(hva, pages as usize * PAGE_SIZE)
+    }
+}
+
+impl Drop for Registration {
+    fn drop(&mut self) {
+        for run in &self.runs {
+            if let Some(lane) = run.lane {
+                // A range that its owner unmapped in the meantime needs no unregistering, and
+                // closing the descriptor would do the same work.
+                let _ = self.uffd(lane).unregister(run.hva, run.len());
+            }
+        }
+    }
+}
+
+/// Gives each page its lane, and joins neighbours.
+fn assign(
+    regions: &Regions,
+    excluded: &[PageRange],
+    signal: Option<&dyn PageMap>,
+) -> (Vec<Run>, Box<[PageWord]>) {
+    let mut runs: Vec<Run> = Vec::new();
+    let mut words = Vec::with_capacity(regions.pages() as usize);
+    for region in regions.iter() {
+        let mut current: Option<Run> = None;
+        for page in region.first..region.end() {
+            let gfn = region.gfn(page);
+            let lane = if excluded.iter().any(|range| range.contains(gfn)) {
+                None
+            } else if signal.is_some_and(|map| !map.sleeps(gfn)) {
+                Some(Lane::Signalling)
+            } else {
+                Some(Lane::Blocking)
+            };
+            words.push(lane.map_or_else(PageWord::fixed, PageWord::new));
+            match &mut current {
+                Some(run) if run.lane == lane => run.pages += 1,
+                _ => {
+                    let next = Run {
+                        hva: region.hva(page),
+                        pages: 1,
+                        lane,
+                    };
+                    runs.extend(current.replace(next));
+                }
+            }
+        }
+        runs.extend(current);
+    }
+    (runs, words.into_boxed_slice())
+}
+
+/// Checks that `ranges` more mappings fit. A host whose /proc cannot be read is left to refuse by
+/// itself.
+fn check_mappings(ranges: usize) -> Result<(), RegistrationError> {
+    let limit = fs::read_to_string("/proc/sys/vm/max_map_count")
+        .ok()
+        .and_then(|text| text.trim().parse::<usize>().ok());
+    let mapped = fs::read("/proc/self/maps")
+        .map(|maps| maps.iter().filter(|&&byte| byte == b'\n').count())
+        .ok();
+    match (limit, mapped) {
+        (Some(limit), Some(mapped)) if mapped + ranges + SPARE_MAPPINGS > limit => {
+            Err(RegistrationError::Mappings {
+                ranges,
+                mapped,
+                limit,
+            })
+        }
+        _ => Ok(()),
+    }
+}
+
+fn populate(run: Run) -> Result<(), RegistrationError> {
+    // SAFETY: the range is guest memory that the caller of the builder holds mapped; the advice
+    // keeps its contents.
+    let result = unsafe {
+        libc::madvise(
+            run.hva as *mut libc::c_void,
+            run.len(),
+            libc::MADV_POPULATE_WRITE,
+        )
+    };
+    if result == 0 {
+        Ok(())
+    } else {
+        Err(RegistrationError::Populate {
+            hva: run.hva,
+            len: run.len(),
+            source: io::Error::last_os_error(),
+        })
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+    use crate::{Class, Gfn};
+    use vm_memory::{GuestAddress, GuestMemoryMmap};
+
+    struct Every(u64);
+
+    impl PageMap for Every {
+        fn class(&self, _: Gfn) -> Option<Class> {
+            Class::new(0)
+        }
+
+        fn sleeps(&self, gfn: Gfn) -> bool {
+            gfn.0.is_multiple_of(self.0)
+        }
+    }
+
+    #[test]
+    fn neighbours_of_one_lane_are_one_range() {
+        let memory = GuestMemoryMmap::<()>::from_ranges(&[(GuestAddress(0), 0xa000)]);
+        let regions = Regions::new(&memory.expect("memory")).expect("regions");
+        let excluded = [PageRange::new(Gfn(2), 2)];
+        let (runs, words) = assign(&regions, &excluded, Some(&Every(5)));
+        let lanes: Vec<_> = runs.iter().map(|run| (run.pages, run.lane)).collect();
+        let (signal, block) = (Some(Lane::Signalling), Some(Lane::Blocking));
+        assert_eq!(
+            lanes,
+            [
+                (1, block),
+                (1, signal),
+                (2, None),
+                (1, signal),
+                (1, block),
+                (4, signal)
+            ]
+        );
+        assert_eq!(words.len(), 10);
+        assert!(!words[2].is_movable(u64::MAX, 0) && words[4].is_movable(u64::MAX, 0));
+        let (runs, _) = assign(&regions, &[], None);
+        assert_eq!(runs.len(), 1);
+    }
+
+    #[test]
+    fn too_many_mappings_are_refused_with_the_numbers() {
+        assert!(check_mappings(2).is_ok());
+        let error = check_mappings(usize::MAX / 2).expect_err("too many");
+        assert!(error.to_string().contains("vm.max_map_count"), "{error}");
+    }
+}

@@ -1,0 +1,99 @@
+//! Which combinations are sound, as data.
+
+use crate::{BackendKind, StrategyKind, Variant, WaitKind};
+
+/// One way to move pages.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Combination {
+    /// When what is copied.
+    pub strategy: StrategyKind,
+    /// How the new frame arrives.
+    pub backend: BackendKind,
+    /// What a vCPU does that meets a window.
+    pub wait: WaitKind,
+    /// A deliberately wrong form, or none.
+    pub variant: Variant,
+}
+
+struct Refusal {
+    applies: fn(&Combination) -> bool,
+    reason: &'static str,
+}
+
+/// What is not in here is sound.
+const REFUSALS: [Refusal; 4] = [
+    Refusal {
+        applies: |way| way.strategy == StrategyKind::StopWorld && way.wait == WaitKind::Spin,
+        reason: "with stop-world no vCPU can meet a window, so that none can spin; use halt or block",
+    },
+    Refusal {
+        applies: |way| {
+            way.backend == BackendKind::Copy
+                && matches!(way.variant, Variant::NoUnmap | Variant::TornCopy)
+        },
+        reason: "with the backend copy the kernel copies as it maps, so that this variant has no copy \
+                 to spoil; use the backend move",
+    },
+    Refusal {
+        applies: |way| way.strategy == StrategyKind::StopWorld && way.variant == Variant::NoUnmap,
+        reason: "with stop-world nobody writes during the copy, so that this variant loses nothing; \
+                 use unmap-copy",
+    },
+    Refusal {
+        applies: |way| way.strategy == StrategyKind::None && way.variant != Variant::None,
+        reason: "the strategy none moves nothing that a variant could spoil; use unmap-copy",
+    },
+];
+
+impl Combination {
+    /// Every combination without a variant, of 4 KiB pages, in a fixed order.
+    pub fn all() -> impl Iterator<Item = Self> {
+        StrategyKind::ALL.into_iter().flat_map(|strategy| {
+            BackendKind::ALL.into_iter().flat_map(move |backend| {
+                WaitKind::ALL.into_iter().map(move |wait| Self {
+                    strategy,
+                    backend,
+                    wait,
+                    variant: Variant::None,
+                })
+            })
+        })
+    }
+
+    /// Whether it is sound.
+    ///
+    /// # Errors
+    /// The reason why not, and what to use instead.
+    pub fn check(&self) -> Result<(), &'static str> {
+        match REFUSALS.iter().find(|refusal| (refusal.applies)(self)) {
+            Some(refusal) => Err(refusal.reason),
+            None => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_table_covers_every_combination_once_and_refuses_two() {
+        let all: Vec<_> = Combination::all().collect();
+        let distinct: std::collections::HashSet<_> = all.iter().collect();
+        assert_eq!((all.len(), distinct.len()), (18, 18));
+        let refused: Vec<_> = all.iter().filter(|way| way.check().is_err()).collect();
+        assert_eq!(refused.len(), 2);
+        assert!(refused.iter().all(|way| way.wait == WaitKind::Spin));
+        assert_eq!(Combination::default().check(), Ok(()));
+    }
+
+    #[test]
+    fn every_refusal_refuses_something() {
+        let all: Vec<_> = Combination::all()
+            .flat_map(|way| Variant::ALL.map(|variant| Combination { variant, ..way }))
+            .collect();
+        for refusal in &REFUSALS {
+            assert!(all.iter().any(refusal.applies), "{}", refusal.reason);
+        }
+    }
+}

@@ -1,0 +1,424 @@
+//! The migration of one batch: its phases, and the way back from each.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use crate::backend::{Backend, Source};
+use crate::counters::LiveCounters;
+use crate::inject::Injector;
+use crate::page_word::{Lane, Leave, PageWord};
+use crate::uffd::{Transfer, UffdError};
+use crate::windows::Windows;
+use crate::{
+    AbortReason, Class, Event, Gfn, Observer, PAGE_SIZE, PageRange, Phase, SkipReason, Times,
+    Variant, clock,
+};
+
+/// Tries of a call that the kernel asks to repeat.
+const TRIES: u32 = 16;
+/// Tries of the call that puts old frames back: without it guest memory is lost.
+const TRIES_BACK: u32 = 1 << 16;
+
+/// Contiguous pages, claimed by whoever holds this.
+pub(crate) struct Claim<'a> {
+    pub(crate) words: &'a [PageWord],
+    pub(crate) classes: &'a [Class],
+    pub(crate) gfn: Gfn,
+    pub(crate) hva: usize,
+    pub(crate) lane: Lane,
+}
+
+/// What a migration works with.
+pub(crate) struct Tools<'a> {
+    pub(crate) backend: &'a mut dyn Backend,
+    pub(crate) injector: &'a mut Injector,
+    pub(crate) counters: &'a LiveCounters,
+    pub(crate) windows: &'a Windows,
+    pub(crate) observer: &'a dyn Observer,
+    pub(crate) variant: Variant,
+}
+
+/// What could not be mended: the run must end.
+#[derive(Debug)]
+pub(crate) enum Fatal {
+    /// Old frames could not be put back.
+    Lost { range: PageRange, errno: i32 },
+    /// Waiters could not be woken.
+    Wake(UffdError),
+}
+
+/// An open migration. Dropped unfinished, by a panic too, it puts the old frames back, wakes who
+/// waits and counts the pages as aborted.
+pub(crate) struct Transaction<'a> {
+    claim: Claim<'a>,
+    tools: Tools<'a>,
+    phase: Phase,
+    /// Pages taken out of the guest's memory, from the start of the claim.
+    out: u32,
+    /// Pages of those with a new frame mapped.
+    mapped: u32,
+    /// Pages after `out` that were tried in vain.
+    tried: u32,
+    hole: bool,
+    abort: Option<AbortReason>,
+    is_open: bool,
+    /// Pages of `mapped` that are in their old frames, as a busted variant has it.
+    forged: bool,
+    lost: Option<Fatal>,
+    retried: u32,
+    times: Times,
+    settled: bool,
+}
+
+impl<'a> Transaction<'a> {
+    pub(crate) fn new(claim: Claim<'a>, tools: Tools<'a>) -> Self {
+        debug_assert_eq!(claim.words.len(), claim.classes.len());
+        Self {
+            claim,
+            tools,
+            phase: Phase::Claimed,
+            out: 0,
+            mapped: 0,
+            tried: 0,
+            hole: false,
+            abort: None,
+            is_open: false,
+            forged: false,
+            lost: None,
+            retried: 0,
+            times: Times {
+                start: clock::now(),
+                ..Times::default()
+            },
+            settled: false,
+        }
+    }
+
+    fn pages(&self) -> u32 {
+        self.claim.words.len() as u32
+    }
+
+    /// Pages that lie in new frames.
+    pub(crate) fn mapped(&self) -> u32 {
+        self.mapped
+    }
+
+    pub(crate) fn backend(&self) -> &dyn Backend {
+        self.tools.backend
+    }
+
+    /// The page that the kernel stopped at without saying why.
+    pub(crate) fn doubtful(&self) -> Option<usize> {
+        let stopped = self.out > 0 && self.out < self.pages() && !self.hole;
+        stopped.then(|| self.claim.hva + self.out as usize * PAGE_SIZE)
+    }
+
+    /// The doubtful page is a hole.
+    pub(crate) fn set_hole(&mut self) {
+        self.hole = true;
+    }
+
+    /// Runs the window. The claims are kept until [`Transaction::finish`].
+    pub(crate) fn run(&mut self) {
+        if self.tools.injector.strikes(Phase::Claimed) {
+            self.tried = self.pages();
+            self.abort = Some(AbortReason::Injected);
+            return;
+        }
+        self.tools.windows.open();
+        self.is_open = true;
+        self.unmap();
+        if self.out > 0 {
+            self.refill();
+        }
+        self.close();
+        if self.mapped == self.out && self.out > 0 {
+            self.phase = Phase::Committed;
+            self.tools.injector.strikes(Phase::Committed);
+        }
+    }
+
+    fn unmap(&mut self) {
+        let (hva, pages) = (self.claim.hva, self.pages());
+        let mut tries = 1;
+        let taken = loop {
+            self.times.window = clock::now();
+            let taken = self.tools.backend.unmap(hva, pages);
+            self.times.unmapped = clock::now();
+            if taken.done > 0 || !is_transient(taken.errno) || tries == TRIES {
+                break taken;
+            }
+            tries += 1;
+            self.retried += 1;
+        };
+        self.out = pages_done(taken);
+        match taken.errno {
+            0 => {}
+            libc::ENOENT => self.hole = true,
+            errno if self.out == 0 => {
+                self.tried = 1;
+                self.abort = Some(AbortReason::Errno(errno));
+            }
+            // Some went: those are migrated, and the page after them is looked at later.
+            _ => {}
+        }
+        if self.out > 0 {
+            self.phase = Phase::Unmapped;
+        }
+    }
+
+    fn refill(&mut self) {
+        if self.tools.injector.strikes(Phase::Unmapped) {
+            self.abort = Some(AbortReason::Injected);
+            return;
+        }
+        if self.tools.variant == Variant::NoUnmap {
+            if !self.bust_unmap() {
+                return;
+            }
+        } else {
+            let bytes = self.tools.variant.copied_bytes();
+            self.tools.backend.copy(Source::Limbo, self.out, bytes);
+        }
+        self.times.copied = clock::now();
+        self.phase = Phase::Copied;
+        if self.tools.injector.strikes(Phase::Copied) {
+            self.abort = Some(AbortReason::Injected);
+            return;
+        }
+        if self.tools.variant == Variant::SameFrame {
+            self.forge();
+        } else {
+            self.map();
+        }
+        self.times.mapped = clock::now();
+    }
+
+    fn map(&mut self) {
+        let mut tries = 1;
+        while self.mapped < self.out {
+            let given = self.tools.backend.map(
+                self.claim.lane,
+                self.claim.hva,
+                self.mapped,
+                self.out - self.mapped,
+            );
+            self.mapped += pages_done(given);
+            if given.errno == 0 {
+                continue;
+            }
+            if !is_transient(given.errno) || tries == TRIES {
+                self.abort = Some(AbortReason::Errno(given.errno));
+                return;
+            }
+            tries += 1;
+            self.retried += 1;
+        }
+    }
+
+    /// Maps the pages again, copies them as the guest may write them, and unmaps them again.
+    #[cold]
+    fn bust_unmap(&mut self) -> bool {
+        let out = self.out;
+        if let Err(fatal) = self.roll_back() {
+            self.lost = Some(fatal);
+            return false;
+        }
+        self.out = 0;
+        self.hole = false;
+        let source = Source::Mapped(self.claim.hva);
+        self.tools.backend.copy(source, out, PAGE_SIZE);
+        let taken = self.tools.backend.unmap(self.claim.hva, out);
+        self.out = pages_done(taken);
+        if self.out == 0 {
+            self.tried = 1;
+            self.abort = Some(AbortReason::Errno(taken.errno));
+        }
+        self.out > 0
+    }
+
+    /// Puts the old frames back and takes that for a commit.
+    #[cold]
+    fn forge(&mut self) {
+        match self.roll_back() {
+            Ok(()) => {
+                self.forged = true;
+                self.mapped = self.out;
+            }
+            Err(fatal) => self.lost = Some(fatal),
+        }
+    }
+
+    fn close(&mut self) {
+        if std::mem::take(&mut self.is_open) {
+            self.tools.windows.close();
+        }
+    }
+
+    /// Ends the migration: what has no new frame gets its old one back, the pages are let go, who
+    /// waits is woken, and all is counted.
+    ///
+    /// # Errors
+    /// What could not be mended.
+    pub(crate) fn finish(mut self) -> Result<(), Fatal> {
+        let result = self.settle();
+        self.tell();
+        result
+    }
+
+    fn settle(&mut self) -> Result<(), Fatal> {
+        self.settled = true;
+        // Once it failed, old frames are where they are.
+        let lost = match self.lost.take() {
+            Some(fatal) => Err(fatal),
+            None if self.forged => Ok(()),
+            None => self.roll_back(),
+        };
+        self.close();
+        if !self.forged {
+            self.tools.backend.commit(self.mapped);
+        }
+        if self.tools.variant == Variant::StaleFrame && self.mapped > 0 {
+            self.tools.backend.scribble();
+        }
+        let woken = self.let_go();
+        self.times.end = clock::now();
+        self.count();
+        lost.and(woken)
+    }
+
+    fn roll_back(&mut self) -> Result<(), Fatal> {
+        let mut back = self.mapped;
+        let mut tries = 1;
+        while back < self.out {
+            let given =
+                self.tools
+                    .backend
+                    .put_back(self.claim.lane, self.claim.hva, back, self.out - back);
+            back += pages_done(given);
+            if given.errno != 0 {
+                if !is_transient(given.errno) || tries == TRIES_BACK {
+                    return Err(Fatal::Lost {
+                        range: self.range(back, self.out - back),
+                        errno: given.errno,
+                    });
+                }
+                tries += 1;
+                std::thread::yield_now();
+            }
+            self.times.mapped = clock::now();
+        }
+        Ok(())
+    }
+
+    fn let_go(&mut self) -> Result<(), Fatal> {
+        let now = clock::now();
+        let mut waited = false;
+        for (nth, word) in self.claim.words.iter().enumerate() {
+            let nth = nth as u32;
+            waited |= word.leave(if nth < self.out {
+                Leave::Idle(now)
+            } else if nth == self.out && self.hole {
+                Leave::Hole
+            } else {
+                Leave::Untouched
+            });
+        }
+        // Faults that the handler left to this migration. Those that were queued before the map are
+        // awake already, the others are not.
+        if waited {
+            let (lane, hva, pages) = (self.claim.lane, self.claim.hva, self.pages());
+            self.tools
+                .backend
+                .wake(lane, hva, pages)
+                .map_err(Fatal::Wake)?;
+        }
+        Ok(())
+    }
+
+    /// Pages of the claim that have an outcome; those after them were let go untried.
+    fn attempted(&self) -> u32 {
+        self.out + self.tried.max(self.hole.into())
+    }
+
+    fn count(&self) {
+        let attempted = self.attempted() as usize;
+        for (nth, class) in self.claim.classes[..attempted].iter().enumerate() {
+            let nth = nth as u32;
+            let cells = &self.tools.counters.by_class[class.index()];
+            cells.attempted.add(1);
+            if nth < self.mapped {
+                cells.committed.add(1);
+            } else if nth == self.out && self.hole {
+                cells.skipped.add(1);
+            } else {
+                cells.aborted.add(1);
+            }
+        }
+        self.tools.counters.windows.add(u64::from(self.mapped > 0));
+        self.tools.counters.retried.add(self.retried.into());
+    }
+
+    fn range(&self, skip: u32, pages: u32) -> PageRange {
+        PageRange::new(Gfn(self.claim.gfn.0 + u64::from(skip)), pages)
+    }
+
+    /// Reports what was counted.
+    fn tell(&self) {
+        let on = |event| self.tools.observer.on(&event);
+        if self.retried > 0 {
+            on(Event::Retried {
+                range: self.range(0, self.attempted()),
+                times: self.retried,
+            });
+        }
+        if self.mapped > 0 {
+            on(Event::Committed {
+                range: self.range(0, self.mapped),
+                times: self.times,
+            });
+        }
+        let hole = u32::from(self.hole);
+        let aborted = self.attempted() - self.mapped - hole;
+        if let (1.., Some(reason)) = (aborted, self.abort) {
+            on(Event::Aborted {
+                range: self.range(self.mapped, aborted),
+                phase: self.phase,
+                reason,
+                times: self.times,
+            });
+        }
+        if self.hole {
+            on(Event::Skipped {
+                range: self.range(self.out, 1),
+                reason: SkipReason::Hole,
+            });
+        }
+    }
+}
+
+impl Drop for Transaction<'_> {
+    fn drop(&mut self) {
+        if self.settled {
+            return;
+        }
+        if self.mapped < self.out || self.out == 0 {
+            self.abort.get_or_insert(AbortReason::Panicked);
+        }
+        if self.out == 0 && self.tried == 0 && !self.hole {
+            self.tried = self.pages();
+        }
+        // What cannot be mended here the mover finds out by the waiters' stall; the panic that is
+        // under way ends the run anyway.
+        let _ = self.settle();
+        // An observer that panics as well would end the process while pages are in order.
+        let _ = catch_unwind(AssertUnwindSafe(|| self.tell()));
+    }
+}
+
+fn is_transient(errno: i32) -> bool {
+    matches!(errno, libc::EAGAIN | libc::EBUSY)
+}
+
+fn pages_done(transfer: Transfer) -> u32 {
+    (transfer.done / PAGE_SIZE) as u32
+}

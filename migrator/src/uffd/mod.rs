@@ -1,0 +1,22 @@
+//! userfaultfd(2), as far as the engine uses it.
+//!
+//! Sources: `include/uapi/linux/userfaultfd.h`, `ioctl_userfaultfd(2)`, `UFFDIO_MOVE(2const)`.
+
+mod abi;
+mod error;
+mod fd;
+mod message;
+
+pub use error::UffdError;
+pub(crate) use fd::{Transfer, Userfaultfd, Waiting};
+pub(crate) use message::{Fault, Messages};
+
+/// Checks that this process may open a userfaultfd that serves the kernel's own faults, and that
+/// the kernel can move pages.
+///
+/// # Errors
+/// What is missing, and the remedy.
+pub fn probe() -> Result<(), UffdError> {
+    Userfaultfd::new(Waiting::Sleep)?;
+    Userfaultfd::new(Waiting::Signal).map(drop)
+}

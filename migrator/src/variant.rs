@@ -1,0 +1,59 @@
+//! Deliberately wrong forms of the engine, each of which a checker must catch.
+
+use std::fmt;
+
+use crate::PAGE_SIZE;
+
+/// The right form, or one that is busted on purpose.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Variant {
+    /// The right form.
+    #[default]
+    None,
+    /// Copies while the page is mapped and writable, then swaps: what the guest writes in between is
+    /// lost. The guest's counters catch it.
+    NoUnmap,
+    /// Writes a word into an old frame after commit. The check of limbo frames catches it.
+    StaleFrame,
+    /// Puts the old frame back and calls that a commit. The check of frame numbers catches it.
+    SameFrame,
+    /// Copies half of each page. The guest's check words catch it.
+    TornCopy,
+}
+
+impl Variant {
+    /// Every variant, the right form first.
+    pub const ALL: [Self; 5] = [
+        Self::None,
+        Self::NoUnmap,
+        Self::StaleFrame,
+        Self::SameFrame,
+        Self::TornCopy,
+    ];
+
+    /// The name that users write and read.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::NoUnmap => "busted-no-unmap",
+            Self::StaleFrame => "busted-stale-frame",
+            Self::SameFrame => "busted-same-frame",
+            Self::TornCopy => "busted-torn-copy",
+        }
+    }
+
+    /// Bytes of each page that are copied.
+    pub(crate) const fn copied_bytes(self) -> usize {
+        match self {
+            Self::TornCopy => PAGE_SIZE / 2,
+            _ => PAGE_SIZE,
+        }
+    }
+}
+
+impl fmt::Display for Variant {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}

@@ -1,0 +1,143 @@
+//! Proof that a migration changed the physical frame.
+
+use std::io;
+
+use crate::backend::Backend;
+use crate::pagemap::{Entry, Pagemap};
+use crate::{Class, MAX_BATCH, PAGE_SIZE};
+
+/// How many migrations are checked by frame number.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Verify {
+    /// The first frames of each class, and then one window in [`Verify::ONE_IN`].
+    #[default]
+    Sample,
+    /// All.
+    Full,
+}
+
+impl Verify {
+    /// Frames of each class that are checked in any case.
+    pub const FIRST: u32 = 256;
+    /// One window in so many is checked after that.
+    pub const ONE_IN: u32 = 64;
+}
+
+/// Why frames cannot be checked.
+pub(crate) const HIDDEN: &str =
+    "frame numbers in /proc/self/pagemap are hidden from this process; run with CAP_SYS_ADMIN";
+
+const BATCH: usize = MAX_BATCH as usize;
+
+/// What a check found, one entry per page.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Frame {
+    /// Another than before, and the one from before is in limbo.
+    Changed,
+    /// The one from before.
+    Same,
+    /// The kernel itself moved a frame meanwhile, or it was swapped out: proves nothing.
+    Unknown,
+}
+
+/// Compares frame numbers before and after.
+pub(crate) struct Verifier {
+    pagemap: Pagemap,
+    enabled: bool,
+    mode: Verify,
+    seen: [u32; Class::COUNT],
+    windows: u32,
+    before: Box<[Entry; BATCH]>,
+    after: Box<[Entry; BATCH]>,
+    limbo: Box<[Entry; BATCH]>,
+}
+
+impl Verifier {
+    pub(crate) fn new(mode: Verify) -> io::Result<Self> {
+        let mut pagemap = Pagemap::open()?;
+        Ok(Self {
+            enabled: pagemap.shows_frames()?,
+            pagemap,
+            mode,
+            seen: [0; Class::COUNT],
+            windows: 0,
+            before: Box::new([Entry::default(); BATCH]),
+            after: Box::new([Entry::default(); BATCH]),
+            limbo: Box::new([Entry::default(); BATCH]),
+        })
+    }
+
+    /// Whether the next window, of pages of these classes, is to be checked.
+    pub(crate) fn wants(&mut self, classes: &[Class]) -> bool {
+        if !self.enabled {
+            return false;
+        }
+        self.windows = self.windows.wrapping_add(1);
+        self.mode == Verify::Full
+            || self.windows.is_multiple_of(Verify::ONE_IN)
+            || classes
+                .iter()
+                .any(|class| self.seen[class.index()] < Verify::FIRST)
+    }
+
+    /// Reads the frames of the pages that are about to move.
+    pub(crate) fn before(&mut self, hva: usize, pages: u32) -> io::Result<()> {
+        self.pagemap.read(hva, &mut self.before[..pages as usize])
+    }
+
+    /// Reads the frames of the pages that moved, and of their old frames in limbo.
+    pub(crate) fn after(
+        &mut self,
+        hva: usize,
+        pages: u32,
+        backend: &dyn Backend,
+    ) -> io::Result<()> {
+        self.pagemap.read(hva, &mut self.after[..pages as usize])?;
+        let mut first = 0;
+        while first < pages {
+            let address = backend.limbo_address(first);
+            let run = (1..pages - first)
+                .find(|&n| backend.limbo_address(first + n) != address + n as usize * PAGE_SIZE)
+                .unwrap_or(pages - first);
+            let range = first as usize..(first + run) as usize;
+            self.pagemap.read(address, &mut self.limbo[range])?;
+            first += run;
+        }
+        Ok(())
+    }
+
+    /// What the last two reads say about the pages of these classes.
+    pub(crate) fn verdicts(&mut self, classes: &[Class]) -> impl Iterator<Item = Frame> {
+        let frames = self.before.iter().zip(&*self.after).zip(&*self.limbo);
+        let seen = &mut self.seen;
+        classes
+            .iter()
+            .zip(frames)
+            .map(|(class, ((before, after), limbo))| {
+                let verdict = judge(*before, *after, *limbo);
+                if verdict == Frame::Changed {
+                    seen[class.index()] = seen[class.index()].saturating_add(1);
+                }
+                verdict
+            })
+    }
+}
+
+fn judge(before: Entry, after: Entry, limbo: Entry) -> Frame {
+    match (before.pfn(), after.pfn(), limbo.pfn()) {
+        (Some(before), Some(after), _) if before == after => Frame::Same,
+        (Some(before), Some(_), Some(limbo)) if before == limbo => Frame::Changed,
+        _ => Frame::Unknown,
+    }
+}
+
+/// Whether frames can be checked at all.
+///
+/// # Errors
+/// Why not, and the remedy.
+pub fn can_verify() -> Result<(), &'static str> {
+    match Pagemap::open().and_then(|mut pagemap| pagemap.shows_frames()) {
+        Ok(true) => Ok(()),
+        Ok(false) | Err(_) => Err(HIDDEN),
+    }
+}

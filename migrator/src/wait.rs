@@ -1,0 +1,48 @@
+//! What a vCPU does that meets a window. Implemented by the embedder; named here so that the table
+//! of sound combinations can speak of it.
+
+use std::fmt;
+
+/// What a vCPU does that meets a window.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum WaitKind {
+    /// KVM hands the fault to a worker and halts the vCPU, which still takes interrupts.
+    #[default]
+    Halt,
+    /// The vCPU's thread sleeps in userfaultfd.
+    Block,
+    /// The vCPU's thread leaves the guest and spins until the window closes. Needs
+    /// [`Builder::signal_faults`](crate::Builder::signal_faults).
+    Spin,
+}
+
+impl WaitKind {
+    /// Every wait policy.
+    pub const ALL: [Self; 3] = [Self::Halt, Self::Block, Self::Spin];
+
+    /// The name that users write and read.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Halt => "halt",
+            Self::Block => "block",
+            Self::Spin => "spin",
+        }
+    }
+
+    /// One line about it.
+    #[must_use]
+    pub const fn about(self) -> &'static str {
+        match self {
+            Self::Halt => "the vCPU halts in KVM and still takes interrupts",
+            Self::Block => "the vCPU's thread sleeps in userfaultfd",
+            Self::Spin => "the vCPU's thread leaves the guest and spins until the window closes",
+        }
+    }
+}
+
+impl fmt::Display for WaitKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
