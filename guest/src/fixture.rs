@@ -5,7 +5,7 @@ use std::{
     alloc::{Layout, alloc_zeroed},
     sync::atomic::Ordering::Relaxed,
 };
-use underfoot_abi::{Context, Header, Metric, Phase, RecordedPhase, VcpuArea, Variant};
+use underfoot_abi::{Context, Header, Metric, Phase, RecordedPhase, Variant, VcpuArea};
 
 /// Nothing is privileged on the host, and nothing interrupts.
 struct HostOps;
@@ -94,7 +94,11 @@ impl Fixture {
     }
 
     pub fn count(&self, phase: RecordedPhase, metric: Metric) -> u64 {
-        let set = |a: &&VcpuArea| a.histograms[phase as usize][metric as usize].count.load(Relaxed);
+        let set = |a: &&VcpuArea| {
+            a.histograms[phase as usize][metric as usize]
+                .count
+                .load(Relaxed)
+        };
         self.areas.iter().map(set).sum()
     }
 }

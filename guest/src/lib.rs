@@ -12,5 +12,7 @@ mod fixture;
 pub mod mm;
 pub mod record;
 pub mod sync;
+#[cfg(not(loom))]
+pub mod workload;
 
 pub use cpu::Cpu;

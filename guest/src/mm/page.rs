@@ -55,11 +55,7 @@ impl PageAllocator {
     /// # Panics
     /// If `base` is not aligned, the lengths differ, or there are 2^32 frames or more.
     #[must_use]
-    pub const fn new(
-        base: usize,
-        frames: &'static [Frame],
-        map: &'static [AtomicU8],
-    ) -> Self {
+    pub const fn new(base: usize, frames: &'static [Frame], map: &'static [AtomicU8]) -> Self {
         assert!(base.is_multiple_of(PAGE_SIZE << MAX_ORDER));
         assert!(frames.len() == map.len() && frames.len() < u32::MAX as usize);
         let mut by_order = [const { FreeList::new(0) }; MAX_ORDER + 1];

@@ -76,10 +76,7 @@ impl SlabCache {
             pages,
             stride: size,
             slabs,
-            partial: TicketLock::new(Partial {
-                slabs: 0,
-                first: 0,
-            }),
+            partial: TicketLock::new(Partial { slabs: 0, first: 0 }),
         }
     }
 
@@ -196,7 +193,10 @@ impl SlabCache {
     }
 
     fn words(&self, address: usize) -> &'static [AtomicU64] {
-        debug_assert!(self.owns(address), "{address:#x} is no object of this cache");
+        debug_assert!(
+            self.owns(address),
+            "{address:#x} is no object of this cache"
+        );
         // SAFETY: an object of this cache: slabs are never given back, and used as atomics only.
         unsafe { poison::words(address, self.stride) }
     }

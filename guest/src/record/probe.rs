@@ -33,8 +33,8 @@ impl Probe {
     /// A probe with the period that the header asks for (0: never).
     #[must_use]
     pub fn new(cpu: &Cpu) -> Self {
-        let ticks = (u128::from(cpu.header.probe_period_ns) << 32)
-            / u128::from(cpu.ns_per_tick_q32.max(1));
+        let ticks =
+            (u128::from(cpu.header.probe_period_ns) << 32) / u128::from(cpu.ns_per_tick_q32.max(1));
         Self {
             period_ticks: ticks as u64,
             next_tsc: 0,

@@ -161,9 +161,7 @@ impl<T, const RECORDED: bool> Drop for TicketGuard<'_, T, RECORDED> {
     fn drop(&mut self) {
         let released_tsc = self.wait.and_then(Span::now);
         // Pairs with the acquire in `lock`: the next holder sees what this one did.
-        self.lock
-            .owner
-            .store(self.ticket.wrapping_add(1), Release);
+        self.lock.owner.store(self.ticket.wrapping_add(1), Release);
         self.cpu.context_sub(Context::LOCK_ONE);
         // Recorded after the release, so that recording does not lengthen what it measures.
         if let (Some(wait), Some(acquired), Some(released)) =

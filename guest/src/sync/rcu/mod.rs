@@ -29,7 +29,11 @@ use stall::StallDetector;
 use underfoot_abi::{Context, Metric, Variant, Wait};
 
 /// CPUs that the masks hold; a model makes no more than it needs.
-const CPUS: usize = if cfg!(loom) { 3 } else { underfoot_abi::MAX_CPUS };
+const CPUS: usize = if cfg!(loom) {
+    3
+} else {
+    underfoot_abi::MAX_CPUS
+};
 
 /// A grace-period machine and its callbacks.
 ///
@@ -160,7 +164,8 @@ impl Rcu {
     fn end(&self, cpu: &Cpu) {
         let started_tsc = self.detector.ended();
         // Before `seq` moves on, so that no other end of a grace period can interrupt the record.
-        Span::resume(started_tsc, self.started_phase.load(Relaxed)).finish(cpu, Metric::GracePeriod);
+        Span::resume(started_tsc, self.started_phase.load(Relaxed))
+            .finish(cpu, Metric::GracePeriod);
         cpu.header
             .grace_periods
             .fetch_add(1, core::sync::atomic::Ordering::Relaxed);
@@ -214,8 +219,10 @@ impl Rcu {
         }
         // Pairs with the fence in `snapshot`; happens before every report, through `waiting`.
         fence(SeqCst);
-        self.started_phase
-            .store(cpu.header.phase.load(core::sync::atomic::Ordering::Relaxed), Relaxed);
+        self.started_phase.store(
+            cpu.header.phase.load(core::sync::atomic::Ordering::Relaxed),
+            Relaxed,
+        );
         self.detector.started(tsc());
         let me = bit(cpu);
         // Read-modify-write: it is what an idle CPU's `idle_exit` then synchronises with.

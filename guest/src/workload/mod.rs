@@ -1,0 +1,26 @@
+//! The workloads: what the CPUs do while their pages move.
+//!
+//! `walk` is a dentry-like tree whose readers do what Linux's `dget_parent()` does, while writers
+//! update, rename, remove and create; around it every other kind of page is touched and verified.
+
+mod audit;
+mod dentry;
+mod random;
+mod reader;
+mod text;
+mod touch;
+mod tree;
+mod walk;
+mod worker;
+mod writer;
+
+pub use audit::Audit;
+pub use dentry::Dentry;
+pub use random::Random;
+pub use touch::{DATA, DataPages, Targets};
+pub use tree::{BuildError, Tree};
+pub use walk::Walk;
+pub use worker::Worker;
+
+#[cfg(test)]
+mod tests;

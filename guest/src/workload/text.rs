@@ -1,0 +1,55 @@
+//! Functions that lie in different pages of text.
+//!
+//! Each has an input section of its own, `.text.touch.00` to `.text.touch.15`; the guest's linker
+//! script puts each on a page of its own. Elsewhere they are ordinary functions.
+
+use super::random::mix;
+use crate::{Cpu, record};
+
+/// Text pages that are touched.
+pub(super) const COUNT: usize = 16;
+
+/// Makes a function that returns a value of its own, and whose code holds that value.
+macro_rules! functions {
+    ($($name:ident $number:literal $section:literal)*) => {
+        $(
+            #[inline(never)]
+            #[unsafe(link_section = $section)]
+            extern "C" fn $name(value: u64) -> u64 {
+                value.rotate_left($number + 1) ^ const { mix($number) }
+            }
+        )*
+        const FUNCTIONS: [extern "C" fn(u64) -> u64; COUNT] = [$($name),*];
+    };
+}
+
+functions! {
+    touch_00 0 ".text.touch.00"
+    touch_01 1 ".text.touch.01"
+    touch_02 2 ".text.touch.02"
+    touch_03 3 ".text.touch.03"
+    touch_04 4 ".text.touch.04"
+    touch_05 5 ".text.touch.05"
+    touch_06 6 ".text.touch.06"
+    touch_07 7 ".text.touch.07"
+    touch_08 8 ".text.touch.08"
+    touch_09 9 ".text.touch.09"
+    touch_10 10 ".text.touch.10"
+    touch_11 11 ".text.touch.11"
+    touch_12 12 ".text.touch.12"
+    touch_13 13 ".text.touch.13"
+    touch_14 14 ".text.touch.14"
+    touch_15 15 ".text.touch.15"
+}
+
+/// Calls function `number` with `value` and verifies what it returns.
+pub(super) fn touch(cpu: &Cpu, number: usize, value: u64) {
+    // Opaque, so that the call is made and not computed here.
+    let function = core::hint::black_box(FUNCTIONS[number]);
+    let address = function as usize;
+    let found = record::access(cpu, address, || function(value));
+    record::checked(cpu, 1);
+    if found != value.rotate_left(number as u32 + 1) ^ mix(number as u64) {
+        record::error(cpu, address, found);
+    }
+}

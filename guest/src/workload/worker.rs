@@ -1,0 +1,69 @@
+//! What one CPU keeps for itself between its steps.
+
+use super::random::Random;
+use crate::{Cpu, record::Probe};
+use core::sync::atomic::AtomicU64;
+use underfoot_abi::PAGE_SIZE;
+
+/// Pages that a CPU holds at most, to free them again.
+const HELD: usize = 256;
+
+/// One CPU's state. Lives on its stack, which is touched and moved for that.
+pub struct Worker {
+    pub(super) random: Random,
+    pub(super) probe: Probe,
+    /// This CPU's own pages.
+    pub(super) percpu: &'static [AtomicU64],
+    pub(super) held: Held,
+}
+
+impl Worker {
+    /// The state of `cpu` at the start. `percpu` is this CPU's own per-CPU data, zeroed, whole
+    /// pages, used by nobody else (empty if there is none); `free_pages` how many pages are free.
+    #[must_use]
+    pub fn new(cpu: &Cpu, percpu: &'static [AtomicU64], free_pages: usize) -> Self {
+        debug_assert!(size_of_val(percpu).is_multiple_of(PAGE_SIZE));
+        // All CPUs together hold no more than an eighth.
+        let most = free_pages / (8 * cpu.header.cpus.max(1) as usize);
+        Self {
+            random: Random::new(cpu.header.seed, cpu.id as u64),
+            probe: Probe::new(cpu),
+            percpu,
+            held: Held {
+                pages: [0; HELD],
+                count: 0,
+                most: most.clamp(1, HELD),
+                filling: true,
+            },
+        }
+    }
+}
+
+/// Pages that are held for a while: they are allocated until there are enough, then freed until
+/// none is left, and so on.
+pub(super) struct Held {
+    pages: [usize; HELD],
+    count: usize,
+    most: usize,
+    filling: bool,
+}
+
+impl Held {
+    /// Adds the page that `allocate` returns, or takes one out to be freed.
+    pub(super) fn turn(&mut self, allocate: impl FnOnce() -> Option<usize>) -> Option<usize> {
+        if self.filling {
+            match allocate() {
+                Some(page) => {
+                    self.pages[self.count] = page;
+                    self.count += 1;
+                    self.filling = self.count < self.most;
+                }
+                None => self.filling = self.count == 0,
+            }
+            return None;
+        }
+        self.count -= 1;
+        self.filling = self.count == 0;
+        Some(self.pages[self.count])
+    }
+}
