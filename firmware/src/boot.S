@@ -216,5 +216,6 @@ firmware_stack_top:
 
     .section .header, "aw", @nobits
     .balign 4096
+    .global firmware_headers
 firmware_headers: .skip 4096 * {MAX_CPUS}
     .text

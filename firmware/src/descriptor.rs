@@ -15,6 +15,7 @@ const BREAKPOINT: usize = 3;
 unsafe extern "C" {
     static firmware_idt: [[AtomicU64; 2]; GATES];
     static firmware_descriptor_pages: u8;
+    static firmware_headers: u8;
     static firmware_exception_stubs: [u64; EXCEPTIONS];
     fn firmware_service();
     fn firmware_timer();
@@ -63,4 +64,10 @@ pub fn idt_page() -> usize {
 #[must_use]
 pub fn descriptor_page(id: usize) -> usize {
     &raw const firmware_descriptor_pages as usize + id * 4096
+}
+
+/// Address of CPU `id`'s [`CpuHeader`](crate::CpuHeader): a page.
+#[must_use]
+pub fn header_page(id: usize) -> usize {
+    &raw const firmware_headers as usize + id * 4096
 }

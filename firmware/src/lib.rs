@@ -25,7 +25,7 @@ mod trap_frame;
 
 pub use cpu_header::CpuHeader;
 #[cfg(feature = "image")]
-pub use descriptor::{build_idt, descriptor_page, idt_page};
+pub use descriptor::{build_idt, descriptor_page, header_page, idt_page};
 #[cfg(feature = "image")]
 pub use image::{
     AP_TRAMPOLINE, Section, enter_ring3, kernel_cpl, ring0_ticks, sections, set_next_ap, trampoline,

@@ -49,7 +49,9 @@ impl Cpu {
     #[inline]
     pub fn set_masked(&self, masked: bool) {
         let rest = self.area.context.load(Relaxed) & !Context::MASKED;
-        self.area.context.store(rest | if masked { Context::MASKED } else { 0 }, Relaxed);
+        self.area
+            .context
+            .store(rest | if masked { Context::MASKED } else { 0 }, Relaxed);
     }
 
     /// The context word now.

@@ -20,7 +20,10 @@ pub struct Line {
 
 impl Line {
     pub const fn new() -> Self {
-        Self { bytes: [0; 512], used: 0 }
+        Self {
+            bytes: [0; 512],
+            used: 0,
+        }
     }
 
     pub fn as_bytes(&self) -> &[u8] {
@@ -58,7 +61,14 @@ pub fn exit(status: u32) -> ! {
 /// Puts the registers of a trap that nobody expected where the host finds them, and panics.
 pub fn unexpected_trap(cpu: usize, frame: &TrapFrame) -> ! {
     if let Some(header) = state::header() {
-        let words = [frame.vector, frame.error, frame.rip, frame.rsp, frame.cr2, cpu as u64];
+        let words = [
+            frame.vector,
+            frame.error,
+            frame.rip,
+            frame.rsp,
+            frame.cr2,
+            cpu as u64,
+        ];
         for (slot, word) in header.crash.iter().zip(words) {
             slot.store(word, Relaxed);
         }
@@ -83,6 +93,9 @@ fn panic(info: &PanicInfo<'_>) -> ! {
     if let Some(header) = state::header() {
         publish(header, line.as_bytes());
     }
-    print(format_args!("{}", core::str::from_utf8(line.as_bytes()).unwrap_or("guest panic")));
+    print(format_args!(
+        "{}",
+        core::str::from_utf8(line.as_bytes()).unwrap_or("guest panic")
+    ));
     exit(EXIT_FAILED)
 }

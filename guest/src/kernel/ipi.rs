@@ -5,7 +5,7 @@ use core::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use underfoot_abi::{MAX_CPUS, Metric, Wait};
 use underfoot_firmware::VECTOR_IPI;
 use underfoot_guest::Cpu;
-use underfoot_guest::arch::tsc;
+use underfoot_guest::record::Span;
 
 const _: () = assert!(MAX_CPUS <= u64::BITS as usize);
 
@@ -18,7 +18,11 @@ pub struct Shootdown {
 
 impl Shootdown {
     pub const fn new() -> Self {
-        Self { busy: AtomicBool::new(false), address: AtomicUsize::new(0), waiting: AtomicU64::new(0) }
+        Self {
+            busy: AtomicBool::new(false),
+            address: AtomicUsize::new(0),
+            waiting: AtomicU64::new(0),
+        }
     }
 
     /// Makes every CPU drop its translation of `address`, and returns when all have. Interrupts must
@@ -27,7 +31,7 @@ impl Shootdown {
         while self.busy.swap(true, Ordering::Acquire) {
             core::hint::spin_loop();
         }
-        let start = tsc();
+        let span = Span::start(cpu);
         let up = u64::from(kernel.shared.header.cpus_up.load(Ordering::Relaxed));
         let all = if up >= 64 { u64::MAX } else { (1 << up) - 1 };
         let targets = all & !(1 << cpu.id);
@@ -48,7 +52,7 @@ impl Shootdown {
             core::hint::spin_loop();
         }
         cpu.waits_for(Wait::None, 0);
-        kernel.recorder.record(cpu, Metric::Shootdown, start, tsc());
+        span.finish(cpu, Metric::Shootdown);
         self.busy.store(false, Ordering::Release);
     }
 

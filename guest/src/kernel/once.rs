@@ -21,7 +21,10 @@ unsafe impl<T: Send + Sync> Sync for Once<T> {}
 
 impl<T> Once<T> {
     pub const fn new() -> Self {
-        Self { state: AtomicU8::new(EMPTY), value: UnsafeCell::new(MaybeUninit::uninit()) }
+        Self {
+            state: AtomicU8::new(EMPTY),
+            value: UnsafeCell::new(MaybeUninit::uninit()),
+        }
     }
 
     /// Fills the place.
@@ -29,8 +32,10 @@ impl<T> Once<T> {
     /// # Panics
     /// If it was filled before.
     pub fn set(&'static self, value: T) -> &'static T {
-        let first =
-            self.state.compare_exchange(EMPTY, FILLING, Ordering::Relaxed, Ordering::Relaxed).is_ok();
+        let first = self
+            .state
+            .compare_exchange(EMPTY, FILLING, Ordering::Relaxed, Ordering::Relaxed)
+            .is_ok();
         assert!(first, "a boot-time static is filled twice");
         // SAFETY: only the caller that made it FILLING gets here, and nobody reads before FULL.
         let value = unsafe { (*self.value.get()).write(value) };
@@ -42,6 +47,7 @@ impl<T> Once<T> {
     /// The value, once it is there.
     pub fn get(&'static self) -> Option<&'static T> {
         // SAFETY: FULL is stored after the value, which never changes again.
-        (self.state.load(Ordering::Acquire) == FULL).then(|| unsafe { (*self.value.get()).assume_init_ref() })
+        (self.state.load(Ordering::Acquire) == FULL)
+            .then(|| unsafe { (*self.value.get()).assume_init_ref() })
     }
 }

@@ -3,7 +3,9 @@
 use core::ops::Range;
 use core::ptr::with_exposed_provenance;
 use core::sync::atomic::AtomicU8;
-use underfoot_abi::{Cpl, Header, Layout, MAGIC, MAX_CPUS, PAGE_SIZE, VERSION, VcpuArea, WorkloadId};
+use underfoot_abi::{
+    Cpl, Header, Layout, MAGIC, MAX_CPUS, PAGE_SIZE, VERSION, VcpuArea, WorkloadId,
+};
 
 /// What a standalone guest assumes of the TSC, which only scales what it prints.
 const STANDALONE_TSC_KHZ: u32 = 1_000_000;
@@ -34,9 +36,21 @@ impl Shared {
     pub unsafe fn from_host(address: usize) -> Self {
         // SAFETY: the header is a page of plain words, valid in any state.
         let header = unsafe { &*with_exposed_provenance::<Header>(address) };
-        assert!(header.magic == MAGIC, "no shared region at {address:#x}: magic {:#x}", header.magic);
-        assert!(header.version == VERSION, "the host speaks version {}, this guest {VERSION}", header.version);
-        assert!((1..=MAX_CPUS as u32).contains(&header.cpus), "{} CPUs, at most {MAX_CPUS}", header.cpus);
+        assert!(
+            header.magic == MAGIC,
+            "no shared region at {address:#x}: magic {:#x}",
+            header.magic
+        );
+        assert!(
+            header.version == VERSION,
+            "the host speaks version {}, this guest {VERSION}",
+            header.version
+        );
+        assert!(
+            (1..=MAX_CPUS as u32).contains(&header.cpus),
+            "{} CPUs, at most {MAX_CPUS}",
+            header.cpus
+        );
         // SAFETY: the host's layout is the same function of the header's fields.
         unsafe { Self::split(header, address, false) }
     }
@@ -51,7 +65,10 @@ impl Shared {
     pub unsafe fn standalone(ram: Range<usize>, frames: u64) -> Self {
         let layout = Layout::new(frames, STANDALONE_CPUS);
         let address = (ram.end - layout.size) & !(PAGE_SIZE - 1);
-        assert!(address > ram.start, "{ram:#x?} is too small for the self-test");
+        assert!(
+            address > ram.start,
+            "{ram:#x?} is too small for the self-test"
+        );
         let bytes = core::ptr::with_exposed_provenance_mut::<u8>(address);
         // SAFETY: the range is ours by the caller's promise; a zeroed header is a valid one.
         let header = unsafe {
@@ -87,6 +104,12 @@ impl Shared {
                 ),
             )
         };
-        Self { header, page_map, areas, range: (address, address + layout.size), standalone }
+        Self {
+            header,
+            page_map,
+            areas,
+            range: (address, address + layout.size),
+            standalone,
+        }
     }
 }

@@ -52,7 +52,10 @@ impl LoaderInfo {
         let entries = with_exposed_provenance::<MapEntry>(info.memory_map as usize);
         // SAFETY: as above.
         let map = unsafe { core::slice::from_raw_parts(entries, info.memory_map_entries as usize) };
-        Some(Self { map, command_line: Self::read_command_line(info.command_line as usize) })
+        Some(Self {
+            map,
+            command_line: Self::read_command_line(info.command_line as usize),
+        })
     }
 
     fn read_command_line(address: usize) -> &'static [u8] {
@@ -62,7 +65,9 @@ impl LoaderInfo {
         let bytes = with_exposed_provenance::<u8>(address);
         // SAFETY: by the PVH contract a zero byte ends it; the bound is against a loader's mistake.
         unsafe {
-            let length = (0..CMDLINE_MAX).find(|&i| *bytes.add(i) == 0).unwrap_or(CMDLINE_MAX);
+            let length = (0..CMDLINE_MAX)
+                .find(|&i| *bytes.add(i) == 0)
+                .unwrap_or(CMDLINE_MAX);
             core::slice::from_raw_parts(bytes, length)
         }
     }
@@ -78,7 +83,9 @@ impl LoaderInfo {
     /// Address of the shared region, if the command line names one.
     pub fn shared_region(&self) -> Option<usize> {
         let line = core::str::from_utf8(self.command_line).ok()?;
-        let value = line.split_ascii_whitespace().find_map(|word| word.strip_prefix(CMDLINE_KEY))?;
+        let value = line
+            .split_ascii_whitespace()
+            .find_map(|word| word.strip_prefix(CMDLINE_KEY))?;
         usize::from_str_radix(value.strip_prefix("0x")?, 16).ok()
     }
 }

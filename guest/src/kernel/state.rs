@@ -1,15 +1,36 @@
-//! The kernel's statics, each filled once by the boot CPU.
+//! The kernel's statics, each filled once.
 
+use super::ipi::Shootdown;
 use super::once::Once;
 use super::shared::Shared;
-use core::sync::atomic::AtomicU8;
-use underfoot_abi::{Header, MAX_CPUS, VcpuArea};
+use super::{fail, trap};
+use core::sync::atomic::Ordering::Relaxed;
+use underfoot_abi::{Cpl, Header, MAX_CPUS, PageByte, PageKind};
+use underfoot_firmware::{CpuHeader, kernel_cpl};
 use underfoot_guest::Cpu;
-use underfoot_guest::arch::Ring3;
+use underfoot_guest::arch::{Apic, PrivOps, Ring0, Ring3};
+use underfoot_guest::mm::PageAllocator;
+use underfoot_guest::sync::{Barrier, Rcu, RcuStall};
+
+/// A grace period this old is reported as stalled: far beyond any time slice of a busy host.
+const RCU_STALL_NS: u64 = 1_000_000_000;
+
+/// All that the CPUs share.
+pub struct Kernel {
+    pub shared: &'static Shared,
+    pub apic: Apic,
+    pub pages: PageAllocator,
+    pub page_table_root: usize,
+    pub rcu: &'static Rcu,
+    pub shootdown: Shootdown,
+    pub barrier: Barrier,
+}
 
 static SHARED: Once<Shared> = Once::new();
+static KERNEL: Once<Kernel> = Once::new();
 static CPUS: [Once<Cpu>; MAX_CPUS] = [const { Once::new() }; MAX_CPUS];
 static RING3: [Once<Ring3>; MAX_CPUS] = [const { Once::new() }; MAX_CPUS];
+static RCU: Rcu = Rcu::new(RCU_STALL_NS, report_rcu_stall);
 
 /// Publishes the shared region to the rest of the kernel.
 pub fn set_shared(shared: Shared) -> &'static Shared {
@@ -19,4 +40,71 @@ pub fn set_shared(shared: Shared) -> &'static Shared {
 /// The shared region's header, once it is known.
 pub fn header() -> Option<&'static Header> {
     SHARED.get().map(|shared| shared.header)
+}
+
+/// The shared region.
+pub fn shared() -> &'static Shared {
+    SHARED
+        .get()
+        .expect("the boot CPU has found the shared region")
+}
+
+/// Publishes the kernel.
+pub fn set_kernel(kernel: Kernel) -> &'static Kernel {
+    KERNEL.set(kernel)
+}
+
+/// The kernel, once it is whole.
+pub fn kernel() -> Option<&'static Kernel> {
+    KERNEL.get()
+}
+
+/// The grace-period machine, there from the start.
+pub fn rcu() -> &'static Rcu {
+    &RCU
+}
+
+/// CPU `id`, once it has come up.
+pub fn cpu(id: usize) -> Option<&'static Cpu> {
+    CPUS.get(id).and_then(Once::get)
+}
+
+/// Makes this CPU known, with the operations of the level at which the kernel runs.
+pub fn add_cpu(id: usize, trap_header: &'static CpuHeader) -> &'static Cpu {
+    let shared = shared();
+    let ops: &'static dyn PrivOps = match kernel_cpl() {
+        Cpl::Zero => {
+            // The interrupt flag is the mask here.
+            trap_header.masked.store(0, Relaxed);
+            &Ring0
+        }
+        Cpl::Three | Cpl::Auto => RING3[id].set(Ring3::new(trap_header, trap::pending)),
+    };
+    CPUS[id].set(Cpu {
+        id,
+        ops,
+        header: shared.header,
+        area: &shared.areas[id],
+        ns_per_tick_q32: (1_000_000 << 32) / u64::from(shared.header.tsc_khz),
+    })
+}
+
+impl Kernel {
+    /// A stack of 2^`order` pages; returns its lowest address.
+    pub fn allocate_stack(&self, cpu: &Cpu, order: usize) -> usize {
+        self.pages
+            .allocate(cpu, order, PageByte::new(PageKind::Stack, false))
+            .expect("memory for a stack")
+    }
+}
+
+fn report_rcu_stall(cpu: &Cpu, stall: &RcuStall) {
+    fail::print(format_args!(
+        "rcu: INFO: CPU {} detected a stall: grace period {} is {} ms old, waiting for CPUs {:#x}; here: rip {:#x}",
+        cpu.id,
+        stall.grace_period,
+        stall.age_ns / 1_000_000,
+        stall.waiting,
+        stall.position
+    ));
 }

@@ -15,7 +15,9 @@ const IPI: u64 = VECTOR_IPI as u64;
 #[unsafe(no_mangle)]
 extern "C" fn kernel_trap(header: &'static CpuHeader, frame: &mut TrapFrame) {
     let id = header.id.load(Relaxed) as usize;
-    let Some(cpu) = state::cpu(id) else { fail::unexpected_trap(id, frame) };
+    let Some(cpu) = state::cpu(id) else {
+        fail::unexpected_trap(id, frame)
+    };
     let bits = match frame.vector {
         TIMER => PENDING_TIMER,
         IPI => PENDING_IPI,
@@ -23,7 +25,10 @@ extern "C" fn kernel_trap(header: &'static CpuHeader, frame: &mut TrapFrame) {
         _ => fail::unexpected_trap(id, frame),
     };
     let interrupted = cpu.context();
-    cpu.area.context.store(interrupted.0 | Context::INTERRUPT | Context::MASKED, Relaxed);
+    cpu.area.context.store(
+        interrupted.0 | Context::INTERRUPT | Context::MASKED,
+        Relaxed,
+    );
     handle(cpu, bits, interrupted, frame.rip);
     cpu.area.context.store(interrupted.0, Relaxed);
 }
@@ -34,14 +39,20 @@ pub fn pending(cpu: &Cpu, bits: u64) {
 }
 
 fn handle(cpu: &Cpu, bits: u64, interrupted: Context, rip: u64) {
-    let Some(kernel) = state::kernel() else { return };
+    let Some(kernel) = state::kernel() else {
+        return;
+    };
     if bits & PENDING_TIMER != 0 {
-        cpu.area.ticks.store(cpu.area.ticks.load(Relaxed) + 1, Relaxed);
+        cpu.area
+            .ticks
+            .store(cpu.area.ticks.load(Relaxed) + 1, Relaxed);
         kernel.rcu.tick(cpu, interrupted, rip);
         kernel.apic.end_of_interrupt();
     }
     if bits & PENDING_IPI != 0 {
-        cpu.area.ipis.store(cpu.area.ipis.load(Relaxed) + 1, Relaxed);
+        cpu.area
+            .ipis
+            .store(cpu.area.ipis.load(Relaxed) + 1, Relaxed);
         kernel.apic.end_of_interrupt();
         kernel.shootdown.answer(cpu);
     }
