@@ -211,7 +211,7 @@ firmware_descriptor_pages: .skip 4096 * {MAX_CPUS}
 
     .section .stack, "aw", @nobits
     .balign 4096
-    .skip 16384
+    .skip 32768
 firmware_stack_top:
 
     .section .header, "aw", @nobits

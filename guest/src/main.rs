@@ -14,6 +14,7 @@ mod kernel {
     pub mod smp;
     pub mod start_info;
     pub mod state;
+    pub mod targets;
     mod trap;
     pub mod work;
 }

@@ -4,13 +4,14 @@ use super::memory::{self, Memory};
 use super::shared::Shared;
 use super::start_info::LoaderInfo;
 use super::state::{self, Kernel};
-use super::{fail, ipi, smp};
+use super::{fail, ipi, smp, targets};
 use core::sync::atomic::Ordering::{Relaxed, Release};
 use underfoot_abi::{Cpl, GuestState, Header, PAGE_SIZE};
 use underfoot_firmware::{CpuHeader, build_idt, enter_ring3, kernel_cpl, ring0_ticks};
 use underfoot_guest::Cpu;
 use underfoot_guest::arch::{Apic, tsc};
 use underfoot_guest::sync::Barrier;
+use underfoot_guest::workload::{Tree, Walk};
 
 /// Timer ticks a second, on every CPU. Where ring 0 is emulated a tick costs some 30 µs.
 pub const TICK_HZ: u32 = 250;
@@ -48,7 +49,7 @@ pub fn join(id: usize, trap_header: &'static CpuHeader) -> (&'static Kernel, &'s
     let cpu = state::add_cpu(id, trap_header);
     cpu.area.entered_tsc.store(entered_tsc, Relaxed);
     // SAFETY: the table that the boot CPU runs on.
-    unsafe { cpu.ops.load_page_table(kernel.page_table_root) };
+    unsafe { cpu.ops.load_page_table(kernel.table.root()) };
     state::rcu().idle_exit(cpu);
     open_interrupts(kernel, cpu);
     // Pairs with the acquire in `smp`: this CPU no longer needs the boot mailbox.
@@ -89,21 +90,19 @@ fn choose_level(header: &Header, trap_header: &CpuHeader) {
 }
 
 fn assemble(cpu: &Cpu, shared: &'static Shared, memory: Memory) -> Kernel {
-    let Memory {
-        pages,
-        table,
-        large,
-    } = memory;
-    let _ = (cpu, large);
+    let (pages, table) = state::set_memory(memory.pages, memory.table);
+    let targets = targets::new(shared, pages, table, memory.large);
+    let objects = Tree::objects_for(pages.free_pages(cpu));
     Kernel {
         shared,
         // SAFETY: the page tables that are loaded map it.
         apic: unsafe { Apic::new() },
         pages,
-        page_table_root: table.root(),
+        table,
         rcu: state::rcu(),
         shootdown: ipi::Shootdown::new(),
         barrier: Barrier::new(),
+        walk: Walk::build(cpu, state::rcu(), targets, objects).expect("memory for the workload"),
     }
 }
 

@@ -7,8 +7,8 @@ use underfoot_firmware::{AP_TRAMPOLINE, set_next_ap, trampoline};
 use underfoot_guest::Cpu;
 use underfoot_guest::arch::tsc;
 
-/// A stack is 2^2 pages.
-const STACK_ORDER: usize = 2;
+/// A stack is 2^3 pages, as large as the boot CPU's.
+const STACK_ORDER: usize = 3;
 const STACK_SIZE: usize = 4096 << STACK_ORDER;
 /// A CPU that does not answer within this time is not there. A host that promised it has it.
 const PATIENCE_MS: u64 = 100;

@@ -9,8 +9,9 @@ use underfoot_abi::{Cpl, Header, MAX_CPUS, PageByte, PageKind};
 use underfoot_firmware::{CpuHeader, kernel_cpl};
 use underfoot_guest::Cpu;
 use underfoot_guest::arch::{Apic, PrivOps, Ring0, Ring3};
-use underfoot_guest::mm::PageAllocator;
+use underfoot_guest::mm::{PageAllocator, PageTable};
 use underfoot_guest::sync::{Barrier, Rcu, RcuStall};
+use underfoot_guest::workload::Walk;
 
 /// A grace period this old is reported as stalled: far beyond any time slice of a busy host.
 const RCU_STALL_NS: u64 = 1_000_000_000;
@@ -19,15 +20,18 @@ const RCU_STALL_NS: u64 = 1_000_000_000;
 pub struct Kernel {
     pub shared: &'static Shared,
     pub apic: Apic,
-    pub pages: PageAllocator,
-    pub page_table_root: usize,
+    pub pages: &'static PageAllocator,
+    pub table: &'static PageTable,
     pub rcu: &'static Rcu,
     pub shootdown: Shootdown,
     pub barrier: Barrier,
+    pub walk: Walk,
 }
 
 static SHARED: Once<Shared> = Once::new();
 static KERNEL: Once<Kernel> = Once::new();
+static PAGES: Once<PageAllocator> = Once::new();
+static TABLE: Once<PageTable> = Once::new();
 static CPUS: [Once<Cpu>; MAX_CPUS] = [const { Once::new() }; MAX_CPUS];
 static RING3: [Once<Ring3>; MAX_CPUS] = [const { Once::new() }; MAX_CPUS];
 static RCU: Rcu = Rcu::new(RCU_STALL_NS, report_rcu_stall);
@@ -47,6 +51,11 @@ pub fn shared() -> &'static Shared {
     SHARED
         .get()
         .expect("the boot CPU has found the shared region")
+}
+
+/// Gives the allocator and the page tables a place to stay.
+pub fn set_memory(pages: PageAllocator, table: PageTable) -> (&'static PageAllocator, &'static PageTable) {
+    (PAGES.set(pages), TABLE.set(table))
 }
 
 /// Publishes the kernel.

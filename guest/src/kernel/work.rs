@@ -1,35 +1,131 @@
+//! What each CPU does once the kernel is up: the workload, then the audit, then nothing.
+
 use super::fail;
 use super::state::Kernel;
-use core::sync::atomic::Ordering::Relaxed;
+use core::sync::atomic::AtomicU64;
+use core::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+use underfoot_abi::{GuestState, Header, PAGE_SIZE, PageByte, PageKind, Phase, Variant};
 use underfoot_guest::Cpu;
 use underfoot_guest::arch::tsc;
+use underfoot_guest::workload::Worker;
+
+/// Per-CPU data that the workload counts in: 2^2 pages for each CPU.
+const PERCPU_ORDER: usize = 2;
+/// Operations between two TLB shootdowns by one CPU.
+const SHOOTDOWN_EVERY: u64 = 16_384;
+/// Operations of the boot CPU in a self-test.
+const SELF_TEST_OPERATIONS: u64 = 50_000;
+/// Operations in the phase that records, after which a variant that dies does so.
+const DEADLY_OPERATIONS: u64 = 10_000;
+
+/// Works until the host says stop, audits on the boot CPU, and ends.
 pub fn run(kernel: &'static Kernel, cpu: &'static Cpu) -> ! {
-    if cpu.id != 0 {
-        loop {
+    let header = kernel.shared.header;
+    if cpu.id == 0 {
+        announce(kernel, cpu);
+    } else {
+        // Pairs with the release in `announce`: the number of CPUs is final.
+        while header.state.load(Acquire) != GuestState::Running as u32 {
             kernel.rcu.quiescent(cpu);
-            core::hint::spin_loop()
+            core::hint::spin_loop();
         }
     }
-    fail::print(format_args!(
-        "up: {} cpus, cpl {}, entered to here {} tsc, free {}",
-        kernel.shared.header.cpus_up.load(Relaxed),
-        kernel.shared.header.cpl_in_force.load(Relaxed),
-        tsc() - kernel.shared.header.entered_tsc.load(Relaxed),
-        kernel.pages.free_pages(cpu)
-    ));
-    let t = tsc();
-    for _ in 0..10 {
-        kernel.shootdown.run(kernel, cpu, 0x1000);
-        kernel.rcu.synchronize(cpu);
+    work(kernel, cpu);
+    let cpus = header.cpus_up.load(Relaxed);
+    kernel.barrier.wait(cpu, cpus, || kernel.rcu.quiescent(cpu));
+    if cpu.id == 0 {
+        finish(kernel, cpu);
     }
-    fail::print(format_args!(
-        "10 shootdowns and grace periods {} tsc",
-        tsc() - t
-    ));
-    while cpu.area.ticks.load(Relaxed) < 20 {
-        kernel.rcu.quiescent(cpu);
-        core::hint::spin_loop()
+    kernel.rcu.idle_enter(cpu);
+    cpu.ops.irq_save(cpu);
+    loop {
+        cpu.ops.halt(cpu);
     }
-    fail::print(format_args!("20 ticks"));
-    fail::exit(0)
+}
+
+fn announce(kernel: &Kernel, cpu: &Cpu) {
+    let header = kernel.shared.header;
+    if kernel.shared.standalone {
+        fail::print(format_args!(
+            "underfoot guest: self-test on {} CPUs at CPL {}, {} pages free",
+            header.cpus_up.load(Relaxed),
+            header.cpl_in_force.load(Relaxed),
+            kernel.pages.free_pages(cpu)
+        ));
+        header.phase.store(Phase::Control as u32, Relaxed);
+    }
+    header.first_operation_tsc.store(tsc(), Relaxed);
+    // Release: the page map and the number of CPUs are final.
+    header.state.store(GuestState::Running as u32, Release);
+    if !kernel.shared.standalone {
+        cpu.ops.doorbell(GuestState::Running as u32);
+    }
+}
+
+fn work(kernel: &Kernel, cpu: &Cpu) {
+    let header = kernel.shared.header;
+    let mut worker = Worker::new(cpu, own_pages(kernel, cpu), kernel.pages.free_pages(cpu));
+    let mut operations = 0;
+    while header.phase.load(Relaxed) != Phase::Stop as u32 {
+        kernel.walk.step(cpu, &mut worker);
+        operations += 1;
+        if operations % SHOOTDOWN_EVERY == 0 {
+            kernel.shootdown.run(kernel, cpu, kernel.shared.range.0);
+        }
+        if header.variant != Variant::None as u32 && operations > DEADLY_OPERATIONS {
+            die(header, cpu);
+        }
+        if kernel.shared.standalone && cpu.id == 0 && operations == SELF_TEST_OPERATIONS {
+            header.phase.store(Phase::Stop as u32, Relaxed);
+        }
+    }
+}
+
+/// This CPU's own pages, zeroed.
+fn own_pages(kernel: &Kernel, cpu: &Cpu) -> &'static [AtomicU64] {
+    let words = (PAGE_SIZE << PERCPU_ORDER) / size_of::<u64>();
+    let byte = PageByte::new(PageKind::PerCpu, false);
+    kernel.pages.zeroed_slice(cpu, words, byte).expect("memory for per-CPU data")
+}
+
+/// The variants that end the guest, once its pages move.
+fn die(header: &Header, cpu: &Cpu) {
+    if header.phase.load(Relaxed) != Phase::Moving as u32 {
+        return;
+    }
+    if header.variant == Variant::Crash as u32 {
+        // SAFETY: not safe at all: an invalid instruction, on purpose.
+        unsafe { core::arch::asm!("ud2") };
+    }
+    if header.variant == Variant::TripleFault as u32 {
+        cpu.ops.triple_fault();
+    }
+}
+
+/// The boot CPU, all others being done: the audit, and the end.
+fn finish(kernel: &Kernel, cpu: &Cpu) -> ! {
+    let header = kernel.shared.header;
+    let up = &kernel.shared.areas[..header.cpus_up.load(Relaxed) as usize];
+    // SAFETY: the other CPUs have passed the barrier, after which they only halt.
+    let audit = unsafe { kernel.walk.audit(cpu, up.iter()) };
+    let sum = |count: fn(&underfoot_abi::VcpuArea) -> &AtomicU64| -> u64 {
+        up.iter().map(|area| count(area).load(Relaxed)).sum()
+    };
+    // Release: the audit's words are final.
+    header.state.store(GuestState::Done as u32, Release);
+    if !kernel.shared.standalone {
+        fail::exit(0);
+    }
+    let (errors, ticks, ipis) = (sum(|a| &a.errors), sum(|a| &a.ticks), sum(|a| &a.ipis));
+    let grace_periods = header.grace_periods.load(Relaxed);
+    fail::print(format_args!(
+        "operations {}, checked {}, updates {}, errors {errors}, ticks {ticks}, IPIs {ipis}, grace periods {grace_periods}",
+        sum(|a| &a.progress),
+        sum(|a| &a.checked) + audit.checked,
+        audit.updates,
+    ));
+    let alive = ticks > 0 && grace_periods > 0 && (up.len() == 1 || ipis > 0);
+    let sound = errors == 0 && alive;
+    fail::print(format_args!("self-test {}", if sound { "passed" } else { "FAILED" }));
+    fail::exit(u32::from(!sound))
 }
