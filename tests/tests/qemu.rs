@@ -37,7 +37,9 @@ fn the_exported_guest_passes_its_self_test_under_qemu() {
         let said = String::from_utf8_lossy(&said);
         println!("--- console, {cpus} CPUs\n{said}");
         assert_eq!(finished.status.code(), Some(SOUND), "{finished:?}\n{said}");
-        assert!(said.contains("CPL 0"), "the privilege level:\n{said}");
+        let began = format!("self-test on {cpus} CPUs at CPL 0");
+        assert!(said.contains(&began), "{cpus} CPUs:\n{said}");
+        assert!(said.contains("self-test passed"), "{said}");
     }
 }
 
