@@ -1,1 +1,44 @@
-//! The minimal KVM virtual machine monitor under underfoot.
+//! The minimal KVM virtual machine monitor under underfoot, as a library.
+//!
+//! It takes a guest image as bytes (any ELF with a PVH note), gives it memory, vCPUs, a serial
+//! port, a doorbell and a way out, and reports why it ended. Nothing here moves a page: that is
+//! `underfoot-migrator`, which meets this crate in small traits only.
+//!
+//! The way in is [`MachineConfig`] → [`Machine::new`] → [`Machine::start`] → [`Machine::wait`] →
+//! [`Machine::stop`]. Dropping a [`Machine`] stops and joins every thread that it started.
+//!
+//! Unsafe code lives in `sys` (calls that no crate wraps), `run_page` (the page shared with KVM)
+//! and `shared` (words shared with the guest), and nowhere else but the one registration of guest
+//! memory in `machine`.
+
+mod boot;
+mod clock;
+mod console;
+mod cpuid;
+mod device;
+mod event_loop;
+mod exit;
+mod gate;
+mod machine;
+mod memory;
+pub mod placement;
+mod progress;
+mod run_page;
+mod shared;
+pub mod stats;
+mod sync;
+mod sys;
+mod vcpu;
+mod vcpu_set;
+pub mod wait;
+
+pub use boot::{Boot, BootError, Entry};
+pub use clock::TscRelation;
+pub use console::{Capture, Console};
+pub use event_loop::{EventLoopError, Wake};
+pub use exit::{ExitReason, ExitReport, Registers};
+pub use machine::{Machine, MachineConfig, MachineError, StopOutcome};
+pub use memory::{GuestRam, MemoryError, MemorySize, RamRange};
+pub use progress::{Progress, ProgressWatch};
+pub use shared::{HeaderInit, HeaderWords, SharedRegion};
+pub use vcpu_set::{Held, Paused, VcpuSet};

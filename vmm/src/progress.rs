@@ -1,0 +1,113 @@
+//! Whether every vCPU gets on, seen from outside.
+
+use crate::shared::SharedRegion;
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+use std::sync::atomic::Ordering;
+use std::time::Instant;
+
+/// What the watch knows of one vCPU.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Progress {
+    /// The longest time without progress less what its thread waited for a CPU meanwhile, in ns.
+    ///
+    /// As coarse as the samples: a gap shows up to one period too long or too short.
+    pub longest_gap_ns: u64,
+    /// The longest time without progress, CPU or not, in ns.
+    pub longest_raw_gap_ns: u64,
+    /// Samples taken.
+    pub samples: u64,
+}
+
+#[derive(Debug)]
+struct Watched {
+    /// `/proc/self/task/TID/schedstat`; `None` where the kernel has none, and the gaps are then
+    /// not net of anything.
+    schedstat: Option<File>,
+    progress: u64,
+    since_ns: u64,
+    delay_ns: u64,
+    seen: Progress,
+}
+
+/// Looks at each vCPU's progress word again and again, from one thread.
+#[derive(Debug)]
+pub struct ProgressWatch {
+    started: Instant,
+    vcpus: Vec<Watched>,
+}
+
+impl ProgressWatch {
+    /// A watch on vCPUs whose threads are `thread_ids` of this process.
+    pub(crate) fn new(thread_ids: &[i32]) -> Self {
+        let watched = |id: &i32| Watched {
+            schedstat: File::open(format!("/proc/self/task/{id}/schedstat")).ok(),
+            progress: 0,
+            since_ns: 0,
+            delay_ns: 0,
+            seen: Progress::default(),
+        };
+        Self {
+            started: Instant::now(),
+            vcpus: thread_ids.iter().map(watched).collect(),
+        }
+    }
+
+    /// Looks once.
+    pub(crate) fn sample(&mut self, shared: &SharedRegion) {
+        let now_ns = self.started.elapsed().as_nanos() as u64;
+        for (index, vcpu) in (0..).zip(&mut self.vcpus) {
+            let progress = shared.vcpu(index).progress.load(Ordering::Relaxed);
+            let delay_ns = vcpu.schedstat.as_ref().map_or(0, run_delay_ns);
+            vcpu.look(now_ns, progress, delay_ns);
+        }
+    }
+
+    /// What was seen so far, by vCPU.
+    pub fn vcpus(&self) -> impl Iterator<Item = Progress> {
+        self.vcpus.iter().map(|vcpu| vcpu.seen)
+    }
+
+    /// Whether the time without a CPU is known, and taken off, for every vCPU.
+    #[must_use]
+    pub fn is_net(&self) -> bool {
+        self.vcpus.iter().all(|vcpu| vcpu.schedstat.is_some())
+    }
+
+    /// Forgets the gaps so far: for a new phase.
+    pub fn reset(&mut self) {
+        for vcpu in &mut self.vcpus {
+            vcpu.seen = Progress::default();
+        }
+    }
+}
+
+impl Watched {
+    fn look(&mut self, now_ns: u64, progress: u64, delay_ns: u64) {
+        let raw = now_ns - self.since_ns;
+        let without_cpu = delay_ns.saturating_sub(self.delay_ns);
+        if self.seen.samples > 0 {
+            self.seen.longest_raw_gap_ns = self.seen.longest_raw_gap_ns.max(raw);
+            let net = raw.saturating_sub(without_cpu);
+            self.seen.longest_gap_ns = self.seen.longest_gap_ns.max(net);
+        }
+        if self.seen.samples == 0 || progress != self.progress {
+            self.progress = progress;
+            self.since_ns = now_ns;
+            self.delay_ns = delay_ns;
+        }
+        self.seen.samples += 1;
+    }
+}
+
+/// Time that the thread waited on a run queue: the second number, in ns (Documentation/scheduler/
+/// sched-stats.rst).
+fn run_delay_ns(schedstat: &File) -> u64 {
+    let mut text = [0; 96];
+    let len = schedstat.read_at(&mut text, 0).unwrap_or(0);
+    let text = std::str::from_utf8(&text[..len]).unwrap_or("");
+    text.split_ascii_whitespace()
+        .nth(1)
+        .and_then(|word| word.parse().ok())
+        .unwrap_or(0)
+}

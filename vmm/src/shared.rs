@@ -1,0 +1,346 @@
+//! The shared region as the host sees it: words that have one writer each.
+
+use crate::memory::GuestRam;
+use std::ptr::{NonNull, addr_of, addr_of_mut};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
+use underfoot_abi::{
+    Cpl, GuestState, Header, Layout, MAGIC, PageByte, Phase, StallRecord, VERSION, Variant,
+    VcpuArea, WorkloadId,
+};
+use vm_memory::{GuestAddress, GuestMemoryBackend, GuestMemoryMmap};
+
+/// What the host tells the guest before it boots: the plain words of [`Header`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HeaderInit {
+    /// Seed of every random choice in the guest.
+    pub seed: u64,
+    /// TSC frequency.
+    pub tsc_khz: u32,
+    /// Privilege level demanded.
+    pub cpl: Cpl,
+    /// Workload.
+    pub workload: WorkloadId,
+    /// Right, or busted in a named way.
+    pub variant: Variant,
+    /// Accesses that take longer are stalls.
+    pub stall_threshold_ns: u32,
+    /// Period of the paced probe.
+    pub probe_period_ns: u32,
+}
+
+/// The words of [`Header`] that change while the guest runs, by reference.
+///
+/// The plain ones are left out on purpose: the guest can scribble over them, and a Rust reference
+/// to a plain word promises that nobody does.
+#[derive(Clone, Copy, Debug)]
+pub struct HeaderWords<'a> {
+    /// Host: [`Phase`].
+    pub phase: &'a AtomicU32,
+    /// Guest: [`GuestState`].
+    pub state: &'a AtomicU32,
+    /// Guest: [`Cpl`] in force.
+    pub cpl_in_force: &'a AtomicU32,
+    /// Guest: vCPUs that came up.
+    pub cpus_up: &'a AtomicU32,
+    /// Guest: ticks of the ring-0 timing.
+    pub ring0_ticks: &'a AtomicU64,
+    /// Guest: TSC at its first Rust line.
+    pub entered_tsc: &'a AtomicU64,
+    /// Guest: TSC of the first workload operation.
+    pub first_operation_tsc: &'a AtomicU64,
+    /// Guest: check words that the audit verified.
+    pub audit_checked: &'a AtomicU64,
+    /// Guest: what the audit found wrong.
+    pub audit_errors: &'a AtomicU64,
+    /// Guest: updates found in the objects.
+    pub audit_updates: &'a AtomicU64,
+    /// Guest: RCU stalls reported.
+    pub rcu_stalls: &'a AtomicU64,
+    /// Guest: grace periods completed.
+    pub grace_periods: &'a AtomicU64,
+    /// Guest: vector, error code, RIP, RSP, CR2 and CPU of the trap that ended it.
+    pub crash: &'a [AtomicU64; 6],
+}
+
+/// The shared region of one guest. Cheap to clone; keeps the guest's memory mapped.
+#[derive(Clone, Debug)]
+pub struct SharedRegion {
+    base: NonNull<u8>,
+    layout: Layout,
+    frames: u64,
+    cpus: u32,
+    gpa: u64,
+    _memory: Arc<GuestMemoryMmap>,
+}
+
+// SAFETY: the memory belongs to the process and stays mapped while `_memory` lives; all access is
+// through atomics, but for `init`, whose contract is on its caller.
+unsafe impl Send for SharedRegion {}
+// SAFETY: as above.
+unsafe impl Sync for SharedRegion {}
+
+impl SharedRegion {
+    /// The region that `ram` set aside.
+    ///
+    /// # Panics
+    /// If the region is not wholly mapped, which [`GuestRam::new`] excludes.
+    #[must_use]
+    pub fn new(ram: &GuestRam) -> Self {
+        let slice = ram
+            .memory()
+            .get_slice(GuestAddress(ram.shared_gpa()), ram.layout().size)
+            .expect("the shared region lies in one mapped range");
+        let base = NonNull::new(slice.ptr_guard_mut().as_ptr()).expect("mappings are not at 0");
+        assert!(
+            base.as_ptr()
+                .addr()
+                .is_multiple_of(underfoot_abi::PAGE_SIZE)
+        );
+        Self {
+            base,
+            layout: ram.layout(),
+            frames: ram.size().frames(),
+            cpus: ram.cpus(),
+            gpa: ram.shared_gpa(),
+            _memory: Arc::clone(ram.memory()),
+        }
+    }
+
+    /// Guest physical address of the region.
+    #[must_use]
+    pub const fn gpa(&self) -> u64 {
+        self.gpa
+    }
+
+    /// Bytes in the region, a multiple of the page size.
+    #[must_use]
+    pub const fn size(&self) -> usize {
+        self.layout.size
+    }
+
+    /// vCPUs that it has areas for.
+    #[must_use]
+    pub const fn cpus(&self) -> u32 {
+        self.cpus
+    }
+
+    /// Guest frames that the page map covers.
+    #[must_use]
+    pub const fn frames(&self) -> u64 {
+        self.frames
+    }
+
+    fn header_ptr(&self) -> *mut Header {
+        self.base.as_ptr().cast()
+    }
+
+    /// Writes the plain words. To be called before the guest first runs; `&mut` keeps other users
+    /// of this value out.
+    pub fn init(&mut self, init: &HeaderInit) {
+        let header = self.header_ptr();
+        // SAFETY: `base` is page-aligned and heads `layout.size` mapped bytes, of which Header is
+        // the first page. The guest does not run yet, so nobody else writes these words, and no
+        // Rust reference to them exists: `header` gives out the atomic ones only.
+        unsafe {
+            addr_of_mut!((*header).magic).write(MAGIC);
+            addr_of_mut!((*header).version).write(VERSION);
+            addr_of_mut!((*header).cpus).write(self.cpus);
+            addr_of_mut!((*header).frames).write(self.frames);
+            addr_of_mut!((*header).seed).write(init.seed);
+            addr_of_mut!((*header).tsc_khz).write(init.tsc_khz);
+            addr_of_mut!((*header).cpl).write(init.cpl as u32);
+            addr_of_mut!((*header).workload).write(init.workload as u32);
+            addr_of_mut!((*header).variant).write(init.variant as u32);
+            addr_of_mut!((*header).stall_threshold_ns).write(init.stall_threshold_ns);
+            addr_of_mut!((*header).probe_period_ns).write(init.probe_period_ns);
+        }
+    }
+
+    /// The words that change at run time.
+    #[must_use]
+    pub fn header(&self) -> HeaderWords<'_> {
+        let header = self.header_ptr();
+        // SAFETY: as in `init` the page is mapped and aligned, for as long as `self` lives; every
+        // word referenced is an atomic (or an array of them), so the guest may write it meanwhile.
+        unsafe {
+            HeaderWords {
+                phase: &*addr_of!((*header).phase),
+                state: &*addr_of!((*header).state),
+                cpl_in_force: &*addr_of!((*header).cpl_in_force),
+                cpus_up: &*addr_of!((*header).cpus_up),
+                ring0_ticks: &*addr_of!((*header).ring0_ticks),
+                entered_tsc: &*addr_of!((*header).entered_tsc),
+                first_operation_tsc: &*addr_of!((*header).first_operation_tsc),
+                audit_checked: &*addr_of!((*header).audit_checked),
+                audit_errors: &*addr_of!((*header).audit_errors),
+                audit_updates: &*addr_of!((*header).audit_updates),
+                rcu_stalls: &*addr_of!((*header).rcu_stalls),
+                grace_periods: &*addr_of!((*header).grace_periods),
+                crash: &*addr_of!((*header).crash),
+            }
+        }
+    }
+
+    /// The guest's own words on why it failed; empty when it said nothing.
+    #[must_use]
+    pub fn message(&self) -> String {
+        let header = self.header_ptr();
+        // SAFETY: as in `header`: mapped, aligned, atomics.
+        let (len, bytes) = unsafe {
+            (
+                &*addr_of!((*header).message_len),
+                &*addr_of!((*header).message),
+            )
+        };
+        let len = (len.load(Ordering::Acquire) as usize).min(bytes.len());
+        let text: Vec<u8> = bytes[..len]
+            .iter()
+            .map(|b| b.load(Ordering::Relaxed))
+            .collect();
+        String::from_utf8_lossy(&text).into_owned()
+    }
+
+    /// Sets the phase. Release: what the host wrote before is visible to a guest that sees it.
+    pub fn set_phase(&self, phase: Phase) {
+        self.header().phase.store(phase as u32, Ordering::Release);
+    }
+
+    /// How far the guest is; `None` when it wrote a number that the contract does not know.
+    #[must_use]
+    pub fn state(&self) -> Option<GuestState> {
+        // Pairs with the guest's release: what it published before is visible.
+        Some(match self.header().state.load(Ordering::Acquire) {
+            0 => GuestState::Booting,
+            1 => GuestState::Running,
+            2 => GuestState::Done,
+            3 => GuestState::Failed,
+            4 => GuestState::RefusedCpl,
+            _ => return None,
+        })
+    }
+
+    /// The page map, one byte a guest frame.
+    #[must_use]
+    pub fn page_map(&self) -> &[AtomicU8] {
+        // SAFETY: `Layout` puts `frames` bytes at `page_map`, within the mapped region; AtomicU8
+        // has no alignment and any byte is valid.
+        unsafe {
+            let first = self.base.as_ptr().add(self.layout.page_map);
+            std::slice::from_raw_parts(first.cast(), self.frames as usize)
+        }
+    }
+
+    /// What the guest says of frame `gfn`; `None` past the end of the map.
+    #[must_use]
+    pub fn page_byte(&self, gfn: u64) -> Option<PageByte> {
+        let byte = self.page_map().get(usize::try_from(gfn).ok()?)?;
+        Some(PageByte(byte.load(Ordering::Relaxed)))
+    }
+
+    /// vCPU `index`'s area.
+    ///
+    /// # Panics
+    /// If there is no such vCPU.
+    #[must_use]
+    pub fn vcpu(&self, index: u32) -> &VcpuArea {
+        assert!(index < self.cpus, "vCPU {index} of {}", self.cpus);
+        // SAFETY: `Layout` puts `cpus` areas at `vcpus`, page-aligned like the region and the
+        // type, within the mapped region; an area is atomics throughout, valid for any bits.
+        unsafe {
+            let first: *const VcpuArea = self.base.as_ptr().add(self.layout.vcpus).cast();
+            &*first.add(index as usize)
+        }
+    }
+
+    /// Takes every stall record that is ready, vCPU by vCPU, and returns how many there were.
+    ///
+    /// One caller at a time: the ring has one reader. A guest that keeps writing cannot hold the
+    /// caller here: at most one whole ring is taken per vCPU.
+    pub fn drain_stalls(&self, mut each: impl FnMut(u32, StallRecord)) -> usize {
+        let mut taken = 0;
+        for index in 0..self.cpus {
+            let ring = &self.vcpu(index).stalls;
+            for record in std::iter::from_fn(|| ring.pop()).take(underfoot_abi::STALL_RING) {
+                each(index, record);
+                taken += 1;
+            }
+        }
+        taken
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::memory::MemorySize;
+    use underfoot_abi::PageKind;
+    use vm_memory::Bytes;
+
+    fn region(cpus: u32) -> (GuestRam, SharedRegion) {
+        let size = MemorySize::new(16 << 20, 16 << 20).unwrap();
+        let ram = GuestRam::new(size, cpus, false).unwrap();
+        let shared = SharedRegion::new(&ram);
+        (ram, shared)
+    }
+
+    #[test]
+    fn the_guest_finds_what_the_host_wrote() {
+        let (ram, mut shared) = region(2);
+        shared.init(&HeaderInit {
+            seed: 7,
+            tsc_khz: 2_600_000,
+            cpl: Cpl::Three,
+            workload: WorkloadId::Walk,
+            variant: Variant::NoLock,
+            stall_threshold_ns: 2000,
+            probe_period_ns: 50_000,
+        });
+        let read32 = |offset| -> u32 {
+            ram.memory()
+                .read_obj(GuestAddress(shared.gpa() + offset as u64))
+                .unwrap()
+        };
+        assert_eq!(read32(std::mem::offset_of!(Header, version)), VERSION);
+        assert_eq!(read32(std::mem::offset_of!(Header, cpus)), 2);
+        assert_eq!(read32(std::mem::offset_of!(Header, tsc_khz)), 2_600_000);
+        assert_eq!(read32(std::mem::offset_of!(Header, cpl)), 3);
+        assert_eq!(
+            read32(std::mem::offset_of!(Header, variant)),
+            Variant::NoLock as u32
+        );
+        assert_eq!(shared.state(), Some(GuestState::Booting));
+        assert_eq!(shared.message(), "");
+    }
+
+    #[test]
+    fn a_guest_that_scribbles_does_no_harm() {
+        let (ram, shared) = region(1);
+        let ones = vec![0xff; shared.size()];
+        ram.memory()
+            .write_slice(&ones, GuestAddress(shared.gpa()))
+            .unwrap();
+        assert_eq!(shared.state(), None);
+        assert_eq!(shared.message().chars().count(), 512);
+        assert_eq!(shared.page_byte(0).unwrap().kind(), PageKind::Reserved);
+        assert_eq!(shared.drain_stalls(|_, _| ()), 0);
+    }
+
+    #[test]
+    fn stalls_are_drained_once_and_in_order() {
+        let (_ram, shared) = region(2);
+        for start_tsc in 1..=3 {
+            shared.vcpu(1).stalls.push(StallRecord {
+                start_tsc,
+                ..Default::default()
+            });
+        }
+        let mut seen = Vec::new();
+        assert_eq!(
+            shared.drain_stalls(|cpu, record| seen.push((cpu, record.start_tsc))),
+            3
+        );
+        assert_eq!(seen, [(1, 1), (1, 2), (1, 3)]);
+        assert_eq!(shared.drain_stalls(|_, _| ()), 0);
+    }
+}

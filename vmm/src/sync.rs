@@ -1,0 +1,12 @@
+//! The synchronisation primitives that the park protocol uses: loom's under `cfg(loom)`.
+
+#[cfg(loom)]
+pub(crate) use loom::sync::{
+    Condvar, Mutex,
+    atomic::{AtomicBool, Ordering},
+};
+#[cfg(not(loom))]
+pub(crate) use std::sync::{
+    Condvar, Mutex,
+    atomic::{AtomicBool, Ordering},
+};

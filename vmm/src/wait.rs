@@ -1,0 +1,173 @@
+//! What a vCPU does that meets a page in its window.
+
+use crate::gate::Gate;
+use std::fmt;
+use std::str::FromStr;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+/// How a vCPU waits for a page in flight.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum WaitPolicy {
+    /// KVM's default: it halts the vCPU, which still takes interrupts, while a worker waits.
+    #[default]
+    Halt,
+    /// The vCPU's thread sleeps in userfaultfd (HLT exits are off, so KVM cannot halt it).
+    Block,
+    /// As `Block`, but the userfaultfd answers with SIGBUS, so that KVM_RUN returns EFAULT and the
+    /// thread spins until the window closes. Only for pages that the guest touches natively.
+    Spin,
+}
+
+/// Not a wait policy.
+#[derive(Debug, thiserror::Error)]
+#[error("`{0}` is not a wait policy: use halt, block or spin")]
+pub struct UnknownWaitPolicy(String);
+
+impl WaitPolicy {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Halt, Self::Block, Self::Spin];
+
+    /// The name that users write and read.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Halt => "halt",
+            Self::Block => "block",
+            Self::Spin => "spin",
+        }
+    }
+
+    /// Whether HLT must not exit, so that KVM cannot turn a fault into a halt.
+    #[must_use]
+    pub const fn disables_halt_exits(self) -> bool {
+        !matches!(self, Self::Halt)
+    }
+}
+
+impl fmt::Display for WaitPolicy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl FromStr for WaitPolicy {
+    type Err = UnknownWaitPolicy;
+
+    fn from_str(text: &str) -> Result<Self, UnknownWaitPolicy> {
+        let found = Self::ALL.into_iter().find(|policy| policy.name() == text);
+        found.ok_or_else(|| UnknownWaitPolicy(text.to_owned()))
+    }
+}
+
+/// Whether any page is in its window: what a spinning vCPU asks, over and over.
+///
+/// The answer may be late, but must become `false` once every window has closed.
+pub trait Window: Send + Sync {
+    /// Whether a window is open.
+    fn is_open(&self) -> bool;
+}
+
+/// How one vCPU really waited, for policy `spin`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct WaitCounts {
+    /// KVM_RUN returned EFAULT.
+    pub faults: u64,
+    /// Of these, the window had closed already.
+    pub closed: u64,
+    /// The spin saw the window close.
+    pub spun: u64,
+    /// The spin ended at its bound, window still open; the vCPU tried again.
+    pub bounded: u64,
+    /// Somebody wanted the vCPU out of the guest meanwhile.
+    pub interrupted: u64,
+}
+
+/// [`WaitCounts`] as one vCPU's thread keeps them.
+#[derive(Debug, Default)]
+pub(crate) struct WaitRecorder {
+    counts: [AtomicU64; 4],
+}
+
+/// Looks at the window before the vCPU tries its access again, whatever the answer: some 100 µs.
+const SPIN_BOUND: u32 = 1 << 14;
+
+impl WaitRecorder {
+    pub(crate) fn counts(&self) -> WaitCounts {
+        let [closed, spun, bounded, interrupted] =
+            [0, 1, 2, 3].map(|index| self.counts[index].load(Relaxed));
+        let faults = closed + spun + bounded + interrupted;
+        WaitCounts {
+            faults,
+            closed,
+            spun,
+            bounded,
+            interrupted,
+        }
+    }
+
+    /// Spins until `window` closes, `gate` wants the vCPU, or the bound is reached.
+    pub(crate) fn spin(&self, window: &dyn Window, gate: &Gate) {
+        let outcome = (|| {
+            if !window.is_open() {
+                return 0;
+            }
+            for _ in 0..SPIN_BOUND {
+                std::hint::spin_loop();
+                if !window.is_open() {
+                    return 1;
+                }
+                if gate.is_wanted() {
+                    return 3;
+                }
+            }
+            2
+        })();
+        let count: &AtomicU64 = &self.counts[outcome];
+        // One writer, the vCPU's thread.
+        count.store(count.load(Relaxed) + 1, Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct OpenFor(AtomicU64);
+
+    impl Window for OpenFor {
+        fn is_open(&self) -> bool {
+            let left = self.0.load(Relaxed);
+            self.0.store(left.saturating_sub(1), Relaxed);
+            left > 0
+        }
+    }
+
+    #[test]
+    fn names_round_trip() {
+        for policy in WaitPolicy::ALL {
+            assert_eq!(policy.to_string().parse::<WaitPolicy>().unwrap(), policy);
+        }
+        assert!("Halt".parse::<WaitPolicy>().is_err());
+    }
+
+    #[test]
+    fn each_way_of_waiting_is_counted_as_what_it_was() {
+        let recorder = WaitRecorder::default();
+        let gate = Gate::held();
+        gate.release();
+        gate.pass(|| ());
+        recorder.spin(&OpenFor(AtomicU64::new(0)), &gate);
+        recorder.spin(&OpenFor(AtomicU64::new(2)), &gate);
+        recorder.spin(&OpenFor(AtomicU64::new(u64::MAX)), &gate);
+        gate.hold(|| ());
+        recorder.spin(&OpenFor(AtomicU64::new(u64::MAX)), &gate);
+        let expected = WaitCounts {
+            faults: 4,
+            closed: 1,
+            spun: 1,
+            bounded: 1,
+            interrupted: 1,
+        };
+        assert_eq!(recorder.counts(), expected);
+    }
+}
