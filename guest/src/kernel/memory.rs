@@ -13,7 +13,7 @@ use underfoot_guest::arch::APIC_BASE;
 use underfoot_guest::mm::{Frame, MAX_ORDER, PageAllocator, PageTable, PteFlags};
 
 /// Below this lie the loader's data and the trampoline: not ours to give away.
-const LOW_END: usize = 1 << 20;
+pub const LOW_END: usize = 1 << 20;
 /// What the boot code's own tables map.
 const BOOT_MAPPED: usize = 4 << 30;
 const LARGE: usize = PAGE_SIZE << MAX_ORDER;

@@ -11,7 +11,7 @@ use underfoot_guest::arch::tsc;
 const STACK_ORDER: usize = 3;
 const STACK_SIZE: usize = 4096 << STACK_ORDER;
 /// A CPU that does not answer within this time is not there. A host that promised it has it.
-const PATIENCE_MS: u64 = 100;
+const PATIENCE_MS: u64 = 1000;
 const PATIENCE_PROMISED_MS: u64 = 10_000;
 
 /// Starts CPUs 1 to `wanted`; returns how many run, this one included.

@@ -54,7 +54,10 @@ pub fn shared() -> &'static Shared {
 }
 
 /// Gives the allocator and the page tables a place to stay.
-pub fn set_memory(pages: PageAllocator, table: PageTable) -> (&'static PageAllocator, &'static PageTable) {
+pub fn set_memory(
+    pages: PageAllocator,
+    table: PageTable,
+) -> (&'static PageAllocator, &'static PageTable) {
     (PAGES.set(pages), TABLE.set(table))
 }
 

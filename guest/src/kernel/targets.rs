@@ -1,6 +1,6 @@
 //! The memory that the workload touches beside its tree.
 
-use super::memory::LargeRegion;
+use super::memory::{LOW_END, LargeRegion};
 use super::once::Once;
 use super::shared::Shared;
 use core::ptr::with_exposed_provenance;
@@ -26,12 +26,15 @@ pub fn new(
     large: LargeRegion,
 ) -> Targets {
     // The GDTs of CPUs that have yet to start are still empty: the boot CPU's stands for them.
-    let tables = [words(idt_page(), PAGE_WORDS), words(descriptor_page(0), GDT_WORDS)];
+    let tables = [
+        words(idt_page(), PAGE_WORDS),
+        words(descriptor_page(0), GDT_WORDS),
+    ];
     let descriptors = DESCRIPTORS.set(tables);
     Targets {
         pages,
         table,
-        identity: 0..shared.range.0,
+        identity: LOW_END..shared.range.0,
         data: &DATA,
         large: words(large.start, large.len() / size_of::<u64>()),
         descriptors_sum: Targets::checksum(descriptors),

@@ -85,7 +85,10 @@ fn work(kernel: &Kernel, cpu: &Cpu) {
 fn own_pages(kernel: &Kernel, cpu: &Cpu) -> &'static [AtomicU64] {
     let words = (PAGE_SIZE << PERCPU_ORDER) / size_of::<u64>();
     let byte = PageByte::new(PageKind::PerCpu, false);
-    kernel.pages.zeroed_slice(cpu, words, byte).expect("memory for per-CPU data")
+    kernel
+        .pages
+        .zeroed_slice(cpu, words, byte)
+        .expect("memory for per-CPU data")
 }
 
 /// The variants that end the guest, once its pages move.
@@ -124,8 +127,20 @@ fn finish(kernel: &Kernel, cpu: &Cpu) -> ! {
         sum(|a| &a.checked) + audit.checked,
         audit.updates,
     ));
+    for area in up {
+        let [address, found] = [0, 1].map(|word| area.first_error[word].load(Relaxed));
+        if address != 0 {
+            let kind = kernel.pages.kind(address as usize).kind().name();
+            fail::print(format_args!(
+                "first error at {address:#x} ({kind}): found {found:#x}"
+            ));
+        }
+    }
     let alive = ticks > 0 && grace_periods > 0 && (up.len() == 1 || ipis > 0);
     let sound = errors == 0 && alive;
-    fail::print(format_args!("self-test {}", if sound { "passed" } else { "FAILED" }));
+    fail::print(format_args!(
+        "self-test {}",
+        if sound { "passed" } else { "FAILED" }
+    ));
     fail::exit(u32::from(!sound))
 }
