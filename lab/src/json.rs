@@ -1,0 +1,236 @@
+//! The results of a run as JSON, schema `underfoot.run/1`.
+
+use crate::exit::ExitStatus;
+use crate::histogram::Histogram;
+use crate::names::Named;
+use crate::record::{
+    Ending, Histograms, Host, Integrity, KindCounts, KvmStats, MigrationCounts, RunRecord, Stalls,
+    Startup, VcpuProgress,
+};
+use crate::settings::Key;
+use crate::tool;
+use serde::Serialize;
+use std::collections::BTreeMap;
+use underfoot_abi::{Cpl, PageKind};
+
+/// The schema that [`RunJson`] follows.
+pub const RUN_SCHEMA: &str = "underfoot.run/1";
+
+/// A histogram of nanoseconds.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct HistogramJson {
+    /// Always `ns`.
+    pub unit: &'static str,
+    /// Values recorded: the counts of `buckets` and `overflow`, added up.
+    pub count: u64,
+    /// Sum of the values.
+    pub sum: u64,
+    /// Least value, exactly; null while empty, like all that follow.
+    pub min: Option<u64>,
+    /// Half of the values are at most this. This and the other percentiles are upper bounds of the
+    /// bucket in which the value lies, capped by `max`: at most 1/32 too high.
+    pub p50: Option<u64>,
+    /// 90 % of the values are at most this.
+    pub p90: Option<u64>,
+    /// 99 %.
+    pub p99: Option<u64>,
+    /// 99.9 %.
+    pub p99_9: Option<u64>,
+    /// 99.99 %.
+    pub p99_99: Option<u64>,
+    /// Greatest value, exactly.
+    pub max: Option<u64>,
+    /// Least value of each bucket that is not empty, and its count, ascending.
+    pub buckets: Vec<(u64, u64)>,
+    /// Values of 2^36 ns (about 69 s) or more, which have no bucket.
+    pub overflow: u64,
+}
+
+impl From<&Histogram> for HistogramJson {
+    fn from(histogram: &Histogram) -> Self {
+        Self {
+            unit: "ns",
+            count: histogram.count(),
+            sum: histogram.sum(),
+            min: histogram.min(),
+            p50: histogram.percentile(5_000),
+            p90: histogram.percentile(9_000),
+            p99: histogram.percentile(9_900),
+            p99_9: histogram.percentile(9_990),
+            p99_99: histogram.percentile(9_999),
+            max: histogram.max(),
+            buckets: histogram.buckets().collect(),
+            overflow: histogram.overflow(),
+        }
+    }
+}
+
+/// The host, with its kind in words.
+#[derive(Clone, Debug, Serialize)]
+pub struct HostJson<'a> {
+    /// The first line of the summary.
+    pub kind: String,
+    /// The rest.
+    #[serde(flatten)]
+    pub host: &'a Host,
+}
+
+/// How the run ended.
+#[derive(Clone, Debug, Serialize)]
+pub struct OutcomeJson<'a> {
+    /// `done`, `interrupted`, `failed` or `watchdog`.
+    pub status: &'static str,
+    /// Whether every phase went its whole length.
+    pub complete: bool,
+    /// Whether it was complete and nothing was found wrong.
+    pub sound: bool,
+    /// The command's exit status.
+    pub exit_status: u8,
+    /// Why it ended early; null if it did not.
+    pub message: Option<&'a str>,
+}
+
+/// What moved.
+#[derive(Clone, Debug, Serialize)]
+pub struct MigrationJson {
+    /// Over all kinds.
+    #[serde(flatten)]
+    pub counts: MigrationCounts,
+    /// Pages committed per second of the moving phase; null before it took any time.
+    pub pages_per_s: Option<u64>,
+    /// By page kind.
+    pub by_kind: BTreeMap<&'static str, KindCounts>,
+}
+
+/// The guest's stalls.
+#[derive(Clone, Debug, Serialize)]
+pub struct StallsJson {
+    /// Counts.
+    #[serde(flatten)]
+    pub counts: Stalls,
+    /// Stalled time per page committed; null where nothing moved.
+    pub stalled_ns_per_page: Option<f64>,
+    /// Stalled time as a share (0 to 1) of vCPU time.
+    pub vcpu_time_share: Option<f64>,
+    /// The same of the control phase.
+    pub control_vcpu_time_share: Option<f64>,
+}
+
+/// The tool that ran.
+#[derive(Clone, Debug, Serialize)]
+pub struct ToolJson {
+    /// Its name.
+    pub name: &'static str,
+    /// Its version.
+    pub version: &'static str,
+    /// The commit it was built from; null where that is not known.
+    pub commit: Option<&'static str>,
+}
+
+/// The JSON of one run.
+#[derive(Clone, Debug, Serialize)]
+pub struct RunJson<'a> {
+    /// [`RUN_SCHEMA`].
+    pub schema: &'static str,
+    /// What ran.
+    pub tool: ToolJson,
+    /// Where.
+    pub host: HostJson<'a>,
+    /// The settings in effect, by the names of experiment files; `cpl` is the level in force.
+    pub config: toml::Table,
+    /// How it ended.
+    pub outcome: OutcomeJson<'a>,
+    /// What moved.
+    pub migration: MigrationJson,
+    /// What was checked.
+    pub integrity: &'a Integrity,
+    /// Histograms of the moving phase.
+    pub histograms: BTreeMap<&'a str, HistogramJson>,
+    /// Histograms of the control phase.
+    pub control: BTreeMap<&'a str, HistogramJson>,
+    /// By vCPU.
+    pub progress: &'a [VcpuProgress],
+    /// KVM's counters.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub kvm_stats: Option<&'a KvmStats>,
+    /// How long it took to get going.
+    pub startup_ns: Startup,
+    /// The guest's stalls.
+    pub stalls: StallsJson,
+}
+
+impl<'a> From<&'a RunRecord> for RunJson<'a> {
+    fn from(record: &'a RunRecord) -> Self {
+        Self {
+            schema: RUN_SCHEMA,
+            tool: ToolJson {
+                name: tool::NAME,
+                version: tool::VERSION,
+                commit: tool::COMMIT,
+            },
+            host: HostJson {
+                kind: record.host_kind(),
+                host: &record.host,
+            },
+            config: config(record),
+            outcome: OutcomeJson {
+                status: record.outcome.ending.name(),
+                complete: record.outcome.ending == Ending::Done,
+                sound: record.is_sound(),
+                exit_status: ExitStatus::of_run(record).code(),
+                message: record.outcome.message.as_deref(),
+            },
+            migration: MigrationJson {
+                counts: record.migration.counts,
+                pages_per_s: record.migration.pages_per_s(),
+                by_kind: by_kind(&record.migration.by_kind),
+            },
+            integrity: &record.integrity,
+            histograms: histograms(&record.moving),
+            control: histograms(&record.control),
+            progress: &record.progress,
+            kvm_stats: record.kvm_stats.as_ref(),
+            startup_ns: record.startup_ns,
+            stalls: StallsJson {
+                counts: record.stalls,
+                stalled_ns_per_page: record.stalled_ns_per_page(),
+                vcpu_time_share: record.moving_stall_share(),
+                control_vcpu_time_share: record.control_stall_share(),
+            },
+        }
+    }
+}
+
+impl RunJson<'_> {
+    /// The JSON text, indented, with a line feed at its end.
+    #[must_use]
+    pub fn to_text(&self) -> String {
+        // Maps with string keys and plain numbers: nothing that JSON cannot say.
+        let mut text = serde_json::to_string_pretty(self).expect("plain data");
+        text.push('\n');
+        text
+    }
+}
+
+fn config(record: &RunRecord) -> toml::Table {
+    let mut config = record.experiment.to_table();
+    if let Some(level @ (Cpl::Zero | Cpl::Three)) = record.cpl {
+        let level = toml::Value::Integer(i64::from(level as u32));
+        config.insert(Key::Cpl.name().to_owned(), level);
+    }
+    config
+}
+
+fn by_kind(kinds: &BTreeMap<PageKind, KindCounts>) -> BTreeMap<&'static str, KindCounts> {
+    kinds
+        .iter()
+        .map(|(kind, counts)| (Named::name(*kind), *counts))
+        .collect()
+}
+
+fn histograms(histograms: &Histograms) -> BTreeMap<&str, HistogramJson> {
+    histograms
+        .iter()
+        .map(|(name, histogram)| (name.as_str(), histogram.into()))
+        .collect()
+}

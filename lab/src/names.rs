@@ -1,0 +1,297 @@
+//! Every name that a user may write, as data: what `run` accepts, what `list` prints, what errors
+//! suggest.
+
+use crate::units::ValueError;
+use underfoot_abi::{Cpl, PageKind, WorkloadId};
+use underfoot_migrator::{BackendKind, StrategyKind, WaitKind};
+
+/// A fixed set of things with names.
+pub trait Named: Copy + PartialEq + 'static {
+    /// What one of them is called in messages.
+    const WHAT: &'static str;
+    /// All of them, in the order in which lists show them.
+    const ALL: &'static [Self];
+    /// The name that users write and read.
+    fn name(self) -> &'static str;
+    /// What it is, in one line.
+    fn about(self) -> &'static str;
+}
+
+/// The `T` called `text`.
+///
+/// # Errors
+/// [`ValueError::UnknownName`] with the nearest name, or with all of them where none is near.
+pub fn parse_name<T: Named>(text: &str) -> Result<T, ValueError> {
+    let trimmed = text.trim();
+    T::ALL
+        .iter()
+        .copied()
+        .find(|candidate| candidate.name() == trimmed)
+        .ok_or_else(|| ValueError::UnknownName {
+            value: text.to_owned(),
+            what: T::WHAT,
+            hint: hint(trimmed, T::ALL.iter().map(|candidate| candidate.name())),
+        })
+}
+
+/// Which of `names` was probably meant by `text`, as the end of an error message; all of them where
+/// none is near.
+#[must_use]
+pub fn hint<'a>(text: &str, names: impl Iterator<Item = &'a str>) -> String {
+    let names: Vec<&str> = names.collect();
+    match nearest(text, names.iter().copied()) {
+        Some(name) => format!("did you mean `{name}`?"),
+        None => format!("it is one of {}", names.join(", ")),
+    }
+}
+
+/// The name nearest to `text`, or `None` where none is near enough to have been meant.
+#[must_use]
+pub fn nearest<'a>(text: &str, names: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    // Half of the letters may differ in a short name, a third in a long one.
+    names
+        .map(|name| (strsim::damerau_levenshtein(text, name), name))
+        .filter(|(distance, name)| {
+            let letters = name.chars().count();
+            *distance < letters && distance * 3 <= letters + 3
+        })
+        .min_by_key(|(distance, _)| *distance)
+        .map(|(_, name)| name)
+}
+
+macro_rules! names {
+    ($(#[$doc:meta])* $type:ident, $what:literal:
+     $($(#[$variant_doc:meta])* $variant:ident = $name:literal, $about:literal;)+) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        pub enum $type {
+            $($(#[$variant_doc])* #[doc = $about] $variant,)+
+        }
+
+        impl Named for $type {
+            const WHAT: &'static str = $what;
+            const ALL: &'static [Self] = &[$(Self::$variant),+];
+
+            fn name(self) -> &'static str {
+                match self { $(Self::$variant => $name),+ }
+            }
+
+            fn about(self) -> &'static str {
+                match self { $(Self::$variant => $about),+ }
+            }
+        }
+    };
+}
+
+names! {
+    /// How many committed migrations have their physical frame compared.
+    Verify, "verification":
+    Sample = "sample", "frame numbers of a sample of the pages are compared";
+    Full = "full", "frame numbers of every page are compared";
+}
+
+names! {
+    /// Deliberately wrong forms, each of which a checker must catch; and the right one.
+    Variant, "variant":
+    None = "none", "the right form";
+    NoUnmap = "busted-no-unmap", "pages are copied while mapped: updates are lost";
+    StaleFrame = "busted-stale-frame", "old frames are written after commit: the limbo check speaks";
+    SameFrame = "busted-same-frame", "pages come back in their old frame: the frame check speaks";
+    TornCopy = "busted-torn-copy", "half of each page is copied: the guest's check words speak";
+    MoverPanic = "busted-mover-panic", "a mover panics in a window: it is rolled back, the run ends";
+    NoGracePeriod = "busted-no-grace-period", "the guest frees without a grace period: poison is seen";
+    NoSeqcount = "busted-no-seqcount", "the guest's writers skip the sequence count: torn reads";
+    NoLock = "busted-no-lock", "the guest's writers skip a lock: lost updates";
+    RcuStall = "busted-rcu-stall", "a CPU never is quiescent: the RCU stall detector speaks";
+    Crash = "busted-crash", "the guest executes an invalid instruction: its panic ends the run";
+    TripleFault = "busted-triple-fault", "the guest triple-faults: the VMM ends the run";
+}
+
+impl Variant {
+    /// The guest's part of this variant.
+    #[must_use]
+    pub const fn guest(self) -> underfoot_abi::Variant {
+        match self {
+            Self::None
+            | Self::NoUnmap
+            | Self::StaleFrame
+            | Self::SameFrame
+            | Self::TornCopy
+            | Self::MoverPanic => underfoot_abi::Variant::None,
+            Self::NoGracePeriod => underfoot_abi::Variant::NoGracePeriod,
+            Self::NoSeqcount => underfoot_abi::Variant::NoSeqcount,
+            Self::NoLock => underfoot_abi::Variant::NoLock,
+            Self::RcuStall => underfoot_abi::Variant::RcuStall,
+            Self::Crash => underfoot_abi::Variant::Crash,
+            Self::TripleFault => underfoot_abi::Variant::TripleFault,
+        }
+    }
+
+    /// The engine's part of this variant. A mover that panics is not one: it is injected.
+    #[must_use]
+    pub const fn engine(self) -> underfoot_migrator::Variant {
+        match self {
+            Self::NoUnmap => underfoot_migrator::Variant::NoUnmap,
+            Self::StaleFrame => underfoot_migrator::Variant::StaleFrame,
+            Self::SameFrame => underfoot_migrator::Variant::SameFrame,
+            Self::TornCopy => underfoot_migrator::Variant::TornCopy,
+            _ => underfoot_migrator::Variant::None,
+        }
+    }
+}
+
+names! {
+    /// Threads that can be placed and scheduled.
+    Role, "role":
+    Vcpu = "vcpu", "the vCPU threads";
+    Mover = "mover", "the threads that move pages";
+}
+
+macro_rules! named_by_the_engine {
+    ($($type:ty, $what:literal;)+) => {$(
+        impl Named for $type {
+            const WHAT: &'static str = $what;
+            const ALL: &'static [Self] = &Self::ALL;
+
+            fn name(self) -> &'static str {
+                Self::name(self)
+            }
+
+            fn about(self) -> &'static str {
+                Self::about(self)
+            }
+        }
+    )+};
+}
+
+named_by_the_engine! {
+    StrategyKind, "strategy";
+    BackendKind, "backend";
+    WaitKind, "wait policy";
+}
+
+/// The backend that is meant by [`parse_backend`]'s `auto`.
+pub const AUTO_BACKEND: BackendKind = BackendKind::Move;
+
+/// The backend called `text`; `auto` is [`AUTO_BACKEND`].
+///
+/// # Errors
+/// As [`parse_name`].
+pub fn parse_backend(text: &str) -> Result<BackendKind, ValueError> {
+    if text.trim() == "auto" {
+        return Ok(AUTO_BACKEND);
+    }
+    parse_name(text)
+}
+
+impl Named for WorkloadId {
+    const WHAT: &'static str = "workload";
+    const ALL: &'static [Self] = &[Self::Walk];
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Walk => "walk",
+        }
+    }
+
+    fn about(self) -> &'static str {
+        match self {
+            Self::Walk => "RCU and sequence counts over a dentry-like tree, and every kind of page",
+        }
+    }
+}
+
+impl Named for Cpl {
+    const WHAT: &'static str = "privilege level";
+    const ALL: &'static [Self] = &[Self::Auto, Self::Zero, Self::Three];
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Auto => "auto",
+            Self::Zero => "0",
+            Self::Three => "3",
+        }
+    }
+
+    fn about(self) -> &'static str {
+        match self {
+            Self::Auto => "ring 0 where it is native, else ring 3",
+            Self::Zero => "the kernel runs in ring 0",
+            Self::Three => "the kernel runs in ring 3, with a trap layer in ring 0",
+        }
+    }
+}
+
+impl Named for PageKind {
+    const WHAT: &'static str = "page kind";
+    const ALL: &'static [Self] = &Self::TARGETS;
+
+    fn name(self) -> &'static str {
+        Self::name(self)
+    }
+
+    fn about(self) -> &'static str {
+        match self {
+            Self::Reserved => "never migrated",
+            Self::Text => "kernel code, that of the trap layer too",
+            Self::Rodata => "constants",
+            Self::Data => "static data",
+            Self::Stack => "kernel stacks",
+            Self::Slab => "slab objects",
+            Self::PageTable => "page tables",
+            Self::PerCpu => "per-CPU data, the trap layer's too",
+            Self::Descriptor => "GDT, IDT and TSS",
+            Self::Free => "free pages",
+            Self::Large => "a region mapped by 2 MiB entries",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::proptest;
+
+    fn names_are_unique_and_parse<T: Named + std::fmt::Debug>() {
+        for &item in T::ALL {
+            assert_eq!(parse_name::<T>(item.name()).as_ref(), Ok(&item));
+            assert!(!item.about().is_empty());
+        }
+    }
+
+    #[test]
+    fn every_name_parses_to_itself() {
+        names_are_unique_and_parse::<StrategyKind>();
+        names_are_unique_and_parse::<BackendKind>();
+        names_are_unique_and_parse::<WaitKind>();
+        names_are_unique_and_parse::<Verify>();
+        names_are_unique_and_parse::<Variant>();
+        names_are_unique_and_parse::<Role>();
+        names_are_unique_and_parse::<WorkloadId>();
+        names_are_unique_and_parse::<Cpl>();
+        names_are_unique_and_parse::<PageKind>();
+    }
+
+    #[test]
+    fn unknown_names_suggest_the_nearest() {
+        let message = |error: ValueError| error.to_string();
+        let wlak = parse_name::<WorkloadId>("wlak").expect_err("a typo");
+        assert_eq!(
+            message(wlak),
+            "`wlak` is not a workload: did you mean `walk`?"
+        );
+        let slb = parse_name::<PageKind>("slb").expect_err("a typo");
+        assert!(message(slb).contains("`slab`"));
+        let nnoe = parse_name::<StrategyKind>("nnoe").expect_err("a typo");
+        assert!(message(nnoe).contains("`none`"));
+        let far = parse_name::<StrategyKind>("telepathy").expect_err("no such thing");
+        assert!(message(far).contains("it is one of none, unmap-copy, stop-world"));
+    }
+
+    proptest! {
+        #[test]
+        fn never_panics(text in "\\PC*") {
+            let _ = parse_name::<PageKind>(&text);
+        }
+    }
+}

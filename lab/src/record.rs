@@ -1,0 +1,284 @@
+//! What a run measured, as plain data: what `run` hands to the writers of results.
+
+use crate::experiment::Experiment;
+use crate::histogram::Histogram;
+use serde::Serialize;
+use std::collections::BTreeMap;
+use std::time::SystemTime;
+use underfoot_abi::{Cpl, PageKind};
+
+/// How the host translates guest physical addresses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Stage2 {
+    /// Extended page tables (Intel).
+    Ept,
+    /// Nested page tables (AMD).
+    Npt,
+    /// Shadow page tables.
+    Shadow,
+}
+
+/// The host of a run.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Host {
+    /// How it translates guest physical addresses.
+    pub stage2: Stage2,
+    /// The KVM module in use: `kvm_intel`, `kvm_amd`, `kvm_pvm`.
+    pub kvm_module: String,
+    /// Whether the host is itself a guest.
+    pub nested: bool,
+    /// The CPU's model name.
+    pub cpu: String,
+    /// CPUs that are online.
+    pub cpus: usize,
+    /// The kernel's release.
+    pub kernel: String,
+    /// Measures that this host cannot take, by name, each with the reason.
+    pub unsupported: BTreeMap<String, String>,
+}
+
+/// Counts of migrations; `attempted` is the sum of `committed`, `aborted` and `skipped`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct MigrationCounts {
+    /// Pages whose migration began.
+    pub attempted: u64,
+    /// Pages that lie in a new frame.
+    pub committed: u64,
+    /// Pages that are back in their old frame.
+    pub aborted: u64,
+    /// Pages that were left alone, because nothing was mapped there.
+    pub skipped: u64,
+    /// Steps that were tried again.
+    pub retried: u64,
+}
+
+/// Counts of one page kind.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct KindCounts {
+    /// Its migrations.
+    #[serde(flatten)]
+    pub counts: MigrationCounts,
+    /// Committed pages whose frame number was compared and had changed. Absent where the host does
+    /// not tell frame numbers (then [`Host::unsupported`] says why).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub verified: Option<u64>,
+}
+
+/// What moved.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Migration {
+    /// Over all kinds.
+    pub counts: MigrationCounts,
+    /// By kind: every kind that was a target, also those of which nothing moved.
+    pub by_kind: BTreeMap<PageKind, KindCounts>,
+    /// Length of the moving phase, as measured.
+    pub moving_ns: u64,
+}
+
+impl Migration {
+    /// Pages committed per second of the moving phase, rounded; `None` before it took any time.
+    #[must_use]
+    pub fn pages_per_s(&self) -> Option<u64> {
+        let scaled = u128::from(self.counts.committed) * 1_000_000_000;
+        let half = u128::from(self.moving_ns / 2);
+        let rate = (scaled + half).checked_div(u128::from(self.moving_ns))?;
+        Some(u64::try_from(rate).unwrap_or(u64::MAX))
+    }
+}
+
+/// What was checked and what was found wrong.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Integrity {
+    /// Check words, audited objects, compared frames and old frames looked at.
+    pub checked: u64,
+    /// Found wrong.
+    pub errors: u64,
+    /// Which check found what, one line each.
+    pub details: Vec<String>,
+}
+
+/// What one vCPU did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct VcpuProgress {
+    /// Which.
+    pub vcpu: u32,
+    /// Workload operations.
+    pub operations: u64,
+    /// Timer ticks taken.
+    pub ticks: u64,
+    /// Inter-processor interrupts taken.
+    pub ipis: u64,
+    /// Check words verified.
+    pub checked: u64,
+    /// Check words found wrong.
+    pub errors: u64,
+    /// Updates made to shared objects.
+    pub updates: u64,
+    /// The longest time without an operation that the host saw while it sampled.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub longest_gap_ns: Option<u64>,
+}
+
+/// KVM's own counters over the run (`KVM_GET_STATS_FD`).
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct KvmStats {
+    /// Of the VM, by KVM's names.
+    pub vm: BTreeMap<String, u64>,
+    /// Of each vCPU, by KVM's names.
+    pub vcpus: Vec<BTreeMap<String, u64>>,
+}
+
+/// How long it took to get going. Absent parts were not reached.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Startup {
+    /// From exec to the guest's first Rust line.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub guest_entry: Option<u64>,
+    /// From exec to the guest's first workload operation.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub first_operation: Option<u64>,
+}
+
+/// The guest's stalls of one phase, told one by one.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Stalls {
+    /// Stall records read from the guest.
+    pub total: u64,
+    /// Records that the guest had to drop because the host read too slowly.
+    pub dropped: u64,
+    /// Of `total`, those that overlap a window of the page accessed.
+    pub own_window: u64,
+}
+
+/// How a run ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ending {
+    /// It went its whole length.
+    Done,
+    /// A signal ended it; the results so far are marked incomplete.
+    Interrupted {
+        /// Its number.
+        signal: u8,
+    },
+    /// The guest or the engine failed.
+    Failed,
+    /// The watchdog ended it.
+    Watchdog,
+}
+
+impl Ending {
+    /// The word for it in the results.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Done => "done",
+            Self::Interrupted { .. } => "interrupted",
+            Self::Failed => "failed",
+            Self::Watchdog => "watchdog",
+        }
+    }
+}
+
+/// How a run ended, and why.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Outcome {
+    /// How.
+    pub ending: Ending,
+    /// Why, where it did not go its whole length.
+    pub message: Option<String>,
+}
+
+/// Histograms by their names in the results (`window`, `guest.access`, …).
+pub type Histograms = BTreeMap<String, Histogram>;
+
+/// Everything that one run measured.
+#[derive(Clone, Debug)]
+pub struct RunRecord {
+    /// When the measured part began.
+    pub started: SystemTime,
+    /// What was run.
+    pub experiment: Experiment,
+    /// The privilege level in force; `None` if the guest never said.
+    pub cpl: Option<Cpl>,
+    /// Where.
+    pub host: Host,
+    /// How it ended.
+    pub outcome: Outcome,
+    /// What moved.
+    pub migration: Migration,
+    /// What was checked.
+    pub integrity: Integrity,
+    /// The moving phase.
+    pub moving: Histograms,
+    /// The control phase.
+    pub control: Histograms,
+    /// Length of the control phase, as measured.
+    pub control_ns: u64,
+    /// By vCPU.
+    pub progress: Vec<VcpuProgress>,
+    /// KVM's counters; `None` where it has none (then [`Host::unsupported`] says why).
+    pub kvm_stats: Option<KvmStats>,
+    /// How long it took to get going.
+    pub startup_ns: Startup,
+    /// The guest's stalls of the moving phase.
+    pub stalls: Stalls,
+}
+
+/// Name of the histogram of the guest's stalls.
+pub const GUEST_STALL: &str = underfoot_abi::Metric::Stall.name();
+
+impl RunRecord {
+    /// Whether the run went its whole length and nothing was found wrong.
+    #[must_use]
+    pub fn is_sound(&self) -> bool {
+        self.outcome.ending == Ending::Done && self.integrity.errors == 0
+    }
+
+    /// Stalled time of the moving phase per page committed, in ns; `None` where nothing moved or
+    /// stalls were not recorded.
+    #[must_use]
+    pub fn stalled_ns_per_page(&self) -> Option<f64> {
+        let stalled = self.moving.get(GUEST_STALL)?.sum();
+        let pages = self.migration.counts.committed;
+        (pages > 0).then(|| stalled as f64 / pages as f64)
+    }
+
+    /// Stalled time as a share (0 to 1) of the vCPU time of the moving phase.
+    #[must_use]
+    pub fn moving_stall_share(&self) -> Option<f64> {
+        self.stall_share(&self.moving, self.migration.moving_ns)
+    }
+
+    /// Stalled time as a share (0 to 1) of the vCPU time of the control phase.
+    #[must_use]
+    pub fn control_stall_share(&self) -> Option<f64> {
+        self.stall_share(&self.control, self.control_ns)
+    }
+
+    fn stall_share(&self, histograms: &Histograms, phase_ns: u64) -> Option<f64> {
+        let stalled = histograms.get(GUEST_STALL)?.sum();
+        let vcpu_ns = phase_ns as f64 * f64::from(self.experiment.cpus.get());
+        (vcpu_ns > 0.0).then(|| stalled as f64 / vcpu_ns)
+    }
+
+    /// The first line of a summary: what kind of host this was, and whether its figures are those
+    /// of nested paging.
+    #[must_use]
+    pub fn host_kind(&self) -> String {
+        let (paging, caveat) = match (self.host.stage2, self.host.nested) {
+            (Stage2::Ept, false) => ("EPT", ""),
+            (Stage2::Npt, false) => ("NPT", ""),
+            (Stage2::Ept, true) => ("EPT", ", nested: not bare-metal figures"),
+            (Stage2::Npt, true) => ("NPT", ", nested: not bare-metal figures"),
+            (Stage2::Shadow, _) => ("shadow paging", ": not EPT figures"),
+        };
+        let cpl = match self.cpl {
+            Some(Cpl::Zero) => "CPL 0",
+            Some(Cpl::Three) => "CPL 3",
+            Some(Cpl::Auto) | None => "CPL unknown",
+        };
+        let module = self.host.kvm_module.replace('_', "-");
+        format!("{module}, {paging}, {cpl}{caveat}")
+    }
+}

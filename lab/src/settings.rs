@@ -1,0 +1,243 @@
+//! What the user wrote, before it is understood: flags over the experiment file.
+
+use crate::names::{Named, hint};
+use crate::units::ValueError;
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+/// The table of an experiment file that says which tool wrote it; it is not read back.
+pub const TOOL_TABLE: &str = "tool";
+
+macro_rules! keys {
+    ($($variant:ident = $name:literal, $about:literal;)+) => {
+        /// One setting of an experiment: a flag of `run` and a key of an experiment file.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+        pub enum Key {
+            $(#[doc = $about] $variant,)+
+        }
+
+        impl Named for Key {
+            const WHAT: &'static str = "key";
+            const ALL: &'static [Self] = &[$(Self::$variant),+];
+
+            fn name(self) -> &'static str {
+                match self { $(Self::$variant => $name),+ }
+            }
+
+            fn about(self) -> &'static str {
+                match self { $(Self::$variant => $about),+ }
+            }
+        }
+    };
+}
+
+keys! {
+    Workload = "workload", "What the guest does.";
+    Strategy = "strategy", "When what is copied.";
+    Backend = "backend", "How the new frame arrives.";
+    Wait = "wait", "What a vCPU does that meets a window.";
+    Target = "target", "Which kinds of pages move.";
+    Rate = "rate", "Pages per second.";
+    Batch = "batch", "Pages per window.";
+    Movers = "movers", "Threads that move pages.";
+    Cpus = "cpus", "vCPUs.";
+    Memory = "memory", "Guest memory.";
+    Hugepages = "hugepages", "Whether transparent huge pages may back guest memory.";
+    Duration = "duration", "Length of the control phase and the moving phase together.";
+    Control = "control", "Share of the duration in which nothing moves.";
+    Warmup = "warmup", "Time before measuring.";
+    Seed = "seed", "Seed of every random choice.";
+    Cpl = "cpl", "Privilege level of the guest kernel.";
+    Affinity = "affinity", "Host CPUs by role.";
+    Sched = "sched", "Scheduling policy and priority by role.";
+    Kernel = "kernel", "Another PVH image than the embedded one.";
+    Verify = "verify", "How many frame numbers are compared.";
+    Variant = "variant", "A deliberately wrong form that a checker must catch.";
+    StallThreshold = "stall-threshold", "Accesses that take longer are stalls.";
+    ProbePeriod = "probe-period", "Period of the paced probe.";
+}
+
+/// Where a value was written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// On the command line.
+    Flag(Key),
+    /// In an experiment file.
+    File(PathBuf, Key),
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Flag(key) => write!(f, "--{}", key.name()),
+            Self::File(path, key) => write!(f, "{}, key `{}`", path.display(), key.name()),
+        }
+    }
+}
+
+/// Why an experiment was refused.
+#[derive(Debug, thiserror::Error)]
+pub enum ExperimentError {
+    /// A value was refused.
+    #[error("invalid value of {origin}")]
+    Value {
+        /// Where it was written.
+        origin: Origin,
+        /// Why.
+        #[source]
+        source: ValueError,
+    },
+    /// A default that this host cannot carry.
+    #[error("the default of --{} does not fit this host", .key.name())]
+    Default {
+        /// The key.
+        key: Key,
+        /// Why.
+        #[source]
+        source: ValueError,
+    },
+    /// Settings that do not go together.
+    #[error("{combination}: {reason}")]
+    Unsound {
+        /// The settings.
+        combination: String,
+        /// Why, and what to use instead.
+        reason: &'static str,
+    },
+    /// The experiment file cannot be read.
+    #[error("cannot read the experiment file {}", .path.display())]
+    Read {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The experiment file is no TOML.
+    #[error("{} is not TOML", .path.display())]
+    Syntax {
+        /// Which.
+        path: PathBuf,
+        /// Where and why.
+        #[source]
+        source: toml::de::Error,
+    },
+    /// A key that no experiment has.
+    #[error("{}: unknown key `{key}`: {hint}", .path.display())]
+    UnknownKey {
+        /// The file.
+        path: PathBuf,
+        /// The key.
+        key: String,
+        /// The nearest key, or all of them.
+        hint: String,
+    },
+    /// A value of a type that no setting has.
+    #[error("{}, key `{key}`: a {found} will not do: write a string, a number, true or false, or an array of strings", .path.display())]
+    Type {
+        /// The file.
+        path: PathBuf,
+        /// The key.
+        key: String,
+        /// The type found.
+        found: &'static str,
+    },
+}
+
+/// Values as text, each with its origin; the most important origin wins.
+#[derive(Clone, Debug, Default)]
+pub struct Settings {
+    values: BTreeMap<Key, (String, Origin)>,
+}
+
+impl Settings {
+    /// Sets `key` from the command line, over whatever a file says.
+    pub fn set_flag(&mut self, key: Key, value: impl Into<String>) {
+        self.values.insert(key, (value.into(), Origin::Flag(key)));
+    }
+
+    /// Reads the experiment file `path`; what was set already stays.
+    ///
+    /// # Errors
+    /// [`ExperimentError`], naming the file and the key.
+    pub fn read_file(&mut self, path: &Path) -> Result<(), ExperimentError> {
+        let text = std::fs::read_to_string(path).map_err(|source| ExperimentError::Read {
+            path: path.to_owned(),
+            source,
+        })?;
+        self.read_toml(path, &text)
+    }
+
+    /// Reads `text`, the contents of the experiment file `path`; what was set already stays.
+    ///
+    /// # Errors
+    /// [`ExperimentError`], naming the file and the key.
+    pub fn read_toml(&mut self, path: &Path, text: &str) -> Result<(), ExperimentError> {
+        let table: toml::Table = text.parse().map_err(|source| ExperimentError::Syntax {
+            path: path.to_owned(),
+            source,
+        })?;
+        for (name, value) in &table {
+            if name == TOOL_TABLE {
+                continue;
+            }
+            let key = known_key(path, name)?;
+            let text = plain_text(value).ok_or_else(|| ExperimentError::Type {
+                path: path.to_owned(),
+                key: name.clone(),
+                found: value.type_str(),
+            })?;
+            self.values
+                .entry(key)
+                .or_insert_with(|| (text, Origin::File(path.to_owned(), key)));
+        }
+        Ok(())
+    }
+
+    /// The value of `key` as `parse` understands it, if it was set.
+    ///
+    /// # Errors
+    /// [`ExperimentError::Value`] with the value's origin.
+    pub fn get<T>(
+        &self,
+        key: Key,
+        parse: impl FnOnce(&str) -> Result<T, ValueError>,
+    ) -> Result<Option<T>, ExperimentError> {
+        let Some((text, origin)) = self.values.get(&key) else {
+            return Ok(None);
+        };
+        parse(text)
+            .map(Some)
+            .map_err(|source| ExperimentError::Value {
+                origin: origin.clone(),
+                source,
+            })
+    }
+}
+
+fn known_key(path: &Path, name: &str) -> Result<Key, ExperimentError> {
+    let mut keys = Key::ALL.iter().copied();
+    keys.find(|key| key.name() == name)
+        .ok_or_else(|| ExperimentError::UnknownKey {
+            path: path.to_owned(),
+            key: name.to_owned(),
+            hint: hint(name, Key::ALL.iter().map(|key| key.name())),
+        })
+}
+
+/// The text that a flag would carry for `value`; `None` for types that no flag has.
+fn plain_text(value: &toml::Value) -> Option<String> {
+    match value {
+        toml::Value::String(text) => Some(text.clone()),
+        toml::Value::Integer(number) => Some(number.to_string()),
+        toml::Value::Float(number) => Some(number.to_string()),
+        toml::Value::Boolean(flag) => Some(flag.to_string()),
+        toml::Value::Array(items) => items
+            .iter()
+            .map(toml::Value::as_str)
+            .collect::<Option<Vec<_>>>()
+            .map(|items| items.join(",")),
+        toml::Value::Datetime(_) | toml::Value::Table(_) => None,
+    }
+}

@@ -1,0 +1,318 @@
+//! The results of a run on one screen: at most 80 columns and 24 lines.
+
+use crate::histogram::Histogram;
+use crate::human;
+use crate::names::{Named, Variant};
+use crate::record::{Ending, Histograms, RunRecord};
+use std::path::Path;
+use underfoot_abi::Metric;
+
+const WIDTH: usize = 80;
+const LABEL: usize = 10;
+const PERCENTILES: [u16; 5] = [5_000, 9_000, 9_900, 9_990, 9_999];
+/// Measures whose control phase stands beside the moving phase.
+const COMPARED: [(&str, Metric); 4] = [
+    ("stall", Metric::Stall),
+    ("access", Metric::Access),
+    ("probe", Metric::Probe),
+    ("rcu grace", Metric::GracePeriod),
+];
+
+/// The summary of `record`, with a line feed after each line. `results` is where the run directory
+/// is. A measure that is absent shows as `-`, and below it stands why.
+#[must_use]
+pub fn summary(record: &RunRecord, results: Option<&Path>) -> String {
+    let mut lines = vec![record.host_kind(), setup_line(record)];
+    lines.extend(outcome_line(record));
+    lines.push(migration_line(record));
+    lines.extend(kind_lines(record));
+    lines.extend(startup_line(record));
+    lines.push(heading());
+    lines.extend(latency_lines(record));
+    lines.push(stalled_line(record));
+    lines.push(own_window_line(record));
+    lines.extend(integrity_lines(record));
+    lines.extend(absent_line(record));
+    if let Some(results) = results {
+        // A path that is cut can't be used, so this line may be longer than the others.
+        lines.push(format!("{:<LABEL$}{}", "results", results.display()));
+    }
+    lines.into_iter().map(|line| line + "\n").collect()
+}
+
+/// `label` and `text` behind it, cut where the screen ends.
+fn labelled(label: &str, text: &str) -> String {
+    cut(&format!("{label:<LABEL$}{text}"))
+}
+
+fn cut(line: &str) -> String {
+    cut_to(line, WIDTH)
+}
+
+fn cut_to(line: &str, width: usize) -> String {
+    if line.chars().count() <= width {
+        return line.to_owned();
+    }
+    let mut short: String = line.chars().take(width.saturating_sub(1)).collect();
+    short.push('…');
+    short
+}
+
+fn setup_line(record: &RunRecord) -> String {
+    let experiment = &record.experiment;
+    cut(&format!(
+        "{}, {}, {}, {}, batch {}, rate {}, {} vCPUs, {}, seed {}",
+        experiment.workload.name(),
+        experiment.strategy.name(),
+        experiment.backend.name(),
+        experiment.wait.name(),
+        experiment.batch,
+        experiment.rate,
+        experiment.cpus,
+        experiment.memory,
+        experiment.seed,
+    ))
+}
+
+/// Said only where the run is not a plain one that went its whole length.
+fn outcome_line(record: &RunRecord) -> Option<String> {
+    let variant = record.experiment.variant;
+    let busted = variant != Variant::None;
+    let ending = match record.outcome.ending {
+        Ending::Done if !busted => return None,
+        Ending::Done => "done",
+        Ending::Interrupted { .. } => "incomplete, interrupted",
+        Ending::Failed => "FAILED",
+        Ending::Watchdog => "STOPPED by the watchdog",
+    };
+    let mut text = ending.to_owned();
+    if busted {
+        text = format!("{text}, {}, WRONG ON PURPOSE", variant.name());
+    }
+    if let Some(reason) = &record.outcome.message {
+        text = format!("{text}: {reason}");
+    }
+    Some(labelled("outcome", &text))
+}
+
+fn migration_line(record: &RunRecord) -> String {
+    let counts = record.migration.counts;
+    let rate = record
+        .migration
+        .pages_per_s()
+        .map_or_else(|| "-".to_owned(), human::count);
+    labelled(
+        "migrated",
+        &format!(
+            "{} pages of {} ({} skipped, {} aborted), {rate} pages/s",
+            human::count(counts.committed),
+            human::count(counts.attempted),
+            human::short_count(counts.skipped),
+            human::short_count(counts.aborted),
+        ),
+    )
+}
+
+/// Committed pages by kind: with every kind, two lines.
+fn kind_lines(record: &RunRecord) -> Vec<String> {
+    let items: Vec<String> = record
+        .migration
+        .by_kind
+        .iter()
+        .map(|(kind, counts)| {
+            let committed = human::tiny_count(counts.counts.committed);
+            format!("{} {committed}", Named::name(*kind))
+        })
+        .collect();
+    items
+        .chunks(5)
+        .enumerate()
+        .map(|(index, items)| labelled(if index == 0 { "by kind" } else { "" }, &items.join("  ")))
+        .collect()
+}
+
+fn startup_line(record: &RunRecord) -> Option<String> {
+    let ns = record.startup_ns.first_operation?;
+    Some(labelled(
+        "startup",
+        &format!(
+            "{} from exec to the guest's first operation",
+            human::time(ns)
+        ),
+    ))
+}
+
+fn heading() -> String {
+    row("", "count", ["p50", "p90", "p99", "p99.9", "p99.99", "max"])
+}
+
+fn row<T: AsRef<str>>(name: &str, count: &str, values: [T; 6]) -> String {
+    let mut line = format!("{name:<20}{count:>10}");
+    for value in values {
+        line.push_str(&format!("{:>8}", value.as_ref()));
+    }
+    cut(&line)
+}
+
+fn latency_lines(record: &RunRecord) -> Vec<String> {
+    let mut lines = vec![
+        latency("window", record.moving.get("window")),
+        latency("migration", record.moving.get("migration")),
+    ];
+    for (name, metric) in COMPARED {
+        lines.push(latency(
+            &format!("{name:<10}moving"),
+            get(&record.moving, metric),
+        ));
+        lines.push(latency(
+            &format!("{:<10}control", ""),
+            get(&record.control, metric),
+        ));
+    }
+    lines
+}
+
+fn get(histograms: &Histograms, metric: Metric) -> Option<&Histogram> {
+    histograms.get(metric.name())
+}
+
+fn latency(name: &str, histogram: Option<&Histogram>) -> String {
+    let Some(histogram) = histogram else {
+        return row(name, "-", ["-"; 6]);
+    };
+    let show = |value: Option<u64>| value.map_or_else(|| "-".to_owned(), human::time);
+    let [p50, p90, p99, p99_9, p99_99] = PERCENTILES.map(|parts| show(histogram.percentile(parts)));
+    let max = show(histogram.max());
+    let count = human::short_count(histogram.count());
+    row(name, &count, [p50, p90, p99, p99_9, p99_99, max])
+}
+
+fn stalled_line(record: &RunRecord) -> String {
+    let share = |share: Option<f64>| share.map_or_else(|| "-".to_owned(), human::share);
+    let per_page = record
+        .stalled_ns_per_page()
+        .map_or_else(|| "-".to_owned(), |ns| human::time(ns.round() as u64));
+    labelled(
+        "stalled",
+        &format!(
+            "{per_page} per page moved, {} of vCPU time (control {})",
+            share(record.moving_stall_share()),
+            share(record.control_stall_share()),
+        ),
+    )
+}
+
+fn own_window_line(record: &RunRecord) -> String {
+    labelled(
+        "stalls",
+        &format!(
+            "{} read, {} in a window of their own page, {} dropped",
+            human::count(record.stalls.total),
+            human::count(record.stalls.own_window),
+            human::count(record.stalls.dropped),
+        ),
+    )
+}
+
+fn integrity_lines(record: &RunRecord) -> Vec<String> {
+    let verified: Option<u64> = record
+        .migration
+        .by_kind
+        .values()
+        .map(|counts| counts.verified)
+        .sum();
+    let verified = verified.map_or_else(|| "-".to_owned(), human::count);
+    let integrity = &record.integrity;
+    let verdict = if integrity.errors == 0 {
+        "0 errors".to_owned()
+    } else {
+        format!("{} ERRORS", human::count(integrity.errors))
+    };
+    let mut lines = vec![labelled(
+        "integrity",
+        &format!(
+            "{} checks, {verified} frames compared, {verdict}",
+            human::count(integrity.checked)
+        ),
+    )];
+    // One screen: the first finding; all of them are in the results.
+    lines.extend(integrity.details.first().map(|detail| labelled("", detail)));
+    lines
+}
+
+/// Why a measure shows as `-`: some of every reason, however many there are.
+fn absent_line(record: &RunRecord) -> Option<String> {
+    let unsupported = &record.host.unsupported;
+    let each = (WIDTH - LABEL + 2).checked_div(unsupported.len())?;
+    let reasons: Vec<String> = unsupported
+        .iter()
+        .map(|(name, reason)| cut_to(&format!("{name}: {reason}"), each.saturating_sub(2)))
+        .collect();
+    Some(labelled("absent -", &reasons.join("; ")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::record::Outcome;
+    use crate::test_record::test_record;
+
+    fn fits(text: &str) {
+        assert!(text.lines().count() <= 24, "{text}");
+        for line in text.lines().filter(|line| !line.starts_with("results")) {
+            assert!(line.chars().count() <= WIDTH, "{line}");
+        }
+    }
+
+    #[test]
+    fn golden() {
+        let text = summary(&test_record(), Some(Path::new("runs/20261121T042841Z-42")));
+        fits(&text);
+        assert_eq!(text, include_str!("../tests/golden/summary.txt"));
+    }
+
+    #[test]
+    fn the_worst_still_fits_and_says_why() {
+        let mut record = test_record();
+        record.moving.clear();
+        record.outcome = Outcome {
+            ending: Ending::Failed,
+            message: Some("a long story ".repeat(20)),
+        };
+        record.integrity.errors = 3;
+        record.integrity.details = vec!["limbo frame 7 was written after commit".into(); 3];
+        record
+            .host
+            .unsupported
+            .insert("frames".into(), "needs CAP_SYS_ADMIN".into());
+        record
+            .host
+            .unsupported
+            .insert("fault".into(), "none ".repeat(30));
+        let text = summary(&record, Some(Path::new("runs/x")));
+        fits(&text);
+        for part in [
+            "FAILED: a long",
+            "3 ERRORS",
+            "limbo frame 7",
+            "absent -",
+            "CAP_SYS_ADMIN",
+        ] {
+            assert!(text.contains(part), "{part} not in\n{text}");
+        }
+        let access = text
+            .lines()
+            .find(|line| line.starts_with("access"))
+            .expect("a line");
+        assert!(access.ends_with("-       -"), "{access}");
+    }
+
+    #[test]
+    fn a_busted_form_is_named() {
+        let mut record = test_record();
+        record.experiment.variant = Variant::NoUnmap;
+        let text = summary(&record, None);
+        fits(&text);
+        assert!(text.contains("busted-no-unmap, WRONG ON PURPOSE"), "{text}");
+    }
+}

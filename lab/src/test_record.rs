@@ -1,0 +1,128 @@
+//! A run as it might have been, for tests of what is written about one.
+
+use crate::experiment::Experiment;
+use crate::histogram::Histogram;
+use crate::host_limits::HostLimits;
+use crate::names::Named;
+use crate::record::{
+    Ending, Histograms, Host, Integrity, KindCounts, Migration, MigrationCounts, Outcome,
+    RunRecord, Stage2, Stalls, Startup, VcpuProgress,
+};
+use crate::settings::{Key, Settings};
+use crate::units::Size;
+use std::collections::BTreeMap;
+use std::time::{Duration, UNIX_EPOCH};
+use underfoot_abi::{Cpl, Metric, PageKind};
+
+/// `count` values from `least_ns` on, each a little longer than the one before.
+fn spread(count: u64, least_ns: u64) -> Histogram {
+    let mut histogram = Histogram::new();
+    for index in 0..count {
+        histogram.record(least_ns + least_ns * index * index / (count * count / 8).max(1));
+    }
+    histogram
+}
+
+fn guest_histograms(counts: u64) -> Histograms {
+    [
+        (Metric::Access, counts, 40),
+        (Metric::Stall, counts / 10, 2_000),
+        (Metric::Probe, counts / 2, 60),
+        (Metric::GracePeriod, counts / 100, 1_000_000),
+    ]
+    .into_iter()
+    .map(|(metric, count, least)| (metric.name().to_owned(), spread(count, least)))
+    .collect()
+}
+
+fn experiment() -> Experiment {
+    let mut settings = Settings::default();
+    settings.set_flag(Key::Seed, "42");
+    let limits = HostLimits {
+        cpus: "0-1".parse().expect("a list"),
+        memory: Size::from_mib(4096),
+    };
+    Experiment::resolve(&settings, &limits).expect("defaults fit")
+}
+
+fn host() -> Host {
+    Host {
+        stage2: Stage2::Shadow,
+        kvm_module: "kvm_pvm".into(),
+        nested: true,
+        cpu: "A CPU".into(),
+        cpus: 2,
+        kernel: "6.18.0".into(),
+        unsupported: BTreeMap::new(),
+    }
+}
+
+fn migration() -> Migration {
+    let counts = MigrationCounts {
+        attempted: 31_245,
+        committed: 31_234,
+        aborted: 1,
+        skipped: 10,
+        retried: 2,
+    };
+    let by_kind = PageKind::ALL.iter().map(|kind| {
+        (
+            *kind,
+            KindCounts {
+                counts,
+                verified: Some(31),
+            },
+        )
+    });
+    Migration {
+        counts: MigrationCounts {
+            attempted: 312_450,
+            committed: 312_340,
+            aborted: 10,
+            skipped: 100,
+            retried: 20,
+        },
+        by_kind: by_kind.collect(),
+        moving_ns: 8_000_000_000,
+    }
+}
+
+/// A sound run of the defaults, with seed 42, that moved 31,234 pages of each kind.
+pub(crate) fn test_record() -> RunRecord {
+    let mut moving = guest_histograms(10_000);
+    moving.insert("window".into(), spread(9_000, 5_000));
+    moving.insert("migration".into(), spread(9_000, 7_000));
+    RunRecord {
+        started: UNIX_EPOCH + Duration::from_secs(1_795_235_321),
+        experiment: experiment(),
+        cpl: Some(Cpl::Three),
+        host: host(),
+        outcome: Outcome {
+            ending: Ending::Done,
+            message: None,
+        },
+        migration: migration(),
+        integrity: Integrity {
+            checked: 1_234_567,
+            errors: 0,
+            details: Vec::new(),
+        },
+        moving,
+        control: guest_histograms(2_000),
+        control_ns: 2_000_000_000,
+        progress: vec![VcpuProgress {
+            operations: 7,
+            ..VcpuProgress::default()
+        }],
+        kvm_stats: None,
+        startup_ns: Startup {
+            guest_entry: Some(9_000_000),
+            first_operation: Some(12_300_000),
+        },
+        stalls: Stalls {
+            total: 1_000,
+            dropped: 0,
+            own_window: 990,
+        },
+    }
+}
