@@ -44,7 +44,8 @@ fn hz(ticks: u64, took: Duration) -> u64 {
 /// `duration` in ticks at `hz` ticks per second.
 #[must_use]
 pub fn ticks(duration: Duration, hz: u64) -> u64 {
-    u64::try_from(duration.as_nanos() * u128::from(hz) / 1_000_000_000).unwrap_or(u64::MAX)
+    let ticks = duration.as_nanos().saturating_mul(hz.into()) / 1_000_000_000;
+    u64::try_from(ticks).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]

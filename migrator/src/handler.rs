@@ -5,7 +5,7 @@ use std::os::fd::AsRawFd;
 use std::sync::Arc;
 
 use crate::engine::Engine;
-use crate::page_word::{Lane, Populate};
+use crate::page_word::{Lane, serve};
 use crate::uffd::{Fault, Messages, UffdError};
 use crate::{Event, Observer, PAGE_SIZE, Served, Stop, clock};
 
@@ -84,19 +84,11 @@ impl Handler {
             return Ok(());
         };
         let word = &self.engine.words[page as usize];
-        let served = match word.begin_populate() {
-            // Whoever owns the page sees the mark that was left, and wakes.
-            Populate::Left => Served::Window,
-            Populate::Claimed => {
-                let filled = self.fill(fault.address);
-                let waited = word.end_populate();
-                // A fault of a page that is there by now, or that came while it was filled.
-                if waited || !matches!(filled, Ok(Served::Hole)) {
-                    self.wake(fault.address)?;
-                }
-                filled?
-            }
-        };
+        let served = serve(
+            word,
+            || self.fill(fault.address),
+            || Ok(self.wake(fault.address)?),
+        )?;
         self.observer.on(&Event::Fault {
             gfn: self.engine.regions.of(page).gfn(page),
             served,

@@ -25,6 +25,8 @@ mod engine;
 mod event;
 mod handler;
 mod inject;
+#[cfg(all(test, loom))]
+mod loom_models;
 mod migrator;
 mod mover;
 mod names;

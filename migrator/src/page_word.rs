@@ -10,6 +10,7 @@
 //! Fixed pages never change. A fault that finds a page moving (or being populated by somebody else)
 //! leaves the *waited* mark; whoever ends that state sees the mark and wakes.
 
+use crate::Served;
 use crate::clock::Tsc;
 use crate::sync::{AtomicU64, Ordering};
 
@@ -79,7 +80,8 @@ impl PageWord {
     }
 
     fn movable(word: u64, now: Tsc, rest: u64) -> bool {
-        word & TAG == IDLE && now.wrapping_sub(word & STAMP) >= rest
+        // Saturating: another mover may have left the page after `now` was read.
+        word & TAG == IDLE && now.saturating_sub(word & STAMP) >= rest
     }
 
     /// Whether [`PageWord::try_claim`] is likely to succeed.
@@ -155,6 +157,30 @@ impl PageWord {
             .swap(word & (SIGNALLED | STAMP) | IDLE, Ordering::AcqRel);
         debug_assert_eq!(old & TAG, POPULATING, "only the handler ends populating");
         old & WAITED != 0
+    }
+}
+
+/// Serves a fault of a page: `fill` gives it a frame and wakes who waits, unless there is one.
+///
+/// # Errors
+/// Those of `fill` and `wake`.
+pub(crate) fn serve<E>(
+    word: &PageWord,
+    fill: impl FnOnce() -> Result<Served, E>,
+    wake: impl FnOnce() -> Result<(), E>,
+) -> Result<Served, E> {
+    match word.begin_populate() {
+        // Whoever owns the page sees the mark that was left, and wakes.
+        Populate::Left => Ok(Served::Window),
+        Populate::Claimed => {
+            let filled = fill();
+            let waited = word.end_populate();
+            // A fault of a page that is there by now, or that came while it was filled.
+            if waited || !matches!(filled, Ok(Served::Hole)) {
+                wake()?;
+            }
+            filled
+        }
     }
 }
 

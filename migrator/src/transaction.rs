@@ -1,6 +1,7 @@
 //! The migration of one batch: its phases, and the way back from each.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::Duration;
 
 use crate::backend::{Backend, Source};
 use crate::counters::LiveCounters;
@@ -17,6 +18,9 @@ use crate::{
 const TRIES: u32 = 16;
 /// Tries of the call that puts old frames back: without it guest memory is lost.
 const TRIES_BACK: u32 = 1 << 16;
+
+/// Between the copy and the second unmap of [`Variant::NoUnmap`].
+const BUSTED_GAP: Duration = Duration::from_micros(20);
 
 /// Contiguous pages, claimed by whoever holds this.
 pub(crate) struct Claim<'a> {
@@ -227,6 +231,8 @@ impl<'a> Transaction<'a> {
         self.hole = false;
         let source = Source::Mapped(self.claim.hva);
         self.tools.backend.copy(source, out, PAGE_SIZE);
+        // Long enough for a vCPU to write, whatever else the host does.
+        std::thread::sleep(BUSTED_GAP);
         let taken = self.tools.backend.unmap(self.claim.hva, out);
         self.out = pages_done(taken);
         if self.out == 0 {

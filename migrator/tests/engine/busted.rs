@@ -1,0 +1,79 @@
+//! Each busted variant is caught by the check meant for it, and by no other.
+
+use std::time::Duration;
+
+use crate::rig::{Outcome, Rig, rights};
+use underfoot_migrator::{BackendKind, BuildError, Variant, can_verify};
+
+fn run(variant: Variant, backend: BackendKind) -> Outcome {
+    let rig = Rig::new(64, 64);
+    let migrator = rig
+        .builder()
+        .variant(variant)
+        .backend(backend)
+        .limbo(32)
+        .rest(Duration::ZERO)
+        .build()
+        .expect("sound");
+    let outcome = rig.run(&migrator, 1, 64, 3000);
+    outcome.mover.as_ref().expect("busted forms run");
+    outcome.assert_counts(variant.name());
+    outcome
+}
+
+#[test]
+fn no_unmap_loses_updates() {
+    if rights() {
+        let outcome = run(Variant::NoUnmap, BackendKind::Move);
+        assert!(outcome.lost > 0);
+        assert_eq!(outcome.counters.integrity_errors(), 0);
+    }
+}
+
+#[test]
+fn stale_frames_are_seen_in_limbo() {
+    if rights() {
+        for backend in BackendKind::ALL {
+            let outcome = run(Variant::StaleFrame, backend);
+            assert_eq!((outcome.lost, outcome.torn), (0, 0));
+            // Each window left one, and the last audit finds those that were not recycled.
+            assert_eq!(outcome.counters.stale_writes, outcome.counters.windows);
+            assert_eq!(outcome.counters.same_frames, 0);
+        }
+    }
+}
+
+#[test]
+fn same_frames_are_seen_by_their_numbers() {
+    if rights() && can_verify().is_ok() {
+        for backend in BackendKind::ALL {
+            let outcome = run(Variant::SameFrame, backend);
+            assert_eq!((outcome.lost, outcome.torn), (0, 0));
+            assert!(outcome.counters.same_frames > 0);
+            assert_eq!(outcome.counters.total().verified, 0);
+            assert_eq!(outcome.counters.stale_writes, 0);
+        }
+    }
+}
+
+#[test]
+fn torn_copies_are_seen_in_the_contents() {
+    if rights() {
+        let outcome = run(Variant::TornCopy, BackendKind::Move);
+        assert!(outcome.torn > 0 && outcome.lost > 0);
+        assert_eq!(outcome.counters.integrity_errors(), 0);
+    }
+}
+
+#[test]
+fn what_could_not_be_caught_is_refused() {
+    for variant in [Variant::NoUnmap, Variant::TornCopy] {
+        let refused = Rig::new(1, 1)
+            .builder()
+            .backend(BackendKind::Copy)
+            .variant(variant)
+            .build()
+            .err();
+        assert!(matches!(refused, Some(BuildError::Unsound { .. })));
+    }
+}

@@ -1,0 +1,109 @@
+//! Migrations that go wrong, on purpose.
+
+use std::sync::atomic::Ordering;
+
+use crate::rig::{Rig, rights};
+use underfoot_migrator::{BackendKind, Inject, InjectAction, MoverError, Phase, StrategyKind};
+
+const PAGES: usize = 512;
+
+fn inject(phase: Phase, action: InjectAction, nth: u64, on: bool) -> Inject {
+    Inject {
+        phase,
+        nth,
+        on,
+        action,
+    }
+}
+
+#[test]
+fn an_abort_in_any_phase_puts_the_old_frames_back() {
+    if !rights() {
+        return;
+    }
+    for backend in BackendKind::ALL {
+        for phase in [Phase::Claimed, Phase::Unmapped, Phase::Copied] {
+            for batch in [1, 7, 512] {
+                let what = format!("{backend} {phase} {batch}");
+                let rig = Rig::new(PAGES, PAGES);
+                let migrator = rig
+                    .builder()
+                    .backend(backend)
+                    .batch(batch)
+                    .inject(inject(phase, InjectAction::Abort, 1, true))
+                    .build()
+                    .expect("sound");
+                let outcome = rig.run(&migrator, 1, PAGES, 2000);
+                outcome.mover.as_ref().expect("an abort is no error");
+                outcome.assert_sound(&what);
+                let total = outcome.counters.total();
+                assert_eq!(total.committed, 0, "{what}");
+                assert_eq!(total.aborted + total.skipped, total.attempted, "{what}");
+                assert!(total.aborted >= 2000, "{what}");
+                assert_eq!(rig.tally.aborted.load(Ordering::Relaxed), total.aborted);
+                assert!(outcome.increments > 0, "{what}: the writers got on");
+            }
+        }
+    }
+}
+
+#[test]
+fn one_abort_among_commits_keeps_the_frame_pool_in_step() {
+    if !rights() {
+        return;
+    }
+    for backend in BackendKind::ALL {
+        for phase in [Phase::Unmapped, Phase::Copied] {
+            let rig = Rig::new(PAGES, PAGES);
+            let migrator = rig
+                .builder()
+                .backend(backend)
+                .batch(7)
+                .limbo(20)
+                .inject(inject(phase, InjectAction::Abort, 13, false))
+                .build()
+                .expect("sound");
+            let outcome = rig.run(&migrator, 1, PAGES, 4000);
+            outcome.assert_sound(phase.name());
+            let total = outcome.counters.total();
+            assert!((1..=7).contains(&total.aborted), "{total:?}");
+            assert!(total.committed > 3900, "{total:?}");
+        }
+    }
+}
+
+#[test]
+fn a_panic_in_any_phase_rolls_back_and_is_reported() {
+    if !rights() {
+        return;
+    }
+    for strategy in [StrategyKind::UnmapCopy, StrategyKind::StopWorld] {
+        for phase in Phase::ALL {
+            let what = format!("{strategy} {phase}");
+            let rig = Rig::new(PAGES, PAGES);
+            let migrator = rig
+                .builder()
+                .strategy(strategy)
+                .batch(7)
+                .inject(inject(phase, InjectAction::Panic, 5, false))
+                .build()
+                .expect("sound");
+            let outcome = rig.run(&migrator, 1, PAGES, 3000);
+            let Err(MoverError::Panicked { message }) = &outcome.mover else {
+                panic!("{what}: {:?}", outcome.mover);
+            };
+            assert!(message.contains(phase.name()), "{message}");
+            outcome.assert_sound(&what);
+            let total = outcome.counters.total();
+            if phase == Phase::Committed {
+                assert_eq!(total.aborted, 0, "{what}");
+                assert!(outcome.counters.windows >= 5, "{what}");
+            } else {
+                assert!((1..=7).contains(&total.aborted), "{what}: {total:?}");
+            }
+            assert!(!migrator.windows().is_open(), "{what}");
+            // Nothing is left behind: the same mover goes on with the same pages.
+            assert!(total.committed > 2900, "{what}: {total:?}");
+        }
+    }
+}

@@ -1,0 +1,7 @@
+//! The engine in a plain process, with threads in the guest's place.
+
+mod busted;
+mod faults;
+mod moving;
+mod rig;
+mod signals;

@@ -1,0 +1,196 @@
+//! Pages move under threads that write them, and nothing is lost.
+
+use std::num::NonZeroU64;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use crate::rig::{Rig, rights};
+use underfoot_migrator::{
+    BackendKind, Class, ClassSet, Combination, Gfn, PageRange, Rate, StrategyKind, Verify,
+    WaitKind, can_verify,
+};
+
+const PAGES: usize = 1024;
+
+#[test]
+fn every_sound_combination_moves_pages_and_loses_nothing() {
+    if !rights() {
+        return;
+    }
+    for way in Combination::all() {
+        // Spinning is the embedder's; its half of it is tested below.
+        if way.wait != WaitKind::Block || way.strategy == StrategyKind::None {
+            continue;
+        }
+        for batch in [1, 7, 32, 512] {
+            let what = format!("{} {} {batch}", way.strategy, way.backend);
+            let rig = Rig::new(PAGES, PAGES);
+            let migrator = rig
+                .builder()
+                .strategy(way.strategy)
+                .backend(way.backend)
+                .batch(batch)
+                .limbo(64)
+                .build()
+                .expect("sound");
+            // Stopping the world costs the same for a page as for many.
+            let goal = if batch == 1 { 500 } else { 5000 };
+            let outcome = rig.run(&migrator, 1, PAGES, goal);
+            outcome.mover.as_ref().expect("the mover ends when asked");
+            outcome.assert_sound(&what);
+            let total = outcome.counters.total();
+            assert!(total.committed * 10 >= goal * 9, "{what}: {total:?}");
+            assert!(outcome.counters.windows <= total.committed);
+            assert!(outcome.counters.windows * u64::from(batch) >= total.committed);
+            if can_verify().is_ok() {
+                assert!(total.verified > 0, "{what}");
+                assert!(total.verified <= outcome.counters.checked_frames);
+            }
+            let seen = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed);
+            assert_eq!(seen(&rig.tally.committed), total.committed, "{what}");
+            assert_eq!(seen(&rig.tally.aborted), total.aborted, "{what}");
+            assert_eq!(seen(&rig.tally.skipped), total.skipped, "{what}");
+            assert_eq!(seen(&rig.tally.unordered), 0, "{what}: times in order");
+            let paused = seen(&rig.gate.pauses) > 0;
+            assert_eq!(paused, way.strategy == StrategyKind::StopWorld, "{what}");
+        }
+    }
+}
+
+#[test]
+fn the_control_moves_nothing() {
+    if !rights() {
+        return;
+    }
+    let rig = Rig::new(64, 64);
+    let migrator = rig.builder().strategy(StrategyKind::None).build();
+    let outcome = rig.run(&migrator.expect("sound"), 1, 64, 0);
+    outcome.assert_sound("none");
+    assert_eq!(outcome.counters.total().attempted, 0);
+}
+
+#[test]
+fn every_frame_is_verified_on_demand() {
+    if !rights() {
+        return;
+    }
+    if let Err(reason) = can_verify() {
+        eprintln!("skipped: {reason}");
+        return;
+    }
+    for backend in BackendKind::ALL {
+        let rig = Rig::new(PAGES, PAGES);
+        let migrator = rig
+            .builder()
+            .backend(backend)
+            .verify(Verify::Full)
+            .batch(32)
+            .build();
+        let outcome = rig.run(&migrator.expect("sound"), 1, PAGES, 5000);
+        outcome.assert_sound(backend.name());
+        let total = outcome.counters.total();
+        // The kernel may move or swap a frame by itself meanwhile; hardly ever does it.
+        assert!(total.verified * 100 >= total.committed * 99, "{total:?}");
+        assert_eq!(outcome.counters.checked_frames, total.verified);
+    }
+}
+
+#[test]
+fn several_movers_never_meet_on_a_page() {
+    if !rights() {
+        return;
+    }
+    for batch in [1, 32] {
+        let rig = Rig::new(PAGES, PAGES);
+        let migrator = rig
+            .builder()
+            .batch(batch)
+            .rest(Duration::from_micros(1))
+            .build()
+            .expect("sound");
+        let outcome = rig.run(&migrator, 3, PAGES, 6000);
+        outcome.mover.as_ref().expect("all end when asked");
+        outcome.assert_sound("three movers");
+    }
+}
+
+#[test]
+fn holes_are_skipped_until_they_are_touched() {
+    if !rights() {
+        return;
+    }
+    // Nothing is touched: every page is skipped once.
+    let rig = Rig::new(256, 0);
+    let migrator = rig.builder().batch(8).build().expect("sound");
+    let outcome = rig.run(&migrator, 1, 0, 256);
+    outcome.assert_sound("holes");
+    let total = outcome.counters.total();
+    assert_eq!((total.attempted, total.skipped), (256, 256));
+    // The writers touch all of them: the handler fills each hole once, and now they move.
+    let touched = rig.run(&migrator, 1, 256, 256 + 3000);
+    assert_eq!(touched.lost, 0);
+    touched.assert_counts("touched");
+    assert!(touched.counters.total().committed >= 2900);
+    assert!(rig.tally.faults.load(Ordering::Relaxed) >= 256);
+    // Written in part: windows stop at holes, and what is between them moves.
+    let rig = Rig::new(256, 0);
+    for page in (0..256).filter(|page| page % 5 != 0) {
+        rig.word(page, 0).store(9, Ordering::Relaxed);
+    }
+    let migrator = rig.builder().batch(32).build().expect("sound");
+    let outcome = rig.run(&migrator, 1, 0, 3000);
+    outcome.assert_sound("every fifth page a hole");
+    assert_eq!(outcome.counters.total().skipped, 52);
+}
+
+#[test]
+fn only_targets_move_and_what_is_left_out_is_never_registered() {
+    if !rights() {
+        return;
+    }
+    let rig = Rig::new(256, 256);
+    let one = Class::new(1).expect("a class");
+    let migrator = rig
+        .builder()
+        .targets(ClassSet::EMPTY.with(one))
+        .exclude(PageRange::new(Gfn(0), 128))
+        .rest(Duration::ZERO)
+        .batch(512)
+        .build()
+        .expect("sound");
+    let outcome = rig.run(&migrator, 1, 256, 800);
+    outcome.assert_sound("class 1");
+    assert_eq!(outcome.counters.by_class[0].attempted, 0);
+    // Class 1 is every eighth page: no two of them are neighbours.
+    assert_eq!(outcome.counters.windows, outcome.counters.total().committed);
+    assert_eq!(migrator.state_bytes(), 256 * 8);
+}
+
+#[test]
+fn a_rate_is_kept_by_count() {
+    if !rights() {
+        return;
+    }
+    let rig = Rig::new(64, 64);
+    let rate = Rate::PagesPerSecond(NonZeroU64::new(2000).expect("a rate"));
+    let migrator = rig.builder().rate(rate).build().expect("sound");
+    let outcome = rig.run(&migrator, 1, 64, 40);
+    outcome.assert_sound("2000 a second");
+}
+
+#[test]
+fn dropping_leaves_ordinary_memory_with_every_page_in_place() {
+    if !rights() {
+        return;
+    }
+    let rig = Rig::new(256, 128);
+    let migrator = rig.builder().batch(7).build().expect("sound");
+    rig.run(&migrator, 1, 128, 1000).assert_sound("before");
+    drop(migrator);
+    // No handler runs: a page that was still registered would hang this test.
+    for page in 128..256 {
+        assert_eq!(rig.word(page, 0).load(Ordering::Relaxed), 0);
+    }
+    let again = rig.builder().build().expect("can be registered again");
+    drop(again);
+}

@@ -1,0 +1,314 @@
+//! Memory with threads in the guest's place, which write it while its pages move.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use underfoot_migrator::{
+    Builder, Class, Counters, Event, Gfn, Handler, Migrator, Mover, MoverError, Observer,
+    PAGE_SIZE, PageMap, Stop, Vcpus, probe,
+};
+use vm_memory::{GuestAddress, GuestMemoryBackend, GuestMemoryMmap};
+
+/// After this a run that does not get on is taken for hung. No outcome depends on it otherwise.
+const HUNG: Duration = Duration::from_secs(60);
+
+/// Guest threads: each has two counters of its own in every page.
+pub const WRITERS: usize = 2;
+const STRIDE: usize = 64;
+const TWIN: usize = 2048;
+const FILL: usize = 4000;
+
+/// Whether userfaultfd can be used; a test that cannot run says so, or fails where it must run.
+pub fn rights() -> bool {
+    match probe() {
+        Ok(()) => true,
+        Err(error) => {
+            let required = std::env::var("UNDERFOOT_REQUIRE_KVM").is_ok_and(|value| value == "1");
+            assert!(!required, "userfaultfd is required here: {error}");
+            eprintln!("skipped: {error}");
+            false
+        }
+    }
+}
+
+/// Class 0 but for every eighth page, which is of class 1; every sixteenth page sleeps.
+pub struct Eighths;
+
+impl PageMap for Eighths {
+    fn class(&self, gfn: Gfn) -> Option<Class> {
+        Class::new(u8::from(gfn.0.is_multiple_of(8)))
+    }
+
+    fn sleeps(&self, gfn: Gfn) -> bool {
+        gfn.0.is_multiple_of(16)
+    }
+}
+
+/// Counts events by kind.
+#[derive(Default)]
+pub struct Tally {
+    pub committed: AtomicU64,
+    pub aborted: AtomicU64,
+    pub skipped: AtomicU64,
+    pub faults: AtomicU64,
+    pub stale: AtomicU64,
+    pub same: AtomicU64,
+    pub unordered: AtomicU64,
+}
+
+impl Observer for Tally {
+    fn on(&self, event: &Event) {
+        let (counter, n) = match *event {
+            Event::Committed { range, times } => {
+                let order = [
+                    times.start,
+                    times.window,
+                    times.unmapped,
+                    times.copied,
+                    times.mapped,
+                    times.end,
+                ];
+                if !order.is_sorted() {
+                    self.unordered.fetch_add(1, Ordering::Relaxed);
+                }
+                (&self.committed, range.pages)
+            }
+            Event::Aborted { range, .. } => (&self.aborted, range.pages),
+            Event::Skipped { range, .. } => (&self.skipped, range.pages),
+            Event::Fault { .. } => (&self.faults, 1),
+            Event::StaleWrite { frames, .. } => (&self.stale, frames),
+            Event::Verified { same, .. } => (&self.same, same),
+            _ => return,
+        };
+        counter.fetch_add(n.into(), Ordering::Relaxed);
+    }
+}
+
+/// Where guest threads stop when they are told to.
+#[derive(Default)]
+pub struct Gate {
+    closed: AtomicBool,
+    parked: AtomicUsize,
+    pub pauses: AtomicU64,
+}
+
+impl Gate {
+    fn pass(&self) {
+        if self.closed.load(Ordering::SeqCst) {
+            self.parked.fetch_add(1, Ordering::SeqCst);
+            while self.closed.load(Ordering::SeqCst) {
+                thread::yield_now();
+            }
+            self.parked.fetch_sub(1, Ordering::SeqCst);
+        }
+    }
+}
+
+impl Vcpus for Gate {
+    fn pause(&self) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+        // Those of the last pause must have left, or they would be counted for this one.
+        while self.parked.load(Ordering::SeqCst) != 0 {
+            thread::yield_now();
+        }
+        self.closed.store(true, Ordering::SeqCst);
+        while self.parked.load(Ordering::SeqCst) != WRITERS {
+            thread::yield_now();
+        }
+        self.pauses.fetch_add(1, Ordering::Relaxed);
+        Ok(())
+    }
+
+    fn resume(&self) {
+        self.closed.store(false, Ordering::SeqCst);
+    }
+}
+
+pub struct Rig {
+    pub memory: Arc<GuestMemoryMmap>,
+    pub tally: Arc<Tally>,
+    pub gate: Arc<Gate>,
+    base: usize,
+    pages: usize,
+}
+
+/// What came out of a run.
+pub struct Outcome {
+    pub counters: Counters,
+    pub mover: Result<(), MoverError>,
+    /// Counters in memory that differ from what their writer counted.
+    pub lost: usize,
+    /// Pages whose constant part changed.
+    pub torn: usize,
+    /// Increments that the writers made.
+    pub increments: u64,
+}
+
+impl Rig {
+    /// `pages` pages, the first `filled` of them written.
+    pub fn new(pages: usize, filled: usize) -> Self {
+        let ranges = [(GuestAddress(0), pages * PAGE_SIZE)];
+        let memory = GuestMemoryMmap::from_ranges(&ranges).expect("guest memory");
+        let base = memory
+            .get_host_address(GuestAddress(0))
+            .expect("the first page") as usize;
+        // SAFETY: the mapping was just made; huge pages would be split by the first move.
+        let advised = unsafe {
+            libc::madvise(
+                base as *mut libc::c_void,
+                pages * PAGE_SIZE,
+                libc::MADV_NOHUGEPAGE,
+            )
+        };
+        assert_eq!(advised, 0);
+        let rig = Self {
+            memory: Arc::new(memory),
+            tally: Arc::default(),
+            gate: Arc::default(),
+            base,
+            pages,
+        };
+        for page in 0..filled {
+            rig.word(page, FILL)
+                .store(page as u64 + 1, Ordering::Relaxed);
+        }
+        rig
+    }
+
+    pub fn builder(&self) -> Builder {
+        Migrator::builder(Arc::clone(&self.memory))
+            .page_map(Arc::new(Eighths))
+            .observer(self.tally.clone())
+            .vcpus(self.gate.clone())
+            .seed(7)
+    }
+
+    /// A word of guest memory, through the mapping whose pages move.
+    pub fn word(&self, page: usize, offset: usize) -> &AtomicU64 {
+        assert!(page < self.pages && offset + 8 <= PAGE_SIZE && offset.is_multiple_of(8));
+        let address = self.base + page * PAGE_SIZE + offset;
+        // SAFETY: an aligned word of the mapping, which lives as long as the memory; all accesses
+        // are atomic.
+        unsafe { AtomicU64::from_ptr(address as *mut u64) }
+    }
+
+    fn write_until(&self, writer: usize, pages: usize, done: &AtomicBool) -> Vec<u64> {
+        let mut counts = vec![0; pages];
+        loop {
+            for (page, count) in counts.iter_mut().enumerate() {
+                for offset in [writer * STRIDE, TWIN + writer * STRIDE] {
+                    let word = self.word(page, offset);
+                    word.store(word.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
+                }
+                *count += 1;
+                self.gate.pass();
+            }
+            if done.load(Ordering::Relaxed) {
+                return counts;
+            }
+        }
+    }
+
+    /// Moves pages under `WRITERS` threads that write the first `written` pages, until `goal` pages
+    /// were attempted. A mover that ends early is run once more.
+    pub fn run(&self, migrator: &Migrator, movers: usize, written: usize, goal: u64) -> Outcome {
+        let (stop, handler_stop) = (Stop::new().expect("eventfd"), Stop::new().expect("eventfd"));
+        let done = AtomicBool::new(false);
+        let handler = migrator.handler();
+        let (counts, mover) = thread::scope(|scope| {
+            let served = scope.spawn(|| Handler::run(&handler, &handler_stop));
+            let writers: Vec<_> = (0..WRITERS)
+                .map(|writer| {
+                    let done = &done;
+                    scope.spawn(move || self.write_until(writer, written, done))
+                })
+                .collect();
+            let moving: Vec<_> = (0..movers)
+                .map(|_| {
+                    let mut mover = migrator.mover().expect("a mover");
+                    let stop = &stop;
+                    scope.spawn(move || run_on(&mut mover, stop))
+                })
+                .collect();
+            let began = Instant::now();
+            while migrator.counters().total().attempted < goal
+                && !moving.iter().any(|mover| mover.is_finished())
+            {
+                if began.elapsed() > HUNG {
+                    eprintln!("hung: {:?}", migrator.counters().total());
+                    std::process::abort();
+                }
+                thread::sleep(Duration::from_millis(1));
+            }
+            stop.request().expect("eventfd");
+            let ends: Vec<_> = moving
+                .into_iter()
+                .map(|mover| mover.join().expect("panics are caught"))
+                .collect();
+            done.store(true, Ordering::Relaxed);
+            let counts: Vec<_> = writers
+                .into_iter()
+                .map(|writer| writer.join().expect("a writer"))
+                .collect();
+            handler_stop.request().expect("eventfd");
+            served.join().expect("the handler").expect("faults served");
+            (counts, ends.into_iter().collect::<Result<(), _>>())
+        });
+        Outcome {
+            counters: migrator.counters(),
+            mover,
+            lost: self.count_lost(&counts),
+            torn: (0..written).filter(|&page| !self.is_intact(page)).count(),
+            increments: counts.iter().flatten().sum(),
+        }
+    }
+
+    fn is_intact(&self, page: usize) -> bool {
+        self.word(page, FILL).load(Ordering::Relaxed) == page as u64 + 1
+    }
+
+    fn count_lost(&self, counts: &[Vec<u64>]) -> usize {
+        let wrong = |writer: usize, page: usize, count: u64| {
+            [writer * STRIDE, TWIN + writer * STRIDE]
+                .iter()
+                .filter(|&&offset| self.word(page, offset).load(Ordering::Relaxed) != count)
+                .count()
+        };
+        counts
+            .iter()
+            .enumerate()
+            .flat_map(|(writer, counts)| {
+                counts
+                    .iter()
+                    .enumerate()
+                    .map(move |(page, &count)| wrong(writer, page, count))
+            })
+            .sum()
+    }
+}
+
+/// The first error, if any; a mover can be run again after one.
+fn run_on(mover: &mut Mover, stop: &Stop) -> Result<(), MoverError> {
+    let first = mover.run(stop);
+    if first.is_err() {
+        mover.run(stop).expect("the second run ends when asked");
+    }
+    first
+}
+
+impl Outcome {
+    /// Nothing was lost, and the counters add up, class by class.
+    pub fn assert_sound(&self, what: &str) {
+        assert_eq!((self.lost, self.torn), (0, 0), "{what}: lost, torn");
+        self.assert_counts(what);
+        assert_eq!(self.counters.integrity_errors(), 0, "{what}");
+    }
+
+    pub fn assert_counts(&self, what: &str) {
+        for (class, counts) in self.counters.by_class.iter().enumerate() {
+            assert!(counts.add_up(), "{what}: class {class}: {counts:?}");
+        }
+        assert!(self.counters.total().add_up());
+    }
+}
