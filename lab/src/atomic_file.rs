@@ -20,9 +20,9 @@ pub enum WriteError {
         path: PathBuf,
     },
     /// Nothing can be made there.
-    #[error("cannot write into {}: choose a directory that you may write to", .path.display())]
+    #[error("cannot make {}: choose a directory that you may write to", .path.display())]
     NotWritable {
-        /// The directory.
+        /// What was to be made.
         path: PathBuf,
         /// Why.
         #[source]
@@ -134,7 +134,7 @@ impl AtomicFile {
             .permissions(default_permissions())
             .tempfile_in(parent)
             .map_err(|source| WriteError::NotWritable {
-                path: parent.to_owned(),
+                path: path.to_owned(),
                 source,
             })?;
         Ok(Self {

@@ -311,7 +311,7 @@ fn memory(
         Some(size) => Ok(size),
         None => check(Size::from_mib(64)).map_err(|source| ExperimentError::Default {
             key: Key::Memory,
-            source,
+            source: Box::new(source),
         }),
     }
 }

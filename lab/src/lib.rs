@@ -1,17 +1,24 @@
 //! The laboratory around the engine: experiments in, results out.
 //!
 //! The way of an experiment: [`settings`] (what the user wrote) → [`experiment`] (validated once)
-//! → a run → [`record`] (what was measured, as plain data) → [`json`] and [`summary`].
+//! → a run → [`record`] (what was measured, as plain data) → [`json`], [`summary`] and [`rundir`].
+//! [`list`] and [`guest`] are other verbs.
 
 pub mod atomic_file;
+pub mod error;
 pub mod exit;
 pub mod experiment;
+pub mod guest;
 pub mod histogram;
 pub mod hlog;
 pub mod host_limits;
 pub mod human;
+pub mod image;
 pub mod json;
+pub mod json_target;
+pub mod list;
 pub mod names;
+pub mod output;
 pub mod placement;
 pub mod record;
 pub mod rundir;

@@ -76,7 +76,7 @@ impl RunDir {
             .permissions(default_permissions())
             .tempdir_in(parent)
             .map_err(|source| WriteError::NotWritable {
-                path: parent.to_owned(),
+                path: place.clone(),
                 source,
             })?;
         Ok(Self {
@@ -154,10 +154,7 @@ fn make_runs(base: &Path) -> Result<(PathBuf, Option<MadeParent>), WriteError> {
     match std::fs::create_dir(&runs) {
         Ok(()) => Ok((runs.clone(), Some(MadeParent(runs)))),
         Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => Ok((runs, None)),
-        Err(source) => Err(WriteError::NotWritable {
-            path: base.to_owned(),
-            source,
-        }),
+        Err(source) => Err(WriteError::NotWritable { path: runs, source }),
     }
 }
 

@@ -86,7 +86,7 @@ pub enum ExperimentError {
         origin: Origin,
         /// Why.
         #[source]
-        source: ValueError,
+        source: Box<ValueError>,
     },
     /// A default that this host cannot carry.
     #[error("the default of --{} does not fit this host", .key.name())]
@@ -95,7 +95,7 @@ pub enum ExperimentError {
         key: Key,
         /// Why.
         #[source]
-        source: ValueError,
+        source: Box<ValueError>,
     },
     /// Settings that do not go together.
     #[error("{combination}: {reason}")]
@@ -121,7 +121,7 @@ pub enum ExperimentError {
         path: PathBuf,
         /// Where and why.
         #[source]
-        source: toml::de::Error,
+        source: Box<toml::de::Error>,
     },
     /// A key that no experiment has.
     #[error("{}: unknown key `{key}`: {hint}", .path.display())]
@@ -176,7 +176,7 @@ impl Settings {
     pub fn read_toml(&mut self, path: &Path, text: &str) -> Result<(), ExperimentError> {
         let table: toml::Table = text.parse().map_err(|source| ExperimentError::Syntax {
             path: path.to_owned(),
-            source,
+            source: Box::new(source),
         })?;
         for (name, value) in &table {
             if name == TOOL_TABLE {
@@ -211,7 +211,7 @@ impl Settings {
             .map(Some)
             .map_err(|source| ExperimentError::Value {
                 origin: origin.clone(),
-                source,
+                source: Box::new(source),
             })
     }
 }
