@@ -12,6 +12,7 @@
 //! memory in `machine`.
 
 mod boot;
+pub mod capability;
 mod clock;
 mod console;
 mod cpuid;
@@ -19,8 +20,10 @@ mod device;
 mod event_loop;
 mod exit;
 mod gate;
+mod host;
 mod machine;
 mod memory;
+mod migration;
 pub mod placement;
 mod progress;
 mod run_page;
@@ -37,8 +40,10 @@ pub use clock::TscRelation;
 pub use console::{Capture, Console};
 pub use event_loop::{EventLoopError, Wake};
 pub use exit::{ExitReason, ExitReport, Registers};
+pub use host::{HostError, HostInfo, Stage2};
 pub use machine::{Machine, MachineConfig, MachineError, StopOutcome};
 pub use memory::{GuestRam, MemoryError, MemorySize, RamRange};
+pub use migration::PageMapView;
 pub use progress::{Progress, ProgressWatch};
 pub use shared::{HeaderInit, HeaderWords, SharedRegion};
 pub use vcpu_set::{Held, Paused, VcpuSet};

@@ -40,13 +40,19 @@ impl VcpuSet {
     /// Only a vCPU that the kernel itself keeps waiting on a page in its window cannot be parked
     /// before that window closes, so don't pause from inside one.
     pub fn pause(&self) -> Paused<'_> {
+        self.hold_all();
+        Paused(self)
+    }
+
+    /// As [`VcpuSet::pause`]; each call needs its `release_all`.
+    pub(crate) fn hold_all(&self) {
+        // All are asked before any is waited for, so that they leave the guest side by side.
         for vcpu in &self.vcpus {
             vcpu.shared.gate.hold(|| vcpu.poke());
         }
         for vcpu in &self.vcpus {
             vcpu.shared.gate.wait_outside();
         }
-        Paused(self)
     }
 
     /// Gets vCPU `index` out of the guest and returns once it is parked.
@@ -65,7 +71,7 @@ impl VcpuSet {
         self.release_all();
     }
 
-    fn release_all(&self) {
+    pub(crate) fn release_all(&self) {
         self.vcpus
             .iter()
             .for_each(|vcpu| vcpu.shared.gate.release());

@@ -59,12 +59,13 @@ impl FromStr for WaitPolicy {
     }
 }
 
-/// Whether any page is in its window: what a spinning vCPU asks, over and over.
-///
-/// The answer may be late, but must become `false` once every window has closed.
+/// What a spinning vCPU asks about the pages in flight, over and over.
 pub trait Window: Send + Sync {
     /// Whether a window is open.
     fn is_open(&self) -> bool;
+
+    /// How many windows have closed so far: a change means that the page may be back.
+    fn closed(&self) -> u64;
 }
 
 /// How one vCPU really waited, for policy `spin`.
@@ -88,7 +89,7 @@ pub(crate) struct WaitRecorder {
     counts: [AtomicU64; 4],
 }
 
-/// Looks at the window before the vCPU tries its access again, whatever the answer: some 100 µs.
+/// Looks at the window before the vCPU tries its access again, whatever the answer.
 const SPIN_BOUND: u32 = 1 << 14;
 
 impl WaitRecorder {
@@ -105,40 +106,62 @@ impl WaitRecorder {
         }
     }
 
-    /// Spins until `window` closes, `gate` wants the vCPU, or the bound is reached.
+    /// Spins until a window closes, `gate` wants the vCPU, or the bound is reached.
     pub(crate) fn spin(&self, window: &dyn Window, gate: &Gate) {
-        let outcome = (|| {
-            if !window.is_open() {
-                return 0;
-            }
-            for _ in 0..SPIN_BOUND {
-                std::hint::spin_loop();
-                if !window.is_open() {
-                    return 1;
-                }
-                if gate.is_wanted() {
-                    return 3;
-                }
-            }
-            2
-        })();
-        let count: &AtomicU64 = &self.counts[outcome];
+        let count = &self.counts[spin(window, gate) as usize];
         // One writer, the vCPU's thread.
         count.store(count.load(Relaxed) + 1, Relaxed);
     }
+}
+
+/// How a spin ended. The discriminants index [`WaitRecorder`]'s counts.
+#[derive(Clone, Copy)]
+enum Spun {
+    WasClosed = 0,
+    Closed = 1,
+    Bounded = 2,
+    Wanted = 3,
+}
+
+fn spin(window: &dyn Window, gate: &Gate) -> Spun {
+    // Before the look at `is_open`: a window that closes in between counts as a change.
+    let closed = window.closed();
+    if !window.is_open() {
+        return Spun::WasClosed;
+    }
+    for _ in 0..SPIN_BOUND {
+        if gate.is_wanted() {
+            return Spun::Wanted;
+        }
+        std::hint::spin_loop();
+        // Not `is_open`: with several movers one window or another is open most of the time.
+        if window.closed() != closed {
+            return Spun::Closed;
+        }
+    }
+    Spun::Bounded
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    struct OpenFor(AtomicU64);
+    /// A window that closes at the given number of looks; 0 is closed from the start.
+    struct ClosesAfter(u64, AtomicU64);
 
-    impl Window for OpenFor {
+    impl ClosesAfter {
+        fn looks(looks: u64) -> Self {
+            Self(looks, AtomicU64::new(0))
+        }
+    }
+
+    impl Window for ClosesAfter {
         fn is_open(&self) -> bool {
-            let left = self.0.load(Relaxed);
-            self.0.store(left.saturating_sub(1), Relaxed);
-            left > 0
+            self.0 > 0
+        }
+
+        fn closed(&self) -> u64 {
+            u64::from(self.1.fetch_add(1, Relaxed) >= self.0)
         }
     }
 
@@ -156,11 +179,11 @@ mod tests {
         let gate = Gate::held();
         gate.release();
         gate.pass(|| ());
-        recorder.spin(&OpenFor(AtomicU64::new(0)), &gate);
-        recorder.spin(&OpenFor(AtomicU64::new(2)), &gate);
-        recorder.spin(&OpenFor(AtomicU64::new(u64::MAX)), &gate);
+        recorder.spin(&ClosesAfter::looks(0), &gate);
+        recorder.spin(&ClosesAfter::looks(2), &gate);
+        recorder.spin(&ClosesAfter::looks(u64::MAX), &gate);
         gate.hold(|| ());
-        recorder.spin(&OpenFor(AtomicU64::new(u64::MAX)), &gate);
+        recorder.spin(&ClosesAfter::looks(u64::MAX), &gate);
         let expected = WaitCounts {
             faults: 4,
             closed: 1,
