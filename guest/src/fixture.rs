@@ -1,10 +1,16 @@
 //! CPUs and memory for tests on the host: threads are the CPUs.
 
+#[cfg(not(loom))]
+use crate::mm::{Frame, MAX_ORDER, PageAllocator};
 use crate::{Cpu, arch::PrivOps};
+#[cfg(not(loom))]
+use std::sync::atomic::{AtomicU8, AtomicU64};
 use std::{
     alloc::{Layout, alloc_zeroed},
     sync::atomic::Ordering::Relaxed,
 };
+#[cfg(not(loom))]
+use underfoot_abi::PAGE_SIZE;
 use underfoot_abi::{Context, Header, Metric, Phase, RecordedPhase, Variant, VcpuArea};
 
 /// Nothing is privileged on the host, and nothing interrupts.
@@ -24,11 +30,14 @@ impl PrivOps for HostOps {
         std::thread::yield_now();
     }
     fn flush_page(&self, _address: usize) {}
-    fn load_page_table(&self, _root: usize) {}
+    unsafe fn load_page_table(&self, _root: usize) {}
     fn console(&self, bytes: &[u8]) {
         eprint!("{}", String::from_utf8_lossy(bytes));
     }
     fn doorbell(&self, _value: u32) {}
+    fn triple_fault(&self) -> ! {
+        panic!("guest triple-faulted");
+    }
     fn exit(&self, status: u32) -> ! {
         panic!("guest left with status {status}");
     }
@@ -44,7 +53,7 @@ pub fn zeroed(bytes: usize, align: usize) -> usize {
 }
 
 /// A leaked, zeroed value.
-fn leak<T>() -> *mut T {
+pub fn leak<T>() -> *mut T {
     core::ptr::with_exposed_provenance_mut(zeroed(size_of::<T>(), align_of::<T>()))
 }
 
@@ -101,4 +110,47 @@ impl Fixture {
         };
         self.areas.iter().map(set).sum()
     }
+}
+
+#[cfg(not(loom))]
+/// A page allocator over `pages` pages of memory of its own, rounded up to 2 MiB.
+pub fn allocator(cpu: &Cpu, pages: usize) -> &'static PageAllocator {
+    const LARGE: usize = PAGE_SIZE << MAX_ORDER;
+    let bytes = (pages * PAGE_SIZE).next_multiple_of(LARGE);
+    let base = zeroed(bytes, LARGE);
+    let frames = (0..bytes / PAGE_SIZE)
+        .map(|_| Frame::new())
+        .collect::<Vec<_>>();
+    let map = (0..frames.len())
+        .map(|_| AtomicU8::new(0))
+        .collect::<Vec<_>>();
+    let allocator = Box::leak(Box::new(PageAllocator::new(
+        base,
+        frames.leak(),
+        map.leak(),
+    )));
+    // SAFETY: leaked memory that nobody else knows.
+    unsafe { allocator.add(cpu, base..base + pages * PAGE_SIZE) };
+    allocator
+}
+
+#[cfg(not(loom))]
+/// The word at `address`.
+pub fn word(address: usize) -> &'static AtomicU64 {
+    // SAFETY: tests pass addresses inside of leaked memory that is used as atomics only.
+    unsafe { &*core::ptr::with_exposed_provenance::<AtomicU64>(address) }
+}
+
+/// CPU `id` of one guest that all executions of a model share: what a CPU publishes is no part of
+/// the models, and 100,000 executions would leak too much.
+#[cfg(loom)]
+pub fn shared_cpu(id: usize) -> Cpu {
+    static ONCE: std::sync::OnceLock<Fixture> = std::sync::OnceLock::new();
+    ONCE.get_or_init(|| {
+        let fixture = Fixture::new(3);
+        // Nothing is recorded: a model has no time.
+        fixture.header.phase.store(Phase::Warmup as u32, Relaxed);
+        fixture
+    })
+    .cpu(id)
 }

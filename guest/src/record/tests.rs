@@ -1,1 +1,128 @@
+use super::*;
+use crate::fixture::Fixture;
+use RecordedPhase::{Control, Moving};
 
+fn set_phase(fixture: &Fixture, phase: Phase) {
+    fixture.header.phase.store(phase as u32, Relaxed);
+}
+
+#[test]
+fn each_phase_records_into_its_own_set() {
+    let fixture = Fixture::new(1);
+    let cpu = fixture.cpu(0);
+    for (phase, accesses) in [
+        (Phase::Warmup, 5),
+        (Phase::Control, 3),
+        (Phase::Moving, 4),
+        (Phase::Stop, 6),
+    ] {
+        set_phase(&fixture, phase);
+        for n in 0..accesses {
+            assert_eq!(access(&cpu, 0x1000, || n), n);
+        }
+    }
+    assert_eq!(fixture.count(Control, Metric::Access), 3);
+    assert_eq!(fixture.count(Moving, Metric::Access), 4);
+}
+
+#[test]
+fn what_crosses_a_change_of_phase_is_recorded_in_neither() {
+    let fixture = Fixture::new(1);
+    let cpu = fixture.cpu(0);
+    set_phase(&fixture, Phase::Control);
+    let span = Span::start(&cpu);
+    access(&cpu, 0x1000, || set_phase(&fixture, Phase::Moving));
+    span.finish(&cpu, Metric::RcuRead);
+    for phase in [Control, Moving] {
+        assert_eq!(fixture.count(phase, Metric::Access), 0);
+        assert_eq!(fixture.count(phase, Metric::RcuRead), 0);
+    }
+}
+
+#[test]
+fn an_access_above_the_threshold_is_a_stall_with_its_address_and_context() {
+    let fixture = Fixture::new(1);
+    let cpu = fixture.cpu(0);
+    cpu.context_add(underfoot_abi::Context::LOCK_ONE);
+    access(&cpu, 0xbeef_0000, || {
+        let start = tsc();
+        while cpu.ns(tsc() - start) <= u64::from(cpu.header.stall_threshold_ns) {}
+    });
+    let stall = cpu.area.stalls.pop().expect("a stall");
+    assert_eq!((stall.gva, stall.context), (0xbeef_0000, 1 << 8));
+    assert!(stall.end_tsc - stall.start_tsc > 2_000);
+    assert_eq!(fixture.count(Moving, Metric::Stall), 1);
+}
+
+#[test]
+fn the_first_error_is_kept_and_all_are_counted() {
+    let fixture = Fixture::new(1);
+    let cpu = fixture.cpu(0);
+    error(&cpu, 0x10, 1);
+    error(&cpu, 0x20, 2);
+    assert_eq!(fixture.errors(), 2);
+    let first = cpu.area.first_error.each_ref().map(|w| w.load(Relaxed));
+    assert_eq!(first, [0x10, 1]);
+}
+
+/// Runs `probe` at `now`, with an access that ends at `end`; whether it was made.
+fn run(probe: &mut Probe, cpu: &Cpu, now: u64, end: u64) -> bool {
+    let mut made = false;
+    probe.run_at(cpu, now, || made = true, || end);
+    made
+}
+
+#[test]
+fn the_probe_counts_every_missed_slot_from_when_it_should_have_begun() {
+    let fixture = Fixture::new(1); // 10 us, and a TSC of 1 GHz
+    let cpu = fixture.cpu(0);
+    let mut probe = Probe::new(&cpu);
+    assert!(
+        !run(&mut probe, &cpu, 0, 0),
+        "the schedule only starts here"
+    );
+    assert!(!run(&mut probe, &cpu, 9_999, 0));
+    assert!(run(&mut probe, &cpu, 10_000, 10_100));
+    assert!(!run(&mut probe, &cpu, 19_999, 0));
+    // Slots at 20, 30 and 40 us end at 45 us: latencies of 25, 15 and 5 us.
+    assert!(run(&mut probe, &cpu, 44_000, 45_000));
+    let histogram = &cpu.area.histograms[Moving as usize][Metric::Probe as usize];
+    assert_eq!(histogram.count.load(Relaxed), 4);
+    assert_eq!(histogram.sum.load(Relaxed), 100 + 25_000 + 15_000 + 5_000);
+    assert!(!run(&mut probe, &cpu, 49_999, 0));
+    assert!(run(&mut probe, &cpu, 50_000, 50_050));
+}
+
+#[test]
+fn a_long_gap_is_recorded_over_many_calls_and_whole() {
+    let fixture = Fixture::new(1);
+    let cpu = fixture.cpu(0);
+    let mut probe = Probe::new(&cpu);
+    run(&mut probe, &cpu, 0, 0);
+    // A gap of 100 ms: 10,000 slots.
+    assert!(run(&mut probe, &cpu, 100_000_000, 100_000_000));
+    let count = || fixture.count(Moving, Metric::Probe);
+    assert!(count() < 1_000, "one call's work is bounded");
+    let mut calls = 1;
+    while count() < 10_000 {
+        assert!(!run(&mut probe, &cpu, 100_000_001, 0));
+        calls += 1;
+        assert!(calls < 1_000);
+    }
+    run(&mut probe, &cpu, 100_000_002, 0);
+    assert_eq!(count(), 10_000);
+}
+
+#[test]
+fn the_probe_starts_anew_in_a_new_phase() {
+    let fixture = Fixture::new(1);
+    let cpu = fixture.cpu(0);
+    let mut probe = Probe::new(&cpu);
+    set_phase(&fixture, Phase::Control);
+    run(&mut probe, &cpu, 0, 0);
+    set_phase(&fixture, Phase::Moving);
+    assert!(!run(&mut probe, &cpu, 50_000, 0));
+    assert!(run(&mut probe, &cpu, 60_000, 60_000));
+    assert_eq!(fixture.count(Control, Metric::Probe), 0);
+    assert_eq!(fixture.count(Moving, Metric::Probe), 1);
+}

@@ -52,3 +52,6 @@ impl Barrier {
         false
     }
 }
+
+#[cfg(all(test, not(loom)))]
+mod tests;

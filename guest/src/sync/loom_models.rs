@@ -1,1 +1,228 @@
+//! What loom explores: every order of steps of a few CPUs, and every value that a weak memory may
+//! give them.
 
+use super::{
+    Barrier, Rcu, RcuStall, SeqCount, TicketLock,
+    atomic::{
+        AtomicU32,
+        Ordering::{Acquire, Relaxed, Release},
+    },
+};
+use crate::{Cpu, fixture};
+use loom::{cell::UnsafeCell, model::Builder, sync::Arc, thread};
+
+fn silent(_: &Cpu, _: &RcuStall) {}
+
+/// Explores `model` with at most this many preemptions in one execution, which finds all but the
+/// most contrived faults (Musuvathi and Qadeer, PLDI 2007).
+fn explore(preemptions: usize, model: impl Fn() + Sync + Send + 'static) {
+    let mut builder = Builder::new();
+    builder.preemption_bound = Some(preemptions);
+    builder.check(model);
+}
+
+/// A value that loom lets nobody touch while another CPU writes it.
+#[derive(Default)]
+struct Shared(UnsafeCell<u32>);
+
+impl Shared {
+    fn add(&self) {
+        // SAFETY: loom fails the model if anybody else is at the value.
+        self.0.with_mut(|value| unsafe { *value += 1 });
+    }
+
+    fn get(&self) -> u32 {
+        // SAFETY: loom fails the model if anybody writes the value.
+        self.0.with(|value| unsafe { *value })
+    }
+}
+
+// SAFETY: loom checks every access.
+unsafe impl Sync for Shared {}
+// SAFETY: an integer.
+unsafe impl Send for Shared {}
+
+#[test]
+fn loom_ticket_lock_excludes() {
+    explore(3, || {
+        let lock = Arc::new(TicketLock::<Shared, false>::new(Shared::default()));
+        let threads: Vec<_> = (0..2)
+            .map(|id| {
+                let lock = lock.clone();
+                thread::spawn(move || lock.lock(&fixture::shared_cpu(id)).add())
+            })
+            .collect();
+        if let Some(guard) = lock.try_lock(&fixture::shared_cpu(2)) {
+            guard.add();
+        }
+        threads
+            .into_iter()
+            .for_each(|t| t.join().expect("no panic"));
+        assert!(lock.lock(&fixture::shared_cpu(2)).get() >= 2);
+    });
+}
+
+/// A reader and a writer of two halves; `protected` is the right form.
+fn seqcount(protected: bool) {
+    explore(3, move || {
+        let shared = Arc::new((SeqCount::new(), AtomicU32::new(0), AtomicU32::new(0)));
+        let writer = {
+            let shared = shared.clone();
+            thread::spawn(move || {
+                for value in 1..=2 {
+                    if protected {
+                        shared.0.write_begin();
+                    }
+                    shared.1.store(value, Relaxed);
+                    shared.2.store(value, Relaxed);
+                    if protected {
+                        shared.0.write_end();
+                    }
+                }
+            })
+        };
+        let cpu = fixture::shared_cpu(0);
+        for begin in [
+            SeqCount::read_begin_raw(&shared.0),
+            shared.0.read_begin(&cpu),
+        ] {
+            let halves = (shared.1.load(Relaxed), shared.2.load(Relaxed));
+            if !shared.0.read_retry(begin) {
+                assert_eq!(halves.0, halves.1, "half of an update");
+            }
+        }
+        writer.join().expect("no panic");
+    });
+}
+
+#[test]
+fn loom_seqcount_readers_see_whole_updates() {
+    seqcount(true);
+}
+
+#[test]
+#[should_panic(expected = "half of an update")]
+fn loom_seqcount_forgotten_is_caught() {
+    seqcount(false);
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Reader {
+    /// Reports between its sections.
+    Right,
+    /// Goes idle after its section.
+    Idle,
+    /// Reports within its section.
+    Busted,
+}
+
+/// A reader of an object, and an updater that replaces it and reuses it after `wait`.
+fn rcu(reader: Reader, wait: bool) {
+    explore(2, move || {
+        let shared = Arc::new((
+            Rcu::new(u64::MAX, silent),
+            AtomicU32::new(0),
+            [Shared::default(), Shared::default()],
+        ));
+        let (cpu, updater) = (fixture::shared_cpu(0), fixture::shared_cpu(1));
+        shared.0.idle_exit(&cpu);
+        shared.0.idle_exit(&updater);
+        let thread = {
+            let shared = shared.clone();
+            thread::spawn(move || {
+                let (rcu, current, objects) = &*shared;
+                let cpu = fixture::shared_cpu(0);
+                if reader == Reader::Right {
+                    rcu.quiescent(&cpu);
+                }
+                let section = (reader != Reader::Busted).then(|| rcu.read_lock(&cpu));
+                let index = current.load(Acquire) as usize;
+                if reader == Reader::Busted {
+                    rcu.quiescent(&cpu);
+                }
+                objects[index].get();
+                drop(section);
+                rcu.idle_enter(&cpu);
+            })
+        };
+        shared.1.store(1, Release);
+        if wait {
+            shared.0.synchronize(&updater);
+        }
+        shared.2[0].add();
+        thread.join().expect("no panic");
+    });
+}
+
+#[test]
+fn loom_rcu_grace_period_waits_for_readers() {
+    rcu(Reader::Right, true);
+}
+
+#[test]
+fn loom_rcu_idle_cpu_counts_as_quiescent() {
+    rcu(Reader::Idle, true);
+}
+
+#[test]
+#[should_panic(expected = "Causality violation")]
+fn loom_rcu_without_grace_period_is_caught() {
+    rcu(Reader::Idle, false);
+}
+
+#[test]
+#[should_panic(expected = "Causality violation")]
+fn loom_rcu_report_within_a_section_is_caught() {
+    rcu(Reader::Busted, true);
+}
+
+#[test]
+fn loom_rcu_idle_exit_is_waited_for_again() {
+    explore(2, || {
+        let shared = Arc::new((
+            Rcu::new(u64::MAX, silent),
+            AtomicU32::new(0),
+            [Shared::default(), Shared::default()],
+        ));
+        let updater = fixture::shared_cpu(1);
+        shared.0.idle_exit(&updater);
+        let thread = {
+            let shared = shared.clone();
+            thread::spawn(move || {
+                let (rcu, current, objects) = &*shared;
+                let cpu = fixture::shared_cpu(0);
+                rcu.idle_exit(&cpu);
+                let section = rcu.read_lock(&cpu);
+                objects[current.load(Acquire) as usize].get();
+                drop(section);
+                rcu.idle_enter(&cpu);
+            })
+        };
+        shared.1.store(1, Release);
+        shared.0.synchronize(&updater);
+        shared.2[0].add();
+        thread.join().expect("no panic");
+    });
+}
+
+#[test]
+fn loom_barrier_publishes_what_came_before() {
+    explore(3, || {
+        let shared = Arc::new((Barrier::new(), [Shared::default(), Shared::default()]));
+        let meet = |shared: &(Barrier, [Shared; 2]), id: usize| {
+            let cpu = fixture::shared_cpu(id);
+            for round in 1..=2 {
+                shared.1[id].add();
+                shared.0.wait(&cpu, 2, || {});
+                assert_eq!(shared.1[1 - id].get(), round);
+                shared.0.wait(&cpu, 2, || {});
+            }
+        };
+        let thread = {
+            let shared = shared.clone();
+            thread::spawn(move || meet(&shared, 1))
+        };
+        meet(&shared, 0);
+        thread.join().expect("no panic");
+    });
+}

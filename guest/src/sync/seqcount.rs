@@ -80,3 +80,6 @@ impl SeqCount {
         self.0.store(self.0.load(Relaxed).wrapping_add(1), Release);
     }
 }
+
+#[cfg(all(test, not(loom)))]
+mod tests;

@@ -12,7 +12,6 @@ use crate::{Cpu, record::Span};
 use core::{
     cell::UnsafeCell,
     ops::{Deref, DerefMut},
-    sync::atomic::AtomicU64,
 };
 use underfoot_abi::{Context, Metric, Wait};
 
@@ -69,22 +68,20 @@ impl<T, const RECORDED: bool> TicketLock<T, RECORDED> {
     #[inline]
     pub fn try_lock<'a>(&'a self, cpu: &'a Cpu) -> Option<TicketGuard<'a, T, RECORDED>> {
         let wait = RECORDED.then(|| Span::start(cpu));
-        let ticket = self.owner.load(Relaxed);
-        // Acquire: `next` equals `owner` only once the last holder has let go, but it is the owner
-        // word that the holder released; it is read again for that.
+        // Pairs with the release in the guard's drop: if the exchange then succeeds, this is what
+        // the last holder stored.
+        let ticket = self.owner.load(Acquire);
         self.next
-            .compare_exchange(ticket, ticket.wrapping_add(1), Acquire, Relaxed)
+            .compare_exchange(ticket, ticket.wrapping_add(1), Relaxed, Relaxed)
             .ok()?;
-        let _released = self.owner.load(Acquire);
         Some(self.guard(cpu, ticket, wait))
     }
 
-    /// Masks interrupts, then takes the lock: for what interrupt handlers take too.
+    /// Masks interrupts (and says so in the context word: [`crate::arch::PrivOps::irq_save`] does),
+    /// then takes the lock: for what interrupt handlers take too.
     #[inline]
     pub fn lock_irqsave<'a>(&'a self, cpu: &'a Cpu) -> IrqGuard<'a, T, RECORDED> {
         let open = cpu.ops.irq_save(cpu);
-        let masked = &cpu.area.context;
-        masked.store(masked.load(Relaxed) | Context::MASKED, Relaxed);
         IrqGuard {
             guard: Some(self.lock(cpu)),
             cpu,
@@ -202,10 +199,6 @@ impl<T, const RECORDED: bool> Drop for IrqGuard<'_, T, RECORDED> {
     #[inline]
     fn drop(&mut self) {
         self.guard = None;
-        if self.open {
-            let context: &AtomicU64 = &self.cpu.area.context;
-            context.store(context.load(Relaxed) & !Context::MASKED, Relaxed);
-        }
         self.cpu.ops.irq_restore(self.cpu, self.open);
     }
 }

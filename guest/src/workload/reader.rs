@@ -4,6 +4,7 @@ use super::{
     dentry::{Dentry, PAIR, ParentLink},
     random::Random,
     tree::Tree,
+    writer::dawdle,
 };
 use crate::{Cpu, record::access};
 use core::sync::atomic::Ordering::Relaxed;
@@ -37,6 +38,9 @@ impl Tree {
         let _section = self.rcu.read_lock(cpu);
         let mut here = self.lookup(slot);
         while let Some(dentry) = here {
+            if self.is(Variant::NoGracePeriod) {
+                dawdle();
+            }
             if !self.inspect(cpu, dentry) || dentry.level() == 0 {
                 return;
             }

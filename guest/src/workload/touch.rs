@@ -47,6 +47,12 @@ impl DataPages {
     pub const fn new() -> Self {
         Self([const { AtomicU64::new(0) }; PAGES * WORDS])
     }
+
+    /// All their words.
+    #[cfg(test)]
+    pub(super) const fn words(&self) -> &[AtomicU64] {
+        &self.0
+    }
 }
 
 impl Default for DataPages {

@@ -135,8 +135,9 @@ fn count_update(cpu: &Cpu) {
     updates.store(updates.load(Relaxed) + 1, Relaxed);
 }
 
+/// Takes its time, in a busted form.
 #[cold]
-fn dawdle() {
+pub(super) fn dawdle() {
     for _ in 0..DAWDLE {
         core::hint::spin_loop();
     }

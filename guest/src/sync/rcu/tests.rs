@@ -1,1 +1,226 @@
+use super::*;
+use crate::fixture::{Fixture, leak};
+use core::{
+    ptr::NonNull,
+    sync::atomic::{AtomicU64 as Counter, AtomicUsize, Ordering::Relaxed},
+};
+use underfoot_abi::RecordedPhase::Moving;
 
+const LONG_NS: u64 = 60_000_000_000;
+
+fn silent(_: &Cpu, _: &RcuStall) {}
+
+fn online(fixture: &Fixture, rcu: &Rcu) -> Vec<Cpu> {
+    let cpus: Vec<_> = (0..fixture.areas.len()).map(|id| fixture.cpu(id)).collect();
+    cpus.iter().for_each(|cpu| rcu.idle_exit(cpu));
+    cpus
+}
+
+/// Adds one to the counter whose address is `value`.
+///
+/// # Safety
+/// There is such a counter.
+unsafe fn bump(_: &Cpu, _: NonNull<RcuHead>, value: usize) {
+    // SAFETY: the caller's promise.
+    let counter = unsafe { &*core::ptr::with_exposed_provenance::<Counter>(value) };
+    counter.fetch_add(1, Relaxed);
+}
+
+/// Queues a callback that adds one to the counter returned.
+fn call(rcu: &Rcu, cpu: &Cpu) -> &'static Counter {
+    // SAFETY: leaked and zeroed; zeroes are a valid head and a valid counter.
+    let (head, counter) = unsafe { (&*leak::<RcuHead>(), &*leak::<Counter>()) };
+    let value = core::ptr::from_ref(counter).expose_provenance();
+    // SAFETY: the head is leaked and queued once; the value is a counter's address.
+    unsafe { rcu.call(cpu, NonNull::from(head), bump, value) };
+    counter
+}
+
+#[test]
+fn a_callback_waits_for_every_reader_that_was_there() {
+    let fixture = Fixture::new(2);
+    let rcu = Rcu::new(LONG_NS, silent);
+    let cpus = online(&fixture, &rcu);
+    let section = rcu.read_lock(&cpus[1]);
+    let ran = call(&rcu, &cpus[0]);
+    for _ in 0..10 {
+        rcu.quiescent(&cpus[0]);
+        rcu.tick(&cpus[1], cpus[1].context(), 0);
+        rcu.process(&cpus[0]);
+    }
+    assert_eq!((ran.load(Relaxed), rcu.completed()), (0, 0));
+    drop(section);
+    rcu.tick(&cpus[1], cpus[1].context(), 0);
+    rcu.process(&cpus[0]);
+    assert_eq!((ran.load(Relaxed), rcu.completed()), (1, 1));
+    assert_eq!(fixture.header.grace_periods.load(Relaxed), 1);
+    assert_eq!(fixture.count(Moving, Metric::GracePeriod), 1);
+    assert_eq!(fixture.count(Moving, Metric::RcuRead), 1);
+    let callbacks = cpus[0].area.callbacks.each_ref().map(|c| c.load(Relaxed));
+    assert_eq!(callbacks, [1, 1]);
+}
+
+#[test]
+fn a_callback_queued_during_a_grace_period_waits_for_the_next() {
+    let fixture = Fixture::new(2);
+    let rcu = Rcu::new(LONG_NS, silent);
+    let cpus = online(&fixture, &rcu);
+    let first = call(&rcu, &cpus[0]); // starts grace period 1
+    rcu.quiescent(&cpus[0]);
+    let second = call(&rcu, &cpus[0]);
+    rcu.quiescent(&cpus[1]); // ends it
+    rcu.process(&cpus[0]);
+    assert_eq!((first.load(Relaxed), second.load(Relaxed)), (1, 0));
+    rcu.quiescent(&cpus[1]);
+    rcu.quiescent(&cpus[0]);
+    rcu.process(&cpus[0]);
+    assert_eq!((second.load(Relaxed), rcu.completed()), (1, 2));
+}
+
+#[test]
+fn idle_and_offline_cpus_hold_nothing_up() {
+    let fixture = Fixture::new(4);
+    let rcu = Rcu::new(LONG_NS, silent);
+    let cpus: Vec<_> = (0..4).map(|id| fixture.cpu(id)).collect();
+    cpus[..3].iter().for_each(|cpu| rcu.idle_exit(cpu)); // CPU 3 never came up
+    rcu.idle_enter(&cpus[1]);
+    let ran = call(&rcu, &cpus[0]);
+    rcu.idle_enter(&cpus[2]); // goes idle while it is waited for
+    assert_eq!(rcu.completed(), 0);
+    rcu.quiescent(&cpus[0]);
+    rcu.process(&cpus[0]);
+    assert_eq!((ran.load(Relaxed), rcu.completed()), (1, 1));
+    rcu.idle_exit(&cpus[1]);
+    let section = rcu.read_lock(&cpus[1]);
+    let ran = call(&rcu, &cpus[0]);
+    rcu.quiescent(&cpus[0]);
+    rcu.process(&cpus[0]);
+    assert_eq!(ran.load(Relaxed), 0, "awake again, and reading");
+    drop(section);
+}
+
+#[test]
+fn sections_nest_and_the_outermost_is_recorded() {
+    let fixture = Fixture::new(1);
+    let rcu = Rcu::new(LONG_NS, silent);
+    let cpu = fixture.cpu(0);
+    let outer = rcu.read_lock(&cpu);
+    let inner = rcu.read_lock(&cpu);
+    assert_eq!(cpu.context().rcu_depth(), 2);
+    drop(inner);
+    assert_eq!(cpu.context().rcu_depth(), 1);
+    drop(outer);
+    assert_eq!(cpu.context().rcu_depth(), 0);
+    assert_eq!(fixture.count(Moving, Metric::RcuRead), 1);
+}
+
+static REPORTS: [Counter; 5] = [const { Counter::new(0) }; 5];
+
+fn note(_: &Cpu, stall: &RcuStall) {
+    REPORTS[0].fetch_add(1, Relaxed);
+    REPORTS[1].store(stall.waiting, Relaxed);
+    REPORTS[2].store(stall.position, Relaxed);
+    REPORTS[3].store(stall.grace_period, Relaxed);
+    REPORTS[4].store(stall.age_ns, Relaxed);
+}
+
+#[test]
+fn a_stalled_grace_period_is_reported_once_with_its_cpus() {
+    let fixture = Fixture::with(3, Variant::RcuStall);
+    let rcu = Rcu::new(1, note);
+    let cpus = online(&fixture, &rcu);
+    rcu.tick(&cpus[0], cpus[0].context(), 1);
+    assert_eq!(REPORTS[0].load(Relaxed), 0, "no grace period, no stall");
+    let ran = call(&rcu, &cpus[0]);
+    for _ in 0..5 {
+        for cpu in &cpus {
+            rcu.quiescent(cpu);
+            rcu.tick(cpu, cpu.context(), 0xfeed);
+        }
+        rcu.process(&cpus[0]);
+    }
+    let [count, waiting, position, number, age] = REPORTS.each_ref().map(|r| r.load(Relaxed));
+    assert_eq!(
+        (count, waiting & 0b100, position, number),
+        (1, 0b100, 0xfeed, 1)
+    );
+    assert!(age >= 1);
+    assert_eq!(fixture.header.rcu_stalls.load(Relaxed), 1);
+    assert_eq!(
+        ran.load(Relaxed),
+        0,
+        "CPU 2 kept its quiescent states to itself"
+    );
+}
+
+/// CPUs publish objects, retire them through `synchronize` or `call`, and read each other's.
+#[test]
+fn readers_never_see_what_was_freed() {
+    const ROUNDS: usize = 200;
+    let fixture = Fixture::new(3);
+    // SAFETY: both are leaked and zeroed.
+    let (objects, current) = unsafe { (&*leak::<[AtomicUsize; 2]>(), &*leak::<AtomicUsize>()) };
+    let rcu = Rcu::new(LONG_NS, silent);
+    objects[0].store(1, Relaxed);
+    let cpus = online(&fixture, &rcu);
+    let done = AtomicUsize::new(0);
+    std::thread::scope(|scope| {
+        for cpu in &cpus[1..] {
+            let (rcu, done) = (&rcu, &done);
+            scope.spawn(move || {
+                while done.load(Relaxed) == 0 {
+                    let section = rcu.read_lock(cpu);
+                    let index = current.load(Acquire);
+                    for _ in 0..20 {
+                        assert_eq!(objects[index].load(Relaxed), 1, "freed under a reader");
+                    }
+                    drop(section);
+                    rcu.quiescent(cpu);
+                }
+                rcu.idle_enter(cpu);
+            });
+        }
+        for round in 0..ROUNDS {
+            let (old, new) = (round % 2, (round + 1) % 2);
+            objects[new].store(1, Relaxed);
+            current.store(new, Release);
+            rcu.synchronize(&cpus[0]);
+            objects[old].store(0, Relaxed);
+        }
+        done.store(1, Relaxed);
+    });
+    assert!(rcu.completed() >= ROUNDS as u64);
+    assert_eq!(cpus[0].context(), Context::default());
+}
+
+#[test]
+fn all_callbacks_run_once_whoever_queued_them() {
+    const EACH: usize = 500;
+    let fixture = Fixture::new(3);
+    let rcu = Rcu::new(LONG_NS, silent);
+    let cpus = online(&fixture, &rcu);
+    let counters: Vec<_> = std::thread::scope(|scope| {
+        let threads: Vec<_> = cpus
+            .iter()
+            .map(|cpu| {
+                let rcu = &rcu;
+                scope.spawn(move || {
+                    let mut counters = Vec::new();
+                    for _ in 0..EACH {
+                        counters.push(call(rcu, cpu));
+                        rcu.quiescent(cpu);
+                        rcu.process(cpu);
+                    }
+                    rcu.idle_enter(cpu);
+                    counters
+                })
+            })
+            .collect();
+        let join = |thread: std::thread::ScopedJoinHandle<'_, _>| thread.join().expect("no panic");
+        threads.into_iter().flat_map(join).collect()
+    });
+    // SAFETY: all CPUs are idle.
+    unsafe { rcu.drain(&cpus[0]) };
+    assert!(counters.iter().all(|counter| counter.load(Relaxed) == 1));
+    assert_eq!(counters.len(), 3 * EACH);
+}

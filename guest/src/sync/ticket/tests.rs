@@ -1,1 +1,55 @@
+use super::*;
+use crate::fixture::Fixture;
+use underfoot_abi::RecordedPhase::Moving;
 
+#[test]
+fn no_update_is_lost() {
+    const EACH: u64 = 20_000;
+    let fixture = Fixture::new(3);
+    let lock = TicketLock::<u64>::new(0);
+    std::thread::scope(|scope| {
+        for id in 0..3 {
+            let (cpu, lock) = (fixture.cpu(id), &lock);
+            scope.spawn(move || {
+                for _ in 0..EACH {
+                    *lock.lock(&cpu) += 1;
+                }
+                assert_eq!(cpu.context(), Context::default());
+            });
+        }
+    });
+    assert_eq!(*lock.lock(&fixture.cpu(0)), 3 * EACH);
+    assert_eq!(fixture.count(Moving, Metric::LockHold), 3 * EACH + 1);
+    assert_eq!(fixture.count(Moving, Metric::LockWait), 3 * EACH + 1);
+}
+
+#[test]
+fn the_context_word_says_what_is_held_and_what_is_waited_for() {
+    let fixture = Fixture::new(2);
+    let (cpu, other) = (fixture.cpu(0), fixture.cpu(1));
+    let lock = TicketLock::<(), false>::new(());
+    let held = lock.lock_irqsave(&cpu);
+    assert_eq!((cpu.context().locks(), cpu.context().masked()), (1, true));
+    std::thread::scope(|scope| {
+        let waiter = scope.spawn(|| drop(lock.lock(&other)));
+        while fixture.cpu(1).context().wait() != (Wait::Lock, lock.identity()) {
+            std::thread::yield_now();
+        }
+        drop(held);
+        waiter.join().expect("the waiter gets the lock");
+    });
+    assert_eq!(cpu.context(), Context::default());
+    assert_eq!(other.context(), Context::default());
+    assert_eq!(fixture.count(Moving, Metric::LockHold), 0, "not recorded");
+}
+
+#[test]
+fn an_attempt_fails_only_while_the_lock_is_held() {
+    let fixture = Fixture::new(1);
+    let cpu = fixture.cpu(0);
+    let lock = TicketLock::<u32>::new(7);
+    let held = lock.try_lock(&cpu).expect("free");
+    assert!(lock.try_lock(&cpu).is_none());
+    drop(held);
+    assert_eq!(lock.try_lock(&cpu).map(|value| *value), Some(7));
+}
