@@ -42,24 +42,36 @@ unsafe impl Sync for Shared {}
 // SAFETY: an integer.
 unsafe impl Send for Shared {}
 
+/// Two CPUs add under a lock, the second only if `enter` lets it in.
+fn ticket(enter: fn(&TicketLock<Shared, false>, &Cpu) -> bool) {
+    explore(3, move || {
+        let lock = Arc::new(TicketLock::<Shared, false>::new(Shared::default()));
+        let thread = {
+            let lock = lock.clone();
+            thread::spawn(move || {
+                let cpu = fixture::shared_cpu(0);
+                lock.lock(&cpu).add();
+                lock.lock(&cpu).add();
+            })
+        };
+        let cpu = fixture::shared_cpu(1);
+        let added = u32::from(enter(&lock, &cpu));
+        thread.join().expect("no panic");
+        assert_eq!(lock.lock(&cpu).get(), 2 + added);
+    });
+}
+
 #[test]
 fn loom_ticket_lock_excludes() {
-    explore(3, || {
-        let lock = Arc::new(TicketLock::<Shared, false>::new(Shared::default()));
-        let threads: Vec<_> = (0..2)
-            .map(|id| {
-                let lock = lock.clone();
-                thread::spawn(move || lock.lock(&fixture::shared_cpu(id)).add())
-            })
-            .collect();
-        if let Some(guard) = lock.try_lock(&fixture::shared_cpu(2)) {
-            guard.add();
-        }
-        threads
-            .into_iter()
-            .for_each(|t| t.join().expect("no panic"));
-        assert!(lock.lock(&fixture::shared_cpu(2)).get() >= 2);
+    ticket(|lock, cpu| {
+        lock.lock(cpu).add();
+        true
     });
+}
+
+#[test]
+fn loom_ticket_lock_attempt_excludes() {
+    ticket(|lock, cpu| lock.try_lock(cpu).map(|guard| guard.add()).is_some());
 }
 
 /// A reader and a writer of two halves; `protected` is the right form.
