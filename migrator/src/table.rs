@@ -21,11 +21,7 @@ struct Refusal {
 }
 
 /// What is not in here is sound.
-const REFUSALS: [Refusal; 4] = [
-    Refusal {
-        applies: |way| way.strategy == StrategyKind::StopWorld && way.wait == WaitKind::Spin,
-        reason: "with stop-world no vCPU can meet a window, so that none can spin; use halt or block",
-    },
+const REFUSALS: [Refusal; 3] = [
     Refusal {
         applies: |way| {
             way.backend == BackendKind::Copy
@@ -77,14 +73,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_table_covers_every_combination_once_and_refuses_two() {
+    fn the_table_covers_every_combination_once_and_the_right_form_of_each_is_sound() {
         let all: Vec<_> = Combination::all().collect();
         let distinct: std::collections::HashSet<_> = all.iter().collect();
         assert_eq!((all.len(), distinct.len()), (18, 18));
-        let refused: Vec<_> = all.iter().filter(|way| way.check().is_err()).collect();
-        assert_eq!(refused.len(), 2);
-        assert!(refused.iter().all(|way| way.wait == WaitKind::Spin));
-        assert_eq!(Combination::default().check(), Ok(()));
+        assert!(all.iter().all(|way| way.check().is_ok()));
     }
 
     #[test]
