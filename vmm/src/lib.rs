@@ -20,6 +20,8 @@ mod device;
 mod event_loop;
 mod exit;
 mod gate;
+#[cfg(all(test, loom))]
+mod gate_models;
 mod host;
 mod machine;
 mod memory;

@@ -111,3 +111,56 @@ fn run_delay_ns(schedstat: &File) -> u64 {
         .and_then(|word| word.parse().ok())
         .unwrap_or(0)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn watched(looks: &[(u64, u64, u64)]) -> Progress {
+        let mut vcpu = Watched {
+            schedstat: None,
+            progress: 0,
+            since_ns: 0,
+            delay_ns: 0,
+            seen: Progress::default(),
+        };
+        looks
+            .iter()
+            .for_each(|&(now, progress, delay)| vcpu.look(now, progress, delay));
+        vcpu.seen
+    }
+
+    #[test]
+    fn a_gap_lasts_until_progress_is_seen() {
+        let seen = watched(&[
+            (100, 1, 0),
+            (110, 2, 0),
+            (120, 2, 0),
+            (150, 3, 0),
+            (155, 4, 0),
+        ]);
+        assert_eq!(
+            (seen.longest_gap_ns, seen.longest_raw_gap_ns, seen.samples),
+            (40, 40, 5)
+        );
+    }
+
+    #[test]
+    fn time_without_a_cpu_is_taken_off() {
+        let seen = watched(&[(0, 1, 50), (10, 1, 55), (20, 1, 65), (30, 2, 65)]);
+        assert_eq!((seen.longest_gap_ns, seen.longest_raw_gap_ns), (15, 30));
+    }
+
+    #[test]
+    fn a_gap_that_never_ends_counts_too() {
+        assert_eq!(watched(&[(0, 1, 0), (1000, 1, 0)]).longest_gap_ns, 1000);
+        assert_eq!(watched(&[(500, 1, 0)]).longest_gap_ns, 0);
+    }
+
+    #[test]
+    fn this_threads_delay_is_readable() {
+        let file = File::open("/proc/thread-self/schedstat").unwrap();
+        let first = run_delay_ns(&file);
+        assert!(run_delay_ns(&file) >= first);
+    }
+}

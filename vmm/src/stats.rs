@@ -256,3 +256,137 @@ impl Stats {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::io::Write;
+
+    /// Name, flags, offset and values of one statistic.
+    type Stat<'a> = (&'a str, u32, u32, &'a [u64]);
+
+    const NAME_SIZE: usize = 48;
+
+    /// A file as KVM lays it out: header, id string, descriptors, data.
+    fn file(stats: &[Stat<'_>]) -> Vec<u8> {
+        let descriptor_offset = HEADER_LEN + NAME_SIZE;
+        let data_offset = descriptor_offset + stats.len() * (DESCRIPTOR_LEN + NAME_SIZE);
+        let mut bytes = Vec::new();
+        let header = [
+            0,
+            NAME_SIZE,
+            stats.len(),
+            HEADER_LEN,
+            descriptor_offset,
+            data_offset,
+        ];
+        header
+            .iter()
+            .for_each(|&field| bytes.extend((field as u32).to_le_bytes()));
+        let name = |text: &str| {
+            let mut name = text.as_bytes().to_vec();
+            name.resize(NAME_SIZE, 0);
+            name
+        };
+        bytes.extend(name("kvm-1/vcpu-0"));
+        for (text, flags, offset, values) in stats {
+            bytes.extend(flags.to_le_bytes());
+            bytes.extend(0_i16.to_le_bytes());
+            bytes.extend((values.len() as u16).to_le_bytes());
+            bytes.extend(offset.to_le_bytes());
+            bytes.extend(0_u32.to_le_bytes());
+            bytes.extend(name(text));
+        }
+        for (_, _, offset, values) in stats {
+            bytes.resize(
+                bytes
+                    .len()
+                    .max(data_offset + *offset as usize + values.len() * 8),
+                0,
+            );
+            for (index, value) in values.iter().enumerate() {
+                let at = data_offset + *offset as usize + index * 8;
+                bytes[at..at + 8].copy_from_slice(&value.to_le_bytes());
+            }
+        }
+        bytes
+    }
+
+    fn open(bytes: &[u8]) -> Result<StatsFile, StatsError> {
+        let mut file = tempfile::tempfile().unwrap();
+        file.write_all(bytes).unwrap();
+        StatsFile::new(file)
+    }
+
+    fn snapshot(stats: &[Stat<'_>]) -> Stats {
+        open(&file(stats)).unwrap().snapshot().unwrap()
+    }
+
+    #[test]
+    fn values_are_found_by_name_wherever_they_lie() {
+        let stats = snapshot(&[
+            ("pf_taken", 0, 16, &[7]),
+            ("pages_4k", 1, 0, &[9]),
+            ("halt_wait_hist", 4, 24, &[1, 2, 3]),
+            ("max_mmu_hash", 2, 8, &[u64::MAX]),
+            ("from_the_future", 9, 48, &[5]),
+        ]);
+        assert_eq!(stats.get("pf_taken"), Some(7));
+        assert_eq!(stats.get("pages_4k"), Some(9));
+        assert_eq!(stats.get("halt_wait_hist"), Some(6));
+        assert_eq!(stats.get("max_mmu_hash"), Some(u64::MAX));
+        assert_eq!(stats.get("absent"), None);
+        let kinds: Vec<_> = stats.iter().map(|(_, kind, _)| kind).collect();
+        use StatKind::{Cumulative, Histogram, Instant, Other, Peak};
+        assert_eq!(kinds, [Other, Histogram, Peak, Instant, Cumulative]);
+    }
+
+    #[test]
+    fn only_what_grows_is_subtracted() {
+        let before = snapshot(&[("a", 0, 0, &[5]), ("b", 1, 8, &[5]), ("h", 3, 16, &[1, 1])]);
+        let after = snapshot(&[("a", 0, 0, &[9]), ("b", 1, 8, &[4]), ("h", 3, 16, &[1, 4])]);
+        let mut since = after.since(&before);
+        let get = |stats: &Stats| ["a", "b", "h"].map(|name| stats.get(name).unwrap());
+        assert_eq!(get(&since), [4, 4, 3]);
+        since.add(&before);
+        assert_eq!(get(&since), [9, 9, 5]);
+        let mut empty = Stats::default();
+        empty.add(&before);
+        assert_eq!(empty, before);
+    }
+
+    #[test]
+    fn garbage_is_refused_by_name() {
+        let mut bytes = file(&[("a", 0, 0, &[5])]);
+        bytes[8..12].copy_from_slice(&u32::MAX.to_le_bytes());
+        let error = open(&bytes).unwrap_err().to_string();
+        assert_eq!(
+            error,
+            "KVM's statistics are malformed: num_desc is 4294967295, at most 4096"
+        );
+        assert!(matches!(
+            open(b"short"),
+            Err(StatsError::Read { offset: 0, .. })
+        ));
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_make_the_parser_panic(bytes in prop::collection::vec(any::<u8>(), 0..512)) {
+            if let Ok(stats) = open(&bytes) {
+                let _ = stats.snapshot();
+            }
+        }
+
+        #[test]
+        fn no_damage_makes_the_parser_panic(at in 0_usize..200, byte in any::<u8>()) {
+            let mut bytes = file(&[("a", 0, 0, &[5]), ("b", 3, 8, &[1, 2])]);
+            let at = at % bytes.len();
+            bytes[at] = byte;
+            if let Ok(stats) = open(&bytes) {
+                let _ = stats.snapshot();
+            }
+        }
+    }
+}
