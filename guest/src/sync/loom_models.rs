@@ -124,13 +124,15 @@ enum Reader {
     Right,
     /// Goes idle after its section.
     Idle,
+    /// Starts grace periods of its own before its section.
+    Starter,
     /// Reports within its section.
     Busted,
 }
 
 /// A reader of an object, and an updater that replaces it and reuses it after `wait`.
 fn rcu(reader: Reader, wait: bool) {
-    explore(2, move || {
+    explore(3, move || {
         let shared = Arc::new((
             Rcu::new(u64::MAX, silent),
             AtomicU32::new(0),
@@ -144,7 +146,10 @@ fn rcu(reader: Reader, wait: bool) {
             thread::spawn(move || {
                 let (rcu, current, objects) = &*shared;
                 let cpu = fixture::shared_cpu(0);
-                if reader == Reader::Right {
+                if reader == Reader::Starter {
+                    rcu.want(&cpu, rcu.snapshot());
+                }
+                if reader == Reader::Right || reader == Reader::Starter {
                     rcu.quiescent(&cpu);
                 }
                 let section = (reader != Reader::Busted).then(|| rcu.read_lock(&cpu));
@@ -172,6 +177,11 @@ fn loom_rcu_grace_period_waits_for_readers() {
 }
 
 #[test]
+fn loom_rcu_grace_period_of_another_cpu_is_no_shortcut() {
+    rcu(Reader::Starter, true);
+}
+
+#[test]
 fn loom_rcu_idle_cpu_counts_as_quiescent() {
     rcu(Reader::Idle, true);
 }
@@ -190,7 +200,7 @@ fn loom_rcu_report_within_a_section_is_caught() {
 
 #[test]
 fn loom_rcu_idle_exit_is_waited_for_again() {
-    explore(2, || {
+    explore(3, || {
         let shared = Arc::new((
             Rcu::new(u64::MAX, silent),
             AtomicU32::new(0),

@@ -92,16 +92,15 @@ impl Rcu {
         // AcqRel, and a read-modify-write: if a grace period has counted this CPU as quiescent, the
         // sections that follow see what was removed before that grace period began.
         self.active.fetch_or(bit(cpu), AcqRel);
-        fence(SeqCst);
     }
 
     /// This CPU goes idle (or offline): an extended quiescent state until [`Self::idle_exit`]. Its
     /// interrupt handlers must not enter read sections meanwhile.
     pub fn idle_enter(&self, cpu: &Cpu) {
+        // Read-modify-write, as both of `try_start`'s: if this one comes before the second of them,
+        // the starter sees this CPU idle; else it acquires the starter's store of `waiting`, and
+        // this CPU sees that it is waited for.
         self.active.fetch_and(!bit(cpu), AcqRel);
-        // Pairs with the fence after the store of `waiting` in `start`: either the starter sees
-        // this CPU idle, or this CPU sees that it is waited for.
-        fence(SeqCst);
         self.quiescent(cpu);
     }
 
@@ -177,14 +176,14 @@ impl Rcu {
 
     /// The value of `seq` at which everything removed before this call may be freed
     /// (`rcu_seq_snap`).
-    fn snapshot(&self) -> u64 {
+    pub(super) fn snapshot(&self) -> u64 {
         // Pairs with the fence after `seq` turns odd in `start`: if this load misses that, then the
         // removals before this fence are seen by all sections that begin after it.
         fence(SeqCst);
         (self.seq.load(Acquire) + 3) & !1
     }
 
-    fn want(&self, cpu: &Cpu, target: u64) {
+    pub(super) fn want(&self, cpu: &Cpu, target: u64) {
         self.wanted.fetch_max(target, AcqRel);
         // Pairs with the fence in `end`.
         fence(SeqCst);
@@ -228,8 +227,7 @@ impl Rcu {
         // Read-modify-write: it is what an idle CPU's `idle_exit` then synchronises with.
         self.waiting
             .store(self.active.fetch_or(0, AcqRel) | me, Release);
-        // Pairs with the fence in `idle_enter`.
-        fence(SeqCst);
+        // Again: who went idle before this read-modify-write may not have seen `waiting`.
         let active = self.active.fetch_or(0, AcqRel);
         let idle = self.waiting.load(Relaxed) & !active & !me;
         // This CPU's bit is still set, so this is still the same grace period.
