@@ -193,22 +193,18 @@ impl PageTable {
     /// What `virt` is mapped to; `None` if nothing.
     #[must_use]
     pub fn walk(&self, virt: usize) -> Option<Leaf> {
-        self.walk_with(virt, |_, entry| entry.load(Relaxed))
+        self.walk_with(virt, |_, _| ())
     }
 
-    /// As [`Self::walk`], with every entry read by `read`, which gets its address too. An entry that
-    /// points outside of what was allocated as tables must not be returned by it.
+    /// As [`Self::walk`]; `touch` gets every entry on the way, and its address, before it is used.
     #[must_use]
-    pub fn walk_with(
-        &self,
-        virt: usize,
-        mut read: impl FnMut(usize, &AtomicU64) -> u64,
-    ) -> Option<Leaf> {
+    pub fn walk_with(&self, virt: usize, mut touch: impl FnMut(usize, &AtomicU64)) -> Option<Leaf> {
         let mut table = self.root;
         for level in (1..=4u8).rev() {
             let entry = entry(table, level, virt);
             let address = core::ptr::from_ref(entry).addr();
-            let value = read(address, entry);
+            touch(address, entry);
+            let value = entry.load(Relaxed);
             if value & PteFlags::PRESENT.0 == 0 {
                 return None;
             }

@@ -34,7 +34,7 @@ impl Tree {
         self.count_children(cpu);
         let mut live = 0;
         for slot in 0..self.slots.len() {
-            let Some(dentry) = self.lookup(slot) else {
+            let Some(dentry) = self.lookup(cpu, slot) else {
                 continue;
             };
             live += 1;
@@ -55,7 +55,7 @@ impl Tree {
     }
 
     fn count_children(&self, cpu: &Cpu) {
-        let objects = || (0..self.slots.len()).filter_map(|slot| self.lookup(slot));
+        let objects = || (0..self.slots.len()).filter_map(|slot| self.lookup(cpu, slot));
         objects().for_each(|dentry| dentry.children.store(0, Relaxed));
         for dentry in objects().filter(|dentry| dentry.level() > 0) {
             match self.at(dentry.parent().address) {

@@ -121,18 +121,20 @@ impl Dentry {
 
     /// Takes a reference unless the object is dead (`lockref_get_not_dead`).
     #[must_use]
-    pub(super) fn get(&self) -> bool {
-        self.refs
-            .fetch_update(Acquire, Relaxed, |refs| {
-                (refs != 0).then_some(refs.wrapping_add(1))
-            })
-            .is_ok()
+    pub(super) fn get(&self, cpu: &Cpu) -> bool {
+        record::access(cpu, self.address(), || {
+            self.refs
+                .fetch_update(Acquire, Relaxed, |refs| {
+                    (refs != 0).then_some(refs.wrapping_add(1))
+                })
+                .is_ok()
+        })
     }
 
     /// Gives a reference back. It is never the last: the tree's own goes in [`Self::kill`].
-    pub(super) fn put(&self) {
+    pub(super) fn put(&self, cpu: &Cpu) {
         // Release: pairs with the acquire in `kill`, which then sees what holders did.
-        self.refs.fetch_sub(1, Release);
+        record::access(cpu, self.address(), || self.refs.fetch_sub(1, Release));
     }
 
     /// Makes the object dead if the caller's reference and the tree's are the only ones; whether it

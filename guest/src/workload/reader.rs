@@ -27,7 +27,7 @@ impl Tree {
             } else {
                 None
             };
-            dentry.put();
+            dentry.put(cpu);
             let Some(parent) = parent else { return };
             dentry = parent;
         }
@@ -36,7 +36,7 @@ impl Tree {
     /// Climbs in one read section, without references (as a path walk in RCU mode does).
     pub(super) fn climb_rcu(&self, cpu: &Cpu, slot: usize) {
         let _section = self.rcu.read_lock(cpu);
-        let mut here = self.lookup(slot);
+        let mut here = self.lookup(cpu, slot);
         while let Some(dentry) = here {
             if self.is(Variant::NoGracePeriod) {
                 dawdle();
@@ -67,17 +67,17 @@ impl Tree {
             let (seq, link) = access(cpu, dentry.address(), || {
                 (dentry.seq.read_begin_raw(), dentry.parent())
             });
-            let held = self.at(link.address).filter(|parent| parent.get());
+            let held = self.at(link.address).filter(|parent| parent.get(cpu));
             drop(section);
             let Some(parent) = held else { continue };
             // A reference to what was the parent is not enough: it must still be.
             if !dentry.seq.read_retry(seq) {
                 return self.whole(cpu, dentry, link).then_some(parent).or_else(|| {
-                    parent.put();
+                    parent.put(cpu);
                     None
                 });
             }
-            parent.put();
+            parent.put(cpu);
         }
         self.get_parent_locked(cpu, dentry)
     }
@@ -95,7 +95,7 @@ impl Tree {
         if !self.whole(cpu, dentry, link) {
             return None;
         }
-        self.at(link.address).filter(|parent| parent.get())
+        self.at(link.address).filter(|parent| parent.get(cpu))
     }
 
     /// The parent link of `dentry`, read whole.

@@ -88,10 +88,7 @@ impl Targets {
     /// The checksum of descriptor tables, taken at boot.
     #[must_use]
     pub fn checksum(descriptors: &[&[AtomicU64]]) -> u64 {
-        descriptors
-            .iter()
-            .flat_map(|range| range.iter())
-            .fold(0, |sum, word| mix(sum ^ word.load(Relaxed)))
+        descriptors.iter().fold(0, |sum, range| fold(sum, range))
     }
 
     /// Touches some page of some kind.
@@ -119,7 +116,7 @@ impl Targets {
         }
         let virt = self.identity.start + random % pages * PAGE_SIZE;
         let leaf = self.table.walk_with(virt, |address, entry| {
-            access(cpu, address, || entry.load(Relaxed))
+            access(cpu, address, || core::hint::black_box(entry.load(Relaxed)));
         });
         record::checked(cpu, 1);
         if leaf.is_none_or(|leaf| leaf.physical != virt) {
@@ -132,7 +129,9 @@ impl Targets {
             return;
         };
         let address = first.as_ptr().addr();
-        let found = access(cpu, address, || Self::checksum(self.descriptors));
+        let found = self.descriptors.iter().fold(0, |sum, range| {
+            access(cpu, range.as_ptr().addr(), || fold(sum, range))
+        });
         record::checked(cpu, 1);
         if found != self.descriptors_sum {
             record::error(cpu, address, found);
@@ -157,6 +156,12 @@ impl Targets {
         // SAFETY: this CPU allocated it, and forgot its address just now.
         unsafe { self.pages.free(cpu, address, 0) };
     }
+}
+
+/// Goes on with a checksum over `words`.
+fn fold(sum: u64, words: &[AtomicU64]) -> u64 {
+    let next = |sum, word: &AtomicU64| mix(sum ^ word.load(Relaxed));
+    words.iter().fold(sum, next)
 }
 
 /// Writes or reads a word at either end of a page that this CPU allocated, and verifies it.

@@ -4,6 +4,7 @@ use super::{dentry::Dentry, random::Random};
 use crate::{
     Cpu,
     mm::{PageAllocator, SlabCache, SlabPage},
+    record::access,
     sync::{Rcu, RcuHead},
 };
 use core::{
@@ -148,15 +149,18 @@ impl Tree {
 
     /// The object in `slot`. It is safe from being freed as long as the caller's read section lasts.
     #[inline]
-    pub(super) fn lookup(&self, slot: usize) -> Option<&'static Dentry> {
+    pub(super) fn lookup(&self, cpu: &Cpu, slot: usize) -> Option<&'static Dentry> {
+        let slot = &self.slots[slot];
         // Pairs with the release in `create`.
-        self.at(self.slots[slot].load(Acquire))
+        self.at(access(cpu, core::ptr::from_ref(slot).addr(), || {
+            slot.load(Acquire)
+        }))
     }
 
     /// The object in `slot`, with a reference for the caller.
     pub(super) fn lookup_get(&self, cpu: &Cpu, slot: usize) -> Option<&'static Dentry> {
         let _section = self.rcu.read_lock(cpu);
-        self.lookup(slot).filter(|dentry| dentry.get())
+        self.lookup(cpu, slot).filter(|dentry| dentry.get(cpu))
     }
 
     /// Some object that may be a parent for `level`, with a reference for the caller.
@@ -180,7 +184,7 @@ impl Tree {
         }
         let give_up = || {
             if let Some(parent) = parent {
-                parent.put();
+                parent.put(cpu);
             }
         };
         let Some(address) = self.cache.allocate(cpu) else {
@@ -189,7 +193,7 @@ impl Tree {
         };
         let dentry = self.at(address)?;
         // The parent's reference now is the child's, until `remove` or a rename.
-        crate::record::access(cpu, address, || {
+        access(cpu, address, || {
             dentry.init(slot, level, parent.map_or(0, Dentry::address));
         });
         // Release: who finds the object finds it whole.
@@ -208,7 +212,7 @@ impl Tree {
     /// frees it after a grace period. Takes the caller's reference. Whether it was removed.
     pub(super) fn remove(&self, cpu: &Cpu, slot: usize, dentry: &'static Dentry) -> bool {
         if !dentry.kill() {
-            dentry.put();
+            dentry.put(cpu);
             return false;
         }
         // Nobody holds it any more, so nobody will update it or move it.
@@ -218,7 +222,7 @@ impl Tree {
         // Release: an object created in this slot comes after.
         self.slots[slot].store(0, Release);
         if let Some(parent) = self.at(parent.address) {
-            parent.put();
+            parent.put(cpu);
         }
         if self.is(Variant::NoGracePeriod) {
             self.cache.free(cpu, dentry.address());

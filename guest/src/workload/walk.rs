@@ -35,7 +35,8 @@ impl Walk {
     }
 
     /// One operation, the paced probe if its time has come, and this CPU's share of RCU's work. The
-    /// CPU is in no read section and holds no lock before and after.
+    /// CPU is in no read section and holds no lock before and after. Needs 32 KiB of stack, most of
+    /// it to be touched.
     pub fn step(&self, cpu: &Cpu, worker: &mut Worker) {
         self.operation(cpu, worker);
         self.probe(cpu, worker);
@@ -83,7 +84,7 @@ impl Walk {
         let slot = self.tree.pick(&mut worker.random);
         worker.probe.run(cpu, || {
             let _section = self.tree.rcu.read_lock(cpu);
-            if let Some(dentry) = self.tree.lookup(slot) {
+            if let Some(dentry) = self.tree.lookup(cpu, slot) {
                 self.tree.inspect(cpu, dentry);
             }
         });

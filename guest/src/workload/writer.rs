@@ -27,7 +27,7 @@ impl Tree {
             drop(locked);
             count_update(cpu);
         }
-        dentry.put();
+        dentry.put(cpu);
     }
 
     /// Moves the object in `slot` under another parent of the same level.
@@ -37,9 +37,9 @@ impl Tree {
         };
         if let Some(parent) = self.parent_for(cpu, Self::level_of(slot), random) {
             let old = self.move_under(cpu, dentry, parent);
-            old.put();
+            old.put(cpu);
         }
-        dentry.put();
+        dentry.put(cpu);
     }
 
     /// Removes the object in `slot` if nobody uses it and it has no children.
@@ -52,7 +52,7 @@ impl Tree {
             if access(cpu, dentry.address(), || dentry.verify(cpu)) {
                 self.remove(cpu, slot, dentry);
             } else {
-                dentry.put();
+                dentry.put(cpu);
             }
         }
     }

@@ -85,10 +85,7 @@ fn identity_maps_every_page_that_is_touched() {
     assert_eq!(found & 0xfff, 0b1000_0111);
     let mut read = 0;
     assert_eq!(
-        table.walk_with(2 * LARGE, |_, entry| {
-            read += 1;
-            entry.load(Relaxed)
-        }),
+        table.walk_with(2 * LARGE, |_, _| read += 1),
         table.walk(2 * LARGE)
     );
     assert_eq!(read, 3);

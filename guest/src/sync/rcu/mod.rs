@@ -126,7 +126,7 @@ impl Rcu {
         self.detector.check(cpu, &self.seq, &self.waiting, position);
     }
 
-    /// Waits for a full grace period. Must not be called in a read section, in an interrupt, or
+    /// Waits for a full grace period (for ever under [`Variant::RcuStall`]). Must not be called in a read section, in an interrupt, or
     /// with a lock held that a reader waits for.
     pub fn synchronize(&self, cpu: &Cpu) {
         let target = self.snapshot();
