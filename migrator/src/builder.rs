@@ -18,7 +18,7 @@ use crate::{
 /// How long a moved page rests by default.
 pub const DEFAULT_REST: Duration = Duration::from_micros(100);
 /// Old frames that stay in limbo by default, in pages.
-pub const DEFAULT_LIMBO: u32 = 256;
+pub const DEFAULT_LIMBO: u32 = 64;
 /// The most frames that limbo can be asked to hold: 4 GiB.
 pub const MAX_LIMBO: u32 = 1 << 20;
 

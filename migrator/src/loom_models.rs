@@ -168,6 +168,7 @@ fn migrate(kernel: &Arc<Kernel>, word: &PageWord, now: u64, inject: Option<Phase
                 observer: &Silent,
                 variant: Variant::None,
             },
+            now,
         );
         transaction.run();
         transaction.finish().expect("nothing is lost");

@@ -21,8 +21,8 @@ use crate::uffd::UffdError;
 use crate::verify::{Frame, Verifier};
 use crate::{BackendKind, Event, Observer, PageRange, Paused, Stop, StrategyKind, clock};
 
-/// Pages of the map that are read for each window.
-const SCAN: u32 = 32;
+/// Pages of the map that are read for each window, or as many as it moves at most if that is more.
+const SCAN: u32 = 8;
 /// Picks in vain before the mover sleeps.
 const PATIENCE: u32 = 64;
 /// How long it sleeps when there is nothing to move, or everything rests.
@@ -108,9 +108,11 @@ impl Mover {
     pub(crate) fn new(engine: Arc<Engine>) -> Result<Self, NewMoverError> {
         let config = engine.config;
         let registration = Arc::clone(&engine.registration);
+        let (batch, limbo) = (config.batch, config.limbo);
+        let stride = config.verify.limbo_stride(batch);
         let backend: Box<dyn Backend + Send> = match config.backend {
-            BackendKind::Move => Box::new(MoveIn::new(config.batch, config.limbo, registration)?),
-            BackendKind::Copy => Box::new(CopyIn::new(config.batch, config.limbo, registration)?),
+            BackendKind::Move => Box::new(MoveIn::new(batch, limbo, stride, registration)?),
+            BackendKind::Copy => Box::new(CopyIn::new(batch, limbo, stride, registration)?),
         };
         let verifier = Verifier::new(config.verify).map_err(NewMoverError::Pagemap)?;
         let pagemap = Pagemap::open().map_err(NewMoverError::Pagemap)?;
@@ -170,12 +172,12 @@ impl Mover {
         // The first pass is made at once: there is nothing to pick from before.
         self.scan(u32::MAX);
         while !stop.is_requested() {
-            let wait = limiter.wait(clock::now());
+            let wait = limiter.wait(clock::now);
             if wait > 0 || config.strategy == StrategyKind::None {
                 sleep_ticks(wait, config.tsc_hz);
                 continue;
             }
-            self.scan(SCAN);
+            self.scan(SCAN.max(config.batch));
             match self.step()? {
                 0 => in_vain += 1,
                 pages => {
@@ -212,7 +214,8 @@ impl Mover {
 
     fn migrate(&mut self, page: u32) -> Result<u32, MoverError> {
         let engine = &*self.engine;
-        let Some(claim) = self.batch.claim(engine, page, clock::now()) else {
+        let start = clock::now();
+        let Some(claim) = self.batch.claim(engine, page, start) else {
             return Ok(0);
         };
         let (hva, classes) = (claim.hva, claim.classes);
@@ -228,6 +231,7 @@ impl Mover {
                 observer: &*self.observer,
                 variant: engine.config.variant,
             },
+            start,
         );
         let verify = self.verifier.wants(classes);
         let mut looked = Ok(());

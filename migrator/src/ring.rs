@@ -44,6 +44,11 @@ impl Ring {
         self.tail
     }
 
+    /// The position at which the next frame enters, counted without end.
+    pub(crate) fn head(&self) -> u64 {
+        self.head
+    }
+
     /// `pages` frames from the `skip`th oldest on.
     pub(crate) fn oldest(&self, skip: u32, pages: u32) -> impl Iterator<Item = Piece> {
         assert!(skip + pages <= self.full(), "that many frames are here");

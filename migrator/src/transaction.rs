@@ -4,6 +4,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
 use crate::backend::{Backend, Source};
+use crate::clock::Tsc;
 use crate::counters::LiveCounters;
 use crate::inject::Injector;
 use crate::page_word::{Lane, Leave, PageWord};
@@ -74,7 +75,7 @@ pub(crate) struct Transaction<'a> {
 }
 
 impl<'a> Transaction<'a> {
-    pub(crate) fn new(claim: Claim<'a>, tools: Tools<'a>) -> Self {
+    pub(crate) fn new(claim: Claim<'a>, tools: Tools<'a>, start: Tsc) -> Self {
         debug_assert_eq!(claim.words.len(), claim.classes.len());
         Self {
             claim,
@@ -90,7 +91,7 @@ impl<'a> Transaction<'a> {
             lost: None,
             retried: 0,
             times: Times {
-                start: clock::now(),
+                start,
                 ..Times::default()
             },
             settled: false,
@@ -317,7 +318,8 @@ impl<'a> Transaction<'a> {
     }
 
     fn let_go(&mut self) -> Result<(), Fatal> {
-        let now = clock::now();
+        // Read when the pages were mapped, in whichever frames.
+        let now = self.times.mapped;
         let mut waited = false;
         for (nth, word) in self.claim.words.iter().enumerate() {
             let nth = nth as u32;

@@ -6,21 +6,34 @@ use crate::backend::Backend;
 use crate::pagemap::{Entry, Pagemap};
 use crate::{Class, MAX_BATCH, PAGE_SIZE};
 
-/// How many migrations are checked by frame number.
+/// How much is checked.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Verify {
-    /// The first frames of each class, and then one window in [`Verify::ONE_IN`].
+    /// Frame numbers: the first [`Verify::FIRST`] pages of each class, and then one window in
+    /// [`Verify::ONE_IN`]. Old frames: all, or one in [`Verify::LARGE_STRIDE`] with batches above
+    /// [`Verify::LARGE`], where reading all of them would take as long as moving them.
     #[default]
     Sample,
-    /// All.
+    /// Every frame number and every old frame.
     Full,
 }
 
 impl Verify {
-    /// Frames of each class that are checked in any case.
+    /// Pages of each class whose frame numbers are compared in any case.
     pub const FIRST: u32 = 256;
-    /// One window in so many is checked after that.
+    /// The frame numbers of one window in so many are compared after that.
     pub const ONE_IN: u32 = 64;
+    /// Batches above this size have their old frames sampled.
+    pub const LARGE: u32 = 64;
+    /// Then one old frame in so many is checked.
+    pub const LARGE_STRIDE: u32 = 4;
+
+    pub(crate) const fn limbo_stride(self, batch: u32) -> u32 {
+        match self {
+            Self::Sample if batch > Self::LARGE => Self::LARGE_STRIDE,
+            _ => 1,
+        }
+    }
 }
 
 /// Why frames cannot be checked.

@@ -15,13 +15,15 @@ use crate::uffd::{Transfer, UffdError};
 pub(crate) struct CopyIn(Pool);
 
 impl CopyIn {
-    /// A ring for windows of up to `batch` pages that holds at least `limbo` frames when full.
+    /// A ring for windows of up to `batch` pages that holds at least `limbo` frames when full, one
+    /// in `stride` of which is checked before it goes.
     pub(crate) fn new(
         batch: u32,
         limbo: u32,
+        stride: u32,
         registration: Arc<Registration>,
     ) -> Result<Self, ArenaError> {
-        Pool::new(limbo.max(batch) + batch, 0, registration).map(Self)
+        Pool::new(limbo.max(batch) + batch, 0, stride, registration).map(Self)
     }
 }
 

@@ -16,14 +16,16 @@ use crate::uffd::{Transfer, UffdError};
 pub(crate) struct MoveIn(Pool);
 
 impl MoveIn {
-    /// A loop for windows of up to `batch` pages with `limbo` frames in it.
+    /// A loop for windows of up to `batch` pages with `limbo` frames in it, one in `stride` of
+    /// which is checked before it is used again.
     pub(crate) fn new(
         batch: u32,
         limbo: u32,
+        stride: u32,
         registration: Arc<Registration>,
     ) -> Result<Self, ArenaError> {
         let full = limbo.max(batch);
-        Pool::new(full + batch, full, registration).map(Self)
+        Pool::new(full + batch, full, stride, registration).map(Self)
     }
 }
 

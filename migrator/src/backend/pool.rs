@@ -17,6 +17,8 @@ pub(super) struct Pool {
     pub(super) ring: Ring,
     /// Frames older than this position were checked.
     checked: u64,
+    /// One position in so many is filled and checked.
+    stride: u64,
     pub(super) registration: Arc<Registration>,
 }
 
@@ -24,25 +26,32 @@ impl Pool {
     pub(super) fn new(
         slots: u32,
         full: u32,
+        stride: u32,
         registration: Arc<Registration>,
     ) -> Result<Self, ArenaError> {
         Ok(Self {
             arena: Arena::new(slots as usize, full as usize)?,
             ring: Ring::new(slots, full),
             checked: 0,
+            stride: stride.into(),
             registration,
         })
     }
 
-    /// Checks the `pages` oldest frames, each once; returns how many were written.
+    /// Checks the `pages` oldest frames as far as they were filled, each once; returns how many
+    /// were written.
     pub(super) fn check_oldest(&mut self, pages: u32) -> u32 {
         let tail = self.ring.tail();
-        let skip = self.checked.saturating_sub(tail).min(u64::from(pages)) as u32;
-        self.checked = self.checked.max(tail + u64::from(pages));
-        self.ring
-            .oldest(skip, pages - skip)
-            // SAFETY: the ring says that these slots hold frames, which were filled on entering.
-            .map(|piece| unsafe { pattern::count_changed(self.arena.start(piece), piece.pages) })
+        let first = self.checked.max(tail);
+        let end = first.max(tail + u64::from(pages));
+        self.checked = end;
+        (first.next_multiple_of(self.stride)..end)
+            .step_by(self.stride as usize)
+            .map(|position| {
+                let frame = self.one(self.ring.oldest((position - tail) as u32, 1));
+                // SAFETY: the ring says that this slot holds a frame, which was filled on entering.
+                u32::from(unsafe { pattern::is_changed(frame) })
+            })
             .sum()
     }
 
@@ -153,22 +162,29 @@ impl Pool {
             .start(pieces.next().expect("one page was asked for"))
     }
 
-    /// The first `pages` taken frames stay: fills them.
+    /// The first `pages` taken frames stay: fills those that will be checked.
     pub(super) fn keep(&mut self, pages: u32) {
-        for piece in self.ring.vacant(0, pages) {
-            // SAFETY: these frames were taken from the guest, which has new ones.
-            unsafe { pattern::fill(self.arena.start(piece), piece.pages) };
+        let head = self.ring.head();
+        for position in (head.next_multiple_of(self.stride)..head + u64::from(pages))
+            .step_by(self.stride as usize)
+        {
+            let frame = self.one(self.ring.vacant((position - head) as u32, 1));
+            // SAFETY: this frame was taken from the guest, which has a new one.
+            unsafe { pattern::fill(frame, 1) };
         }
         self.ring.push(pages);
     }
 
-    /// Writes a word into the youngest frame.
+    /// Writes a word into the youngest frames, as many as have one among them that will be checked.
     pub(super) fn scribble(&mut self) {
         let full = self.ring.full();
-        if full > 0 {
-            let word = self.one(self.ring.oldest(full - 1, 1)).cast::<u64>();
-            // SAFETY: a full slot of ours, aligned to a page.
-            unsafe { word.write(u64::from_ne_bytes(*b"busted!!")) };
+        let youngest = full.min(self.stride as u32);
+        for piece in self.ring.oldest(full - youngest, youngest) {
+            for slot in piece.slot..piece.slot + piece.pages {
+                let word = self.arena.address(slot).cast::<u64>();
+                // SAFETY: a full slot of ours, aligned to a page.
+                unsafe { word.write(u64::from_ne_bytes(*b"busted!!")) };
+            }
         }
     }
 }
