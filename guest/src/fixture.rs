@@ -98,10 +98,12 @@ impl Fixture {
         }
     }
 
+    #[cfg(not(loom))]
     pub fn errors(&self) -> u64 {
         self.areas.iter().map(|a| a.errors.load(Relaxed)).sum()
     }
 
+    #[cfg(not(loom))]
     pub fn count(&self, phase: RecordedPhase, metric: Metric) -> u64 {
         let set = |a: &&VcpuArea| {
             a.histograms[phase as usize][metric as usize]
