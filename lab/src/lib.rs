@@ -2,9 +2,11 @@
 //!
 //! The way of an experiment: [`settings`] (what the user wrote) → [`experiment`] (validated once)
 //! → a run → [`record`] (what was measured, as plain data) → [`json`], [`summary`] and [`rundir`].
-//! [`list`] and [`guest`] are other verbs.
+//! [`command`] holds this together; [`doctor`], [`list`] and [`guest`] are the other verbs.
 
 pub mod atomic_file;
+pub mod command;
+pub mod doctor;
 pub mod error;
 pub mod exit;
 pub mod experiment;
@@ -20,7 +22,9 @@ pub mod list;
 pub mod names;
 pub mod output;
 pub mod placement;
+pub mod progress;
 pub mod record;
+pub mod run;
 pub mod rundir;
 pub mod settings;
 pub mod summary;

@@ -53,7 +53,7 @@ pub unsafe fn build(cpu: &Cpu, shared: &'static Shared, loader: &LoaderInfo) -> 
         .allocate_zeroed(cpu, MAX_ORDER, PageByte::new(PageKind::Large, false))
         .map(|start| start..start + LARGE)
         .expect("memory for a 2 MiB region");
-    map(cpu, &pages, &table, loader, &large);
+    map(cpu, &pages, &table, shared, loader, &large);
     // SAFETY: all RAM and the local APIC are mapped as before.
     unsafe { cpu.ops.load_page_table(table.root()) };
     for range in loader.ram().filter(|range| range.start >= BOOT_MAPPED) {
@@ -100,6 +100,7 @@ fn map(
     cpu: &Cpu,
     pages: &PageAllocator,
     table: &PageTable,
+    shared: &Shared,
     loader: &LoaderInfo,
     large: &LargeRegion,
 ) {
@@ -124,6 +125,12 @@ fn map(
     table
         .identity(cpu, pages, large.clone(), true, flags)
         .expect("page tables");
+    if !shared.standalone {
+        // A host keeps it out of what it calls RAM.
+        table
+            .identity(cpu, pages, shared.range.0..shared.range.1, false, flags)
+            .expect("page tables");
+    }
     let registers = APIC_BASE..APIC_BASE + PAGE_SIZE;
     table
         .identity(cpu, pages, registers, false, flags | PteFlags::NO_CACHE)

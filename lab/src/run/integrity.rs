@@ -1,0 +1,125 @@
+//! What was checked, and what was found wrong.
+
+use super::session::Session;
+use crate::record::{Ending, Integrity, Outcome};
+use std::sync::atomic::Ordering::Relaxed;
+use underfoot_migrator::Counters;
+
+/// A guest that ran for so long has had a tick.
+const TICKED_AFTER_NS: u64 = 1_000_000_000;
+
+/// Gathers every check of the run.
+pub fn collect(session: &Session<'_>, counters: &Counters, outcome: &Outcome) -> Integrity {
+    let mut integrity = Integrity::default();
+    engine(&mut integrity, counters);
+    guest(&mut integrity, session);
+    if session.audited {
+        audit(&mut integrity, session);
+    }
+    if outcome.ending == Ending::Done {
+        ticks(&mut integrity, session);
+    }
+    integrity
+}
+
+fn fault(integrity: &mut Integrity, errors: u64, detail: String) {
+    if errors > 0 {
+        integrity.errors += errors;
+        integrity.details.push(detail);
+    }
+}
+
+fn engine(integrity: &mut Integrity, counters: &Counters) {
+    integrity.checked += counters.checked_frames;
+    let same = counters.same_frames;
+    fault(
+        integrity,
+        same,
+        format!("frame numbers: {same} committed pages are in the same frame as before"),
+    );
+    let stale = counters.stale_writes;
+    fault(
+        integrity,
+        stale,
+        format!("limbo: {stale} stale writes reached old frames after commit"),
+    );
+    let total = counters.total();
+    if !total.add_up() {
+        fault(
+            integrity,
+            1,
+            format!("counters: they do not add up: {total:?}"),
+        );
+    }
+}
+
+fn guest(integrity: &mut Integrity, session: &Session<'_>) {
+    let shared = session.machine.shared();
+    for index in 0..shared.cpus() {
+        let area = shared.vcpu(index);
+        integrity.checked += area.checked.load(Relaxed);
+        let errors = area.errors.load(Relaxed);
+        let [gva, found] = [0, 1].map(|word| area.first_error[word].load(Relaxed));
+        let kind = shared
+            .page_byte(gva >> 12)
+            .map_or("unmapped", |byte| byte.kind().name());
+        fault(
+            integrity,
+            errors,
+            format!(
+                "guest: vCPU {index} found {errors} wrong check words, the first {found:#x} at {gva:#x} ({kind}{})",
+                poison(found)
+            ),
+        );
+    }
+    let stalls = shared.header().rcu_stalls.load(Relaxed);
+    fault(
+        integrity,
+        stalls,
+        format!("guest: its RCU stall detector reported {stalls} grace periods (see the console)"),
+    );
+}
+
+/// Says so where a value is the guest's poison of freed memory.
+fn poison(found: u64) -> &'static str {
+    const OBJECT: u64 = 0x6b6b_f4ee_0b7e_6b6b;
+    const PAGE: u64 = 0xaaaa_f4ee_9a6e_aaaa;
+    match found {
+        OBJECT => ", poison of a freed object",
+        PAGE => ", poison of a freed page",
+        _ => "",
+    }
+}
+
+fn audit(integrity: &mut Integrity, session: &Session<'_>) {
+    let shared = session.machine.shared();
+    let header = shared.header();
+    integrity.checked += header.audit_checked.load(Relaxed);
+    let found = header.audit_updates.load(Relaxed);
+    let made: u64 = (0..shared.cpus())
+        .map(|index| shared.vcpu(index).updates.load(Relaxed))
+        .sum();
+    if found != made {
+        let detail = format!(
+            "audit: {made} updates were made and {found} found: {} lost",
+            made.abs_diff(found)
+        );
+        fault(integrity, 1, detail);
+    }
+}
+
+fn ticks(integrity: &mut Integrity, session: &Session<'_>) {
+    let shared = session.machine.shared();
+    if session.control_ns + session.moving_ns < TICKED_AFTER_NS {
+        return;
+    }
+    for index in 0..shared.cpus() {
+        if shared.vcpu(index).ticks.load(Relaxed) == 0 {
+            fault(
+                integrity,
+                1,
+                format!("guest: vCPU {index} never took a timer tick"),
+            );
+        }
+    }
+}

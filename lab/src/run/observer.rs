@@ -1,0 +1,129 @@
+//! What the host records of the engine's events: a recorder per thread, no lock, no allocation.
+
+use super::window_log::{Window, WindowLog};
+use std::sync::atomic::AtomicU64;
+use underfoot_abi::Histogram;
+use underfoot_migrator::{Event, Observer, PageRange, Times};
+
+/// What the host measures, in the order of [`EventRecorder::histograms`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HostMetric {
+    /// The whole window.
+    Window,
+    /// The call that unmaps.
+    Unmap,
+    /// The copy between the calls.
+    Copy,
+    /// The call that maps.
+    Map,
+    /// From claim to release.
+    Migration,
+    /// Service of a fault that reached the handler.
+    Fault,
+}
+
+impl HostMetric {
+    /// All of them.
+    pub const ALL: [Self; 6] = [
+        Self::Window,
+        Self::Unmap,
+        Self::Copy,
+        Self::Map,
+        Self::Migration,
+        Self::Fault,
+    ];
+
+    /// The name under `histograms` in the results.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Window => "window",
+            Self::Unmap => "window.unmap",
+            Self::Copy => "window.copy",
+            Self::Map => "window.map",
+            Self::Migration => "migration",
+            Self::Fault => "fault",
+        }
+    }
+}
+
+/// Records the events of one mover, or of the fault handler: the one thread that writes it.
+pub struct EventRecorder {
+    histograms: [Histogram; HostMetric::ALL.len()],
+    windows: WindowLog,
+    ns_per_tick: f64,
+}
+
+fn empty() -> Histogram {
+    Histogram {
+        count: AtomicU64::new(0),
+        sum: AtomicU64::new(0),
+        min_plus_one: AtomicU64::new(0),
+        max: AtomicU64::new(0),
+        overflow: AtomicU64::new(0),
+        buckets: std::array::from_fn(|_| AtomicU64::new(0)),
+    }
+}
+
+impl EventRecorder {
+    /// For a counter that runs at `tsc_khz`.
+    pub fn new(tsc_khz: u32) -> Self {
+        Self {
+            histograms: std::array::from_fn(|_| empty()),
+            windows: WindowLog::default(),
+            ns_per_tick: 1e6 / f64::from(tsc_khz),
+        }
+    }
+
+    /// The histogram of `metric`; exact once the recorded thread was joined.
+    pub fn histogram(&self, metric: HostMetric) -> &Histogram {
+        &self.histograms[metric as usize]
+    }
+
+    /// The windows, to be read by one thread.
+    pub fn windows(&self) -> &WindowLog {
+        &self.windows
+    }
+
+    fn window(&self, range: PageRange, times: &Times) {
+        self.windows.push(Window {
+            start_tsc: times.window,
+            end_tsc: times.mapped,
+            range,
+        });
+        let parts = [
+            (HostMetric::Window, times.window, times.mapped),
+            (HostMetric::Unmap, times.window, times.unmapped),
+            (HostMetric::Copy, times.unmapped, times.copied),
+            (HostMetric::Map, times.copied, times.mapped),
+            (HostMetric::Migration, times.start, times.end),
+        ];
+        for (metric, from, to) in parts {
+            self.record(metric, from, to);
+        }
+    }
+
+    fn record(&self, metric: HostMetric, from_tsc: u64, to_tsc: u64) {
+        let ticks = to_tsc.saturating_sub(from_tsc);
+        self.histogram(metric)
+            .record((ticks as f64 * self.ns_per_tick) as u64);
+    }
+}
+
+impl Observer for EventRecorder {
+    fn on(&self, event: &Event) {
+        match event {
+            Event::Committed { range, times } => self.window(*range, times),
+            // The pages were away all the same.
+            Event::Aborted { range, times, .. } if times.window != 0 => {
+                let (start_tsc, end_tsc) = (times.window, times.mapped);
+                self.windows.push(Window {
+                    start_tsc,
+                    end_tsc,
+                    range: *range,
+                });
+            }
+            Event::Fault { read, done, .. } => self.record(HostMetric::Fault, *read, *done),
+            _ => {}
+        }
+    }
+}

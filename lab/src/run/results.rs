@@ -1,0 +1,236 @@
+//! From a session that is over to its record.
+
+use super::engine::Engine;
+use super::observer::{EventRecorder, HostMetric};
+use super::session::{KvmCounters, Session};
+use super::{ProcessStart, integrity};
+use crate::histogram::Histogram;
+use crate::record::{
+    Histograms, Host, KindCounts, KvmStats, Migration, MigrationCounts, Outcome, RunRecord, Stage2,
+    Startup, VcpuProgress,
+};
+use std::collections::BTreeMap;
+use std::sync::atomic::Ordering::Relaxed;
+use underfoot_abi::{Cpl, Metric, RecordedPhase};
+use underfoot_migrator::{Counters, Counts, StrategyKind, can_verify};
+use underfoot_vmm::stats::Stats;
+use underfoot_vmm::{SharedRegion, TscRelation};
+
+/// Puts the record together; everything that could still write has been joined.
+pub fn collect(session: &Session<'_>, outcome: Outcome) -> RunRecord {
+    let shared = session.machine.shared();
+    let counters = session
+        .engine
+        .as_ref()
+        .map(Engine::counters)
+        .unwrap_or_default();
+    let mut moving = guest_histograms(shared, RecordedPhase::Moving);
+    if let Some(engine) = &session.engine {
+        moving.extend(host_histograms(session, engine));
+    }
+    RunRecord {
+        started: session.started,
+        experiment: session.experiment.clone(),
+        cpl: level(shared),
+        host: host(session),
+        migration: migration(session, &counters),
+        integrity: integrity::collect(session, &counters, &outcome),
+        outcome,
+        moving,
+        control: guest_histograms(shared, RecordedPhase::Control),
+        control_ns: session.control_ns,
+        progress: progress(session),
+        kvm_stats: kvm_stats(session),
+        startup_ns: startup(session),
+        stalls: session.stall_counts,
+    }
+}
+
+fn level(shared: &SharedRegion) -> Option<Cpl> {
+    let header = shared.header();
+    // Zero before the guest has said anything, and CPL 0 afterwards.
+    if header.entered_tsc.load(Relaxed) == 0 {
+        return None;
+    }
+    match header.cpl_in_force.load(Relaxed) {
+        0 => Some(Cpl::Zero),
+        3 => Some(Cpl::Three),
+        _ => None,
+    }
+}
+
+fn guest_histograms(shared: &SharedRegion, phase: RecordedPhase) -> Histograms {
+    let merged = |metric: Metric| {
+        let mut histogram = Histogram::new();
+        for index in 0..shared.cpus() {
+            histogram.add_guest(&shared.vcpu(index).histograms[phase as usize][metric as usize]);
+        }
+        histogram
+    };
+    Metric::ALL
+        .iter()
+        .map(|metric| (metric.name().to_owned(), merged(*metric)))
+        .collect()
+}
+
+fn host_histograms(session: &Session<'_>, engine: &Engine) -> Histograms {
+    let merged = |metric: HostMetric| {
+        let mut histogram = Histogram::new();
+        let movers = engine.recorders().iter().map(|recorder| &**recorder);
+        for recorder in movers.chain([engine.fault_recorder()]) {
+            histogram.add_guest(EventRecorder::histogram(recorder, metric));
+        }
+        (metric.name().to_owned(), histogram)
+    };
+    let moves = session.experiment.strategy != StrategyKind::None;
+    HostMetric::ALL
+        .into_iter()
+        .filter(|metric| moves || *metric == HostMetric::Fault)
+        .map(merged)
+        .collect()
+}
+
+fn host(session: &Session<'_>) -> Host {
+    let info = &session.host;
+    let mut unsupported: BTreeMap<String, String> = info
+        .unsupported
+        .iter()
+        .map(|(what, reason)| ((*what).to_owned(), (*reason).to_owned()))
+        .collect();
+    let mut lacks = |what: &str, reason: String| {
+        unsupported.insert(what.to_owned(), reason);
+    };
+    if session.kvm_before.is_none() {
+        lacks("kvm_stats", "KVM_GET_STATS_FD gives nothing here".into());
+    }
+    if session.windows_dropped > 0 {
+        let dropped = session.windows_dropped;
+        lacks(
+            "stalls.own_window",
+            format!("{dropped} windows came too fast to be held against stalls"),
+        );
+    }
+    if !session.machine.tsc().iter().all(TscRelation::is_same) {
+        let reason = "guest and host TSC differ, so that stalls and windows cannot be compared";
+        lacks("stalls.own_window", reason.into());
+    }
+    Host {
+        stage2: match info.stage2 {
+            underfoot_vmm::Stage2::Ept => Stage2::Ept,
+            underfoot_vmm::Stage2::Npt => Stage2::Npt,
+            underfoot_vmm::Stage2::Shadow => Stage2::Shadow,
+        },
+        kvm_module: info.module.to_owned(),
+        nested: info.nested,
+        cpu: info.cpu.clone(),
+        cpus: info.cpus,
+        kernel: info.kernel.clone(),
+        unsupported,
+    }
+}
+
+fn migration(session: &Session<'_>, counters: &Counters) -> Migration {
+    let frames_known = can_verify().is_ok();
+    let by_kind = session.experiment.targets.kinds().iter().map(|kind| {
+        let counts = counters.by_class[*kind as usize];
+        let verified = frames_known.then_some(counts.verified);
+        (
+            *kind,
+            KindCounts {
+                counts: convert(counts, 0),
+                verified,
+            },
+        )
+    });
+    Migration {
+        counts: convert(counters.total(), counters.retried),
+        by_kind: by_kind.collect(),
+        moving_ns: session.moving_ns,
+    }
+}
+
+fn convert(counts: Counts, retried: u64) -> MigrationCounts {
+    MigrationCounts {
+        attempted: counts.attempted,
+        committed: counts.committed,
+        aborted: counts.aborted,
+        skipped: counts.skipped,
+        retried,
+    }
+}
+
+fn progress(session: &Session<'_>) -> Vec<VcpuProgress> {
+    let shared = session.machine.shared();
+    let mut gaps = session
+        .machine
+        .progress()
+        .into_iter()
+        .flat_map(|watch| watch.vcpus());
+    (0..shared.cpus())
+        .map(|vcpu| {
+            let area = shared.vcpu(vcpu);
+            VcpuProgress {
+                vcpu,
+                operations: area.progress.load(Relaxed),
+                ticks: area.ticks.load(Relaxed),
+                ipis: area.ipis.load(Relaxed),
+                checked: area.checked.load(Relaxed),
+                errors: area.errors.load(Relaxed),
+                updates: area.updates.load(Relaxed),
+                longest_gap_ns: gaps.next().map(|gap| gap.longest_gap_ns),
+            }
+        })
+        .collect()
+}
+
+fn kvm_stats(session: &Session<'_>) -> Option<KvmStats> {
+    let before = session.kvm_before.as_ref()?;
+    let KvmCounters { vm, vcpus } = session.kvm_counters()?;
+    let named = |after: &Stats, before: &Stats| -> BTreeMap<String, u64> {
+        let change = after.since(before);
+        change
+            .iter()
+            .filter_map(|(name, _, values)| match values {
+                [value] => Some((name.to_owned(), *value)),
+                _ => None,
+            })
+            .collect()
+    };
+    Some(KvmStats {
+        vm: named(&vm, &before.vm),
+        vcpus: vcpus
+            .iter()
+            .zip(&before.vcpus)
+            .map(|(after, before)| named(after, before))
+            .collect(),
+    })
+}
+
+fn startup(session: &Session<'_>) -> Startup {
+    let header = session.machine.shared().header();
+    let ProcessStart { tsc, spent_ns } = session.process_start;
+    let khz = u128::from(session.machine.tsc_khz());
+    let since = |then: u64| {
+        let ticks = then.checked_sub(tsc).filter(|_| then != 0)?;
+        Some(spent_ns + (u128::from(ticks) * 1_000_000 / khz) as u64)
+    };
+    Startup {
+        guest_entry: since(header.entered_tsc.load(Relaxed)),
+        first_operation: since(header.first_operation_tsc.load(Relaxed)),
+    }
+}
+
+/// CPU time that this process has used, in ns.
+pub fn process_cpu_ns() -> u64 {
+    let mut time = libc::timespec {
+        tv_sec: 0,
+        tv_nsec: 0,
+    };
+    // SAFETY: the clock exists on every Linux, and `time` is there to be written.
+    let result = unsafe { libc::clock_gettime(libc::CLOCK_PROCESS_CPUTIME_ID, &raw mut time) };
+    if result == 0 {
+        time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64
+    } else {
+        0
+    }
+}

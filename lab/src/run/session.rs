@@ -1,0 +1,344 @@
+//! The phases of a run, in order, and whatever ends them early.
+
+use super::engine::Engine;
+use super::stalls::StallReader;
+use super::{ProcessStart, RunError, Setting, results};
+use crate::experiment::Experiment;
+use crate::names::Role;
+use crate::placement::placement;
+use crate::record::{Ending, Outcome, RunRecord, Stalls};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant, SystemTime};
+use underfoot_abi::{GuestState, Phase};
+use underfoot_migrator::WaitKind;
+use underfoot_vmm::stats::Stats;
+use underfoot_vmm::wait::WaitPolicy;
+use underfoot_vmm::{
+    Boot, ExitReport, HeaderInit, HostInfo, Machine, MachineConfig, MemorySize, Wake,
+};
+
+const KVM: &str = "/dev/kvm";
+/// How often stalls are read and threads are looked at.
+const DRAIN: Duration = Duration::from_millis(4);
+/// How often each vCPU's progress is sampled.
+const PROGRESS: Duration = Duration::from_millis(1);
+/// A guest that is not up by then will not come. Boxes without hardware support are slow.
+const UP: Duration = Duration::from_secs(120);
+/// What the guest gets for its audit.
+const AUDIT: Duration = Duration::from_secs(120);
+/// A vCPU that has a CPU and gets nowhere for so long is stuck.
+const STUCK_NS: u64 = 10_000_000_000;
+
+/// What a run is doing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stage {
+    /// The guest boots.
+    Boot,
+    /// It works; nothing is recorded.
+    Warmup,
+    /// Nothing moves.
+    Control,
+    /// Pages move.
+    Moving,
+    /// The guest verifies its objects.
+    Audit,
+}
+
+/// KVM's counters of the VM and of each vCPU at one moment.
+pub struct KvmCounters {
+    pub vm: Stats,
+    pub vcpus: Vec<Stats>,
+}
+
+/// A run that has begun.
+pub struct Session<'a> {
+    pub experiment: &'a Experiment,
+    pub process_start: ProcessStart,
+    pub host: HostInfo,
+    progress: &'a mut dyn FnMut(Stage, u64),
+    pub machine: Machine,
+    pub engine: Option<Engine>,
+    stalls: Option<StallReader>,
+    ended: Option<Outcome>,
+    pub started: SystemTime,
+    pub kvm_before: Option<KvmCounters>,
+    pub control_ns: u64,
+    pub moving_ns: u64,
+    pub audited: bool,
+    pub stall_counts: Stalls,
+    pub windows_dropped: u64,
+}
+
+impl<'a> Session<'a> {
+    /// Makes the machine and lets the guest boot.
+    pub fn start(experiment: &'a Experiment, setting: Setting<'a>) -> Result<Self, RunError> {
+        let Setting {
+            image,
+            console,
+            process_start,
+            progress,
+        } = setting;
+        let host = HostInfo::detect(Path::new("/"))?;
+        let mut machine = Machine::new(MachineConfig {
+            kvm: PathBuf::from(KVM),
+            memory: MemorySize::new(experiment.memory.bytes(), u64::MAX)
+                .map_err(underfoot_vmm::MachineError::from)?,
+            huge_pages: experiment.hugepages,
+            cpus: experiment.cpus.get().into(),
+            boot: Boot { image, cmdline: "" },
+            header: header(experiment),
+            console,
+            wait: match experiment.wait {
+                WaitKind::Halt => WaitPolicy::Halt,
+                WaitKind::Block => WaitPolicy::Block,
+                WaitKind::Spin => WaitPolicy::Spin,
+            },
+            placement: placement(
+                Role::Vcpu,
+                experiment.affinity.as_ref(),
+                experiment.sched.as_ref(),
+            ),
+            signals: true,
+        })?;
+        machine.start();
+        Ok(Self {
+            experiment,
+            process_start,
+            host,
+            progress,
+            machine,
+            engine: None,
+            stalls: None,
+            ended: None,
+            started: SystemTime::now(),
+            kvm_before: None,
+            control_ns: 0,
+            moving_ns: 0,
+            audited: false,
+            stall_counts: Stalls::default(),
+            windows_dropped: 0,
+        })
+    }
+
+    /// Goes through the phases and collects the record.
+    pub fn run(mut self) -> Result<RunRecord, RunError> {
+        (self.progress)(Stage::Boot, 0);
+        self.wait_until_up()?;
+        if self.ended.is_none() {
+            self.measure()?;
+        }
+        let outcome = self.end();
+        Ok(results::collect(&self, outcome))
+    }
+
+    fn measure(&mut self) -> Result<(), RunError> {
+        let experiment = self.experiment;
+        let engine = Engine::start(experiment, &self.machine)?;
+        let reader = StallReader::new(engine.recorders().to_vec(), self.machine.tsc_khz());
+        (self.engine, self.stalls) = (Some(engine), Some(reader));
+        self.phase(Stage::Warmup, Phase::Warmup, experiment.warmup.duration())?;
+        self.machine
+            .watch_progress(PROGRESS)
+            .map_err(RunError::Machine)?;
+        self.started = SystemTime::now();
+        self.kvm_before = self.kvm_counters();
+        let control = experiment.control_span().duration();
+        self.control_ns = self.phase(Stage::Control, Phase::Control, control)?;
+        if self.ended.is_some() {
+            return Ok(());
+        }
+        if let Some(reader) = &mut self.stalls {
+            reader.begin(self.machine.shared());
+        }
+        if let Some(engine) = &mut self.engine {
+            engine.begin_moving(experiment)?;
+        }
+        let moving = experiment.moving_span().duration();
+        self.moving_ns = self.phase(Stage::Moving, Phase::Moving, moving)?;
+        Ok(())
+    }
+
+    /// Lets the guest be in `phase` for `length`, or until something ends the run; says how long it
+    /// was.
+    fn phase(&mut self, stage: Stage, phase: Phase, length: Duration) -> Result<u64, RunError> {
+        if length.is_zero() || self.ended.is_some() {
+            return Ok(0);
+        }
+        self.machine.shared().set_phase(phase);
+        let began = Instant::now();
+        while self.ended.is_none() && began.elapsed() < length {
+            let deadline = (began + length).min(Instant::now() + DRAIN);
+            let wake = self.machine.wait(deadline).map_err(RunError::Machine)?;
+            self.note(wake);
+            if let Some(reader) = &mut self.stalls {
+                reader.drain(self.machine.shared());
+            }
+            self.look_after_threads();
+            (self.progress)(stage, began.elapsed().as_nanos() as u64);
+        }
+        Ok(began.elapsed().as_nanos() as u64)
+    }
+
+    fn wait_until_up(&mut self) -> Result<(), RunError> {
+        let deadline = Instant::now() + UP;
+        while self.ended.is_none() {
+            match self.machine.shared().state() {
+                Some(GuestState::Running | GuestState::Done) => return Ok(()),
+                Some(GuestState::RefusedCpl) => {
+                    use std::sync::atomic::Ordering::Relaxed;
+                    let ticks = self.machine.shared().header().ring0_ticks.load(Relaxed);
+                    return Err(RunError::EmulatedRing0 { ticks });
+                }
+                Some(GuestState::Booting | GuestState::Failed) | None => {}
+            }
+            match self.machine.wait(deadline).map_err(RunError::Machine)? {
+                Wake::Deadline => {
+                    return Err(RunError::NotUp {
+                        seconds: UP.as_secs(),
+                    });
+                }
+                // The guest's word comes before that of the vCPU that it ended by.
+                Wake::Exited(_)
+                    if self.machine.shared().state() == Some(GuestState::RefusedCpl) => {}
+                wake => self.note(wake),
+            }
+        }
+        Ok(())
+    }
+
+    fn note(&mut self, wake: Wake) {
+        match wake {
+            Wake::Deadline | Wake::Doorbell => {}
+            Wake::Signal(number) => {
+                let signal = u8::try_from(number).unwrap_or(u8::MAX);
+                self.end_by(
+                    Ending::Interrupted { signal },
+                    format!("ended by signal {number}"),
+                );
+            }
+            Wake::Exited(reports) => self.end_by_exits(&reports),
+        }
+    }
+
+    fn end_by_exits(&mut self, reports: &[ExitReport]) {
+        let Some(first) = reports.first() else { return };
+        let message = self.machine.shared().message();
+        let mut text = if message.is_empty() {
+            first.to_string()
+        } else {
+            format!("{message} ({first})")
+        };
+        if let Some(registers) = &first.registers {
+            text.push_str(&format!("\n{registers}"));
+        }
+        self.end_by(Ending::Failed, text);
+    }
+
+    /// The first cause counts: what follows are its consequences.
+    fn end_by(&mut self, ending: Ending, message: String) {
+        self.ended.get_or_insert(Outcome {
+            ending,
+            message: Some(message),
+        });
+    }
+
+    fn look_after_threads(&mut self) {
+        if self.engine.as_ref().is_some_and(Engine::has_failed) {
+            // What it said comes when it is joined.
+            self.end_by(Ending::Failed, "a thread of the engine ended".into());
+        }
+        let stuck = self.machine.progress().and_then(|watch| {
+            watch
+                .vcpus()
+                .position(|vcpu| vcpu.longest_gap_ns > STUCK_NS)
+        });
+        if let Some(vcpu) = stuck {
+            let seconds = STUCK_NS / 1_000_000_000;
+            self.end_by(
+                Ending::Watchdog,
+                format!("vCPU {vcpu} had a CPU and got nowhere for {seconds} s"),
+            );
+        }
+    }
+
+    /// Stops movers, guest and fault service, in this order; nothing runs afterwards.
+    fn end(&mut self) -> Outcome {
+        let mut causes = Vec::new();
+        if let Some(engine) = &mut self.engine {
+            causes.extend(
+                engine
+                    .end_moving()
+                    .iter()
+                    .map(|error| crate::error::chain(error)),
+            );
+        }
+        (self.progress)(Stage::Audit, 0);
+        let healthy = !matches!(
+            self.ended,
+            Some(Outcome {
+                ending: Ending::Failed | Ending::Watchdog,
+                ..
+            })
+        ) || !causes.is_empty();
+        let stopped = self
+            .machine
+            .stop(if healthy { AUDIT } else { Duration::ZERO });
+        self.audited = self.machine.shared().state() == Some(GuestState::Done);
+        if let Some(reader) = &mut self.stalls {
+            self.stall_counts = reader.finish(self.machine.shared());
+            self.windows_dropped = reader.windows_dropped();
+        }
+        if healthy && !stopped.in_order {
+            match stopped.exits.first() {
+                Some(_) => self.end_by_exits(&stopped.exits),
+                None => self.end_by(
+                    Ending::Failed,
+                    "the guest did not stop when it was asked to".into(),
+                ),
+            }
+        }
+        if let Some(engine) = &mut self.engine {
+            causes.extend(
+                engine
+                    .end_serving()
+                    .iter()
+                    .map(|error| crate::error::chain(error)),
+            );
+        }
+        if !causes.is_empty() {
+            self.ended = Some(Outcome {
+                ending: Ending::Failed,
+                message: Some(causes.join("; ")),
+            });
+        }
+        self.ended.take().unwrap_or(Outcome {
+            ending: Ending::Done,
+            message: None,
+        })
+    }
+
+    /// KVM's counters now; `None` where it has none.
+    pub fn kvm_counters(&self) -> Option<KvmCounters> {
+        let vm = self.machine.vm_stats().snapshot().ok()?;
+        let vcpus = self
+            .machine
+            .vcpu_stats()
+            .iter()
+            .map(|file| file.snapshot().ok())
+            .collect::<Option<_>>()?;
+        Some(KvmCounters { vm, vcpus })
+    }
+}
+
+fn header(experiment: &Experiment) -> HeaderInit {
+    let ns = |span: crate::units::Span| u32::try_from(span.ns()).unwrap_or(u32::MAX);
+    HeaderInit {
+        seed: experiment.seed.0,
+        tsc_khz: 0,
+        cpl: experiment.cpl,
+        workload: experiment.workload,
+        variant: experiment.variant.guest(),
+        stall_threshold_ns: ns(experiment.stall_threshold),
+        probe_period_ns: ns(experiment.probe_period),
+    }
+}

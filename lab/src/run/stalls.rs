@@ -1,0 +1,91 @@
+//! Reading the guest's stalls while it runs, and holding them against the windows.
+
+use super::observer::EventRecorder;
+use super::overlap::Overlap;
+use crate::record::Stalls;
+use std::sync::Arc;
+use underfoot_abi::StallRecord;
+use underfoot_vmm::SharedRegion;
+
+/// Drains the rings of stalls and of windows from one thread.
+///
+/// A window is told a little after it closed, a stall at once. So a stall waits for two drains
+/// before it is held against the windows.
+pub struct StallReader {
+    recorders: Vec<Arc<EventRecorder>>,
+    overlaps: Vec<Overlap>,
+    waiting: [Vec<StallRecord>; 2],
+    counts: Stalls,
+    dropped_before: u64,
+}
+
+impl StallReader {
+    /// For the movers that `recorders` record, on a counter that runs at `tsc_khz`.
+    pub fn new(recorders: Vec<Arc<EventRecorder>>, tsc_khz: u32) -> Self {
+        let overlaps = recorders
+            .iter()
+            .map(|_| Overlap::new(tsc_khz.into()))
+            .collect();
+        Self {
+            recorders,
+            overlaps,
+            waiting: Default::default(),
+            counts: Stalls::default(),
+            dropped_before: 0,
+        }
+    }
+
+    /// Forgets everything so far: the moving phase begins.
+    pub fn begin(&mut self, shared: &SharedRegion) {
+        shared.drain_stalls(|_, _| ());
+        self.dropped_before = dropped(shared);
+    }
+
+    /// Reads what has come since the last call.
+    pub fn drain(&mut self, shared: &SharedRegion) {
+        self.take_windows();
+        self.judge_oldest();
+        let newest = &mut self.waiting[1];
+        shared.drain_stalls(|_, stall| newest.push(stall));
+    }
+
+    /// Reads what is left, once guest and movers have ended.
+    pub fn finish(&mut self, shared: &SharedRegion) -> Stalls {
+        for _ in 0..=self.waiting.len() {
+            self.drain(shared);
+        }
+        self.counts.dropped = dropped(shared) - self.dropped_before;
+        self.counts
+    }
+
+    /// Windows that were lost because this reader was too slow.
+    pub fn windows_dropped(&self) -> u64 {
+        self.recorders
+            .iter()
+            .map(|recorder| recorder.windows().dropped())
+            .sum()
+    }
+
+    fn take_windows(&mut self) {
+        for (recorder, overlap) in self.recorders.iter().zip(&mut self.overlaps) {
+            while let Some(window) = recorder.windows().pop() {
+                overlap.add(window);
+            }
+        }
+    }
+
+    fn judge_oldest(&mut self) {
+        for stall in self.waiting[0].drain(..) {
+            self.counts.total += 1;
+            let own = self.overlaps.iter().any(|overlap| overlap.explains(&stall));
+            self.counts.own_window += u64::from(own);
+        }
+        self.waiting.swap(0, 1);
+    }
+}
+
+fn dropped(shared: &SharedRegion) -> u64 {
+    (0..shared.cpus())
+        .map(|index| shared.vcpu(index).stalls.dropped())
+        .sum()
+}
