@@ -11,7 +11,9 @@ use std::{
 };
 #[cfg(not(loom))]
 use underfoot_abi::PAGE_SIZE;
-use underfoot_abi::{Context, Header, Metric, Phase, RecordedPhase, Variant, VcpuArea};
+use underfoot_abi::{Context, Header, Phase, Variant, VcpuArea};
+#[cfg(not(loom))]
+use underfoot_abi::{Metric, RecordedPhase};
 
 /// Nothing is privileged on the host, and nothing interrupts.
 struct HostOps;
