@@ -27,7 +27,7 @@ pub enum Error {
     #[error("the host's limits are not known")]
     HostLimits(#[from] HostLimitsError),
     /// An image that was named is none.
-    #[error("--kernel {}", .path.display())]
+    #[error("--kernel {}: not a PVH image that can be booted", .path.display())]
     Kernel {
         /// The file.
         path: PathBuf,

@@ -1,11 +1,9 @@
 //! What this host has, as far as it bounds an experiment.
 
 use crate::units::Size;
-use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
+use underfoot_vmm::capability::{Missing, available_memory};
 use underfoot_vmm::placement::{CpuSet, PlacementError};
-
-const MEMINFO: &str = "/proc/meminfo";
 
 /// Why the host's limits are not known.
 #[derive(Debug, thiserror::Error)]
@@ -13,23 +11,9 @@ pub enum HostLimitsError {
     /// The system does not say which CPUs there are.
     #[error("cannot find out which CPUs there are")]
     Cpus(#[source] PlacementError),
-    /// A file of the kernel cannot be read.
-    #[error("cannot read {}: mount /proc", .path.display())]
-    Read {
-        /// Which.
-        path: PathBuf,
-        /// Why.
-        #[source]
-        source: io::Error,
-    },
-    /// A file of the kernel holds something unexpected.
-    #[error("{} does not say {what}: is this Linux?", .path.display())]
-    Unexpected {
-        /// Which.
-        path: PathBuf,
-        /// What was looked for in it.
-        what: &'static str,
-    },
+    /// The system does not say how much memory there is.
+    #[error("cannot find out how much memory there is")]
+    Memory(#[source] Missing),
 }
 
 /// CPUs and memory of a host.
@@ -45,49 +29,20 @@ impl HostLimits {
     /// Asks this host.
     ///
     /// # Errors
-    /// [`HostLimitsError`] where /proc is missing.
+    /// [`HostLimitsError`] where the system does not say.
     pub fn detect() -> Result<Self, HostLimitsError> {
-        let unexpected = |path: &str, what| HostLimitsError::Unexpected {
-            path: path.into(),
-            what,
-        };
         let cpus = CpuSet::allowed().map_err(HostLimitsError::Cpus)?;
-        let memory = available_kib(&read(MEMINFO)?)
-            .map(Size::from_kib)
-            .ok_or_else(|| unexpected(MEMINFO, "how much memory is available"))?;
-        Ok(Self { cpus, memory })
+        let bytes = available_memory(Path::new("/")).map_err(HostLimitsError::Memory)?;
+        Ok(Self {
+            cpus,
+            memory: Size::from_kib(bytes >> 10),
+        })
     }
-}
-
-fn read(path: &str) -> Result<String, HostLimitsError> {
-    std::fs::read_to_string(path).map_err(|source| HostLimitsError::Read {
-        path: Path::new(path).to_owned(),
-        source,
-    })
-}
-
-/// `MemAvailable` of a meminfo file (proc_meminfo(5)), whose unit is KiB.
-fn available_kib(meminfo: &str) -> Option<u64> {
-    meminfo
-        .lines()
-        .find_map(|line| line.strip_prefix("MemAvailable:"))?
-        .trim()
-        .strip_suffix("kB")?
-        .trim()
-        .parse()
-        .ok()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn reads_meminfo() {
-        let text = "MemTotal:       24684092 kB\nMemAvailable:   24272420 kB\n";
-        assert_eq!(available_kib(text), Some(24_272_420));
-        assert_eq!(available_kib("MemAvailable: lots\n"), None);
-    }
 
     #[test]
     fn this_host_has_something() {

@@ -20,6 +20,7 @@ pub mod json;
 pub mod json_target;
 pub mod list;
 pub mod names;
+pub mod on_kvm;
 pub mod output;
 pub mod placement;
 pub mod progress;

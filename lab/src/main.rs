@@ -1,1 +1,70 @@
-fn main() {}
+//! The command `underfoot`: reads the command line, does what the library says, and tells the exit
+//! status.
+
+mod cli;
+
+use clap::{CommandFactory, Parser};
+use cli::{Cli, Verb};
+use std::path::Path;
+use std::process::ExitCode;
+use underfoot::command::run_command;
+use underfoot::error::{Error, chain};
+use underfoot::exit::ExitStatus;
+use underfoot::on_kvm::run_on_kvm;
+use underfoot::output::print;
+use underfoot::run::ProcessStart;
+use underfoot::{doctor, guest, list, tool};
+
+fn main() -> ExitCode {
+    let process_start = ProcessStart::now();
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return usage(&error),
+    };
+    match execute(cli.verb, process_start) {
+        Ok(status) => status.into(),
+        Err(error) if error.is_broken_pipe() => ExitStatus::Sound.into(),
+        Err(error) => {
+            eprintln!("{}: {}", tool::NAME, chain(&error));
+            error.status().into()
+        }
+    }
+}
+
+/// Help and versions are no errors; whatever else clap says is wrong usage.
+fn usage(error: &clap::Error) -> ExitCode {
+    let text = error.render();
+    if !error.use_stderr() {
+        // Nobody is left to tell where this fails.
+        let _ = print(&text.to_string());
+        return ExitStatus::Sound.into();
+    }
+    eprint!("{text}");
+    if !text.to_string().contains("Usage:") {
+        eprintln!("\n{}", Cli::command().render_usage());
+    }
+    ExitStatus::Usage.into()
+}
+
+fn execute(verb: Verb, process_start: ProcessStart) -> Result<ExitStatus, Error> {
+    match verb {
+        Verb::Run(args) => run_command(args.into_request(), |experiment, console| {
+            run_on_kvm(experiment, console, process_start)
+        }),
+        Verb::Doctor { json } => {
+            let diagnosis = doctor::diagnose(Path::new("/"));
+            print(&if json {
+                diagnosis.to_json()
+            } else {
+                diagnosis.to_text()
+            })?;
+            Ok(if diagnosis.ready {
+                ExitStatus::Sound
+            } else {
+                ExitStatus::Unsupported
+            })
+        }
+        Verb::List => print(&list::list()).map(|()| ExitStatus::Sound),
+        Verb::Guest { export } => guest::export(&export).map(|()| ExitStatus::Sound),
+    }
+}

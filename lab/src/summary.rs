@@ -89,7 +89,13 @@ fn outcome_line(record: &RunRecord) -> Option<String> {
     if busted {
         text = format!("{text}, {}, WRONG ON PURPOSE", variant.name());
     }
-    if let Some(reason) = &record.outcome.message {
+    // What follows the first line (registers, for one) is told on standard error.
+    if let Some(reason) = record
+        .outcome
+        .message
+        .as_deref()
+        .and_then(|m| m.lines().next())
+    {
         text = format!("{text}: {reason}");
     }
     Some(labelled("outcome", &text))

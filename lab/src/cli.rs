@@ -1,0 +1,288 @@
+//! The command line: what `--help` teaches, and nothing else.
+
+use clap::{Args, Parser, Subcommand};
+use std::path::PathBuf;
+use underfoot::command::RunRequest;
+use underfoot::settings::{Key, Settings};
+
+const EXAMPLES: &str = "\
+Examples:
+  underfoot run                                  the main job: ten seconds, with its control
+  underfoot run --duration 3s --target slab      only slab pages, shorter
+  underfoot run --batch 32 --rate 5000           32 pages a window, 5000 pages a second
+  underfoot run --experiment runs/X/experiment.toml    the same again
+  underfoot doctor                               what this host lacks, and the remedy
+
+Exit status: 0 done and sound; 1 the run failed; 2 wrong usage; 3 the watchdog ended it;
+4 the host lacks something; 128 + N ended in order by signal N.";
+
+const RUN_EXAMPLES: &str = "\
+Examples:
+  underfoot run --seed 42 --out runs/mine --json -
+  underfoot run --affinity vcpu=2-5,mover=6 --sched mover=fifo:10
+  underfoot run --strategy stop-world --backend copy --wait block
+  underfoot run --variant busted-no-unmap        must fail: proves that the check works
+
+Times take a unit (ns, us, ms, s, m), sizes too (KiB, MiB, GiB, TiB). Names: `underfoot list`.
+Every long flag is also a key of an experiment file; flags win.";
+
+/// Moves a running guest kernel's pages behind its back and measures what it feels.
+///
+/// Boots a tiny SMP kernel on KVM, moves its pages (text, stacks, page tables, slab, ...) to other
+/// physical frames while it runs, and checks that it never notices anything but the time.
+#[derive(Debug, Parser)]
+#[command(name = "underfoot", version, after_help = EXAMPLES)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub verb: Verb,
+}
+
+/// The verbs.
+#[derive(Debug, Subcommand)]
+pub enum Verb {
+    /// Boot the guest, move its pages, measure, and write a run directory.
+    ///
+    /// First the control phase, in which nothing moves, then the moving phase; the summary puts the
+    /// two side by side.
+    #[command(after_help = RUN_EXAMPLES)]
+    Run(Box<RunArgs>),
+    /// Say what this host can do, and how to mend what it can't.
+    Doctor {
+        /// Write JSON instead of text.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Name workloads, strategies, backends, wait policies, page kinds, variants and combinations.
+    List,
+    /// Export the embedded guest kernel for another VMM.
+    ///
+    /// It boots by PVH; without underfoot around it, it runs its self-test and leaves through the
+    /// isa-debug-exit port 0xf4 (status 1 is a pass):
+    ///
+    ///   qemu-system-x86_64 -accel tcg -smp 2 -nographic -device
+    ///   isa-debug-exit,iobase=0xf4,iosize=4 -kernel FILE
+    #[command(verbatim_doc_comment)]
+    Guest {
+        /// Where to write the ELF file.
+        #[arg(long, value_name = "FILE")]
+        export: PathBuf,
+    },
+}
+
+/// The flags of `run`. Values are text here: flags and experiment files are understood in one place.
+#[derive(Debug, Args)]
+pub struct RunArgs {
+    /// What the guest does [default: walk]
+    #[arg(long, value_name = "NAME", help_heading = "Guest")]
+    workload: Option<String>,
+    /// vCPUs, 1 to 64 [default: the host's CPUs]
+    #[arg(
+        long,
+        value_name = "N",
+        help_heading = "Guest",
+        allow_hyphen_values = true
+    )]
+    cpus: Option<String>,
+    /// Guest memory, 16MiB or more [default: 64MiB]
+    #[arg(long, value_name = "SIZE", help_heading = "Guest")]
+    memory: Option<String>,
+    /// Let transparent huge pages back guest memory [default: false]
+    #[arg(long, value_name = "BOOL", help_heading = "Guest",
+          num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    hugepages: Option<String>,
+    /// Privilege level of the guest kernel: auto, 0 or 3 [default: auto]
+    #[arg(long, value_name = "LEVEL", help_heading = "Guest")]
+    cpl: Option<String>,
+    /// Another PVH image than the embedded one
+    #[arg(long, value_name = "FILE", help_heading = "Guest")]
+    kernel: Option<String>,
+
+    /// When what is copied: none, unmap-copy, stop-world [default: unmap-copy]
+    #[arg(long, value_name = "NAME", help_heading = "Moving")]
+    strategy: Option<String>,
+    /// How the new frame arrives: auto, move, copy [default: auto]
+    #[arg(long, value_name = "NAME", help_heading = "Moving")]
+    backend: Option<String>,
+    /// What a vCPU does that meets a window: halt, block, spin [default: halt]
+    #[arg(long, value_name = "NAME", help_heading = "Moving")]
+    wait: Option<String>,
+    /// Page kinds that move, with commas between them [default: all]
+    #[arg(long, value_name = "KINDS", help_heading = "Moving")]
+    target: Option<String>,
+    /// Pages per second, or max [default: max]
+    #[arg(
+        long,
+        value_name = "RATE",
+        help_heading = "Moving",
+        allow_hyphen_values = true
+    )]
+    rate: Option<String>,
+    /// Contiguous pages per window, 1 to 512 [default: 1]
+    #[arg(
+        long,
+        value_name = "PAGES",
+        help_heading = "Moving",
+        allow_hyphen_values = true
+    )]
+    batch: Option<String>,
+    /// Threads that move pages [default: 1]
+    #[arg(
+        long,
+        value_name = "N",
+        help_heading = "Moving",
+        allow_hyphen_values = true
+    )]
+    movers: Option<String>,
+    /// How many frame numbers are compared: sample, full [default: sample]
+    #[arg(long, value_name = "HOW", help_heading = "Moving")]
+    verify: Option<String>,
+    /// A deliberately wrong form that a checker must catch [default: none]
+    #[arg(long, value_name = "NAME", help_heading = "Moving")]
+    variant: Option<String>,
+
+    /// Length of control and moving phase together [default: 10s]
+    #[arg(
+        long,
+        value_name = "TIME",
+        help_heading = "Measuring",
+        allow_hyphen_values = true
+    )]
+    duration: Option<String>,
+    /// Share of the duration in which nothing moves, 0% to 100% [default: 20%]
+    #[arg(
+        long,
+        value_name = "SHARE",
+        help_heading = "Measuring",
+        allow_hyphen_values = true
+    )]
+    control: Option<String>,
+    /// Time before measuring, not part of the duration [default: 500ms]
+    #[arg(
+        long,
+        value_name = "TIME",
+        help_heading = "Measuring",
+        allow_hyphen_values = true
+    )]
+    warmup: Option<String>,
+    /// Accesses that take longer are stalls [default: 2us]
+    #[arg(
+        long,
+        value_name = "TIME",
+        help_heading = "Measuring",
+        allow_hyphen_values = true
+    )]
+    stall_threshold: Option<String>,
+    /// Period of the paced probe [default: 100us]
+    #[arg(
+        long,
+        value_name = "TIME",
+        help_heading = "Measuring",
+        allow_hyphen_values = true
+    )]
+    probe_period: Option<String>,
+    /// Seed of every random choice [default: drawn and printed]
+    #[arg(
+        long,
+        value_name = "N",
+        help_heading = "Measuring",
+        allow_hyphen_values = true
+    )]
+    seed: Option<String>,
+
+    /// Host CPUs by role, such as vcpu=2-5,mover=6
+    #[arg(long, value_name = "ROLES", help_heading = "Host")]
+    affinity: Option<String>,
+    /// Scheduling by role, such as vcpu=other:0,mover=fifo:10
+    #[arg(long, value_name = "ROLES", help_heading = "Host")]
+    sched: Option<String>,
+
+    /// Take settings from an experiment file; flags win
+    #[arg(long, value_name = "FILE", help_heading = "Results")]
+    experiment: Option<PathBuf>,
+    /// Where the results go; must not exist [default: a new directory under runs/]
+    #[arg(long, value_name = "DIR", help_heading = "Results")]
+    out: Option<PathBuf>,
+    /// Where the JSON goes as well; - is standard output
+    #[arg(long, value_name = "FILE", help_heading = "Results")]
+    json: Option<PathBuf>,
+}
+
+impl RunArgs {
+    /// What was asked for, not yet understood.
+    pub fn into_request(self) -> RunRequest {
+        let mut settings = Settings::default();
+        let flags = [
+            (Key::Workload, self.workload),
+            (Key::Cpus, self.cpus),
+            (Key::Memory, self.memory),
+            (Key::Hugepages, self.hugepages),
+            (Key::Cpl, self.cpl),
+            (Key::Kernel, self.kernel),
+            (Key::Strategy, self.strategy),
+            (Key::Backend, self.backend),
+            (Key::Wait, self.wait),
+            (Key::Target, self.target),
+            (Key::Rate, self.rate),
+            (Key::Batch, self.batch),
+            (Key::Movers, self.movers),
+            (Key::Verify, self.verify),
+            (Key::Variant, self.variant),
+            (Key::Duration, self.duration),
+            (Key::Control, self.control),
+            (Key::Warmup, self.warmup),
+            (Key::StallThreshold, self.stall_threshold),
+            (Key::ProbePeriod, self.probe_period),
+            (Key::Seed, self.seed),
+            (Key::Affinity, self.affinity),
+            (Key::Sched, self.sched),
+        ];
+        for (key, value) in flags {
+            if let Some(value) = value {
+                settings.set_flag(key, value);
+            }
+        }
+        RunRequest {
+            settings,
+            experiment: self.experiment,
+            out: self.out,
+            json: self.json,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+    use underfoot::names::Named;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_key_is_a_flag_of_run() {
+        let command = Cli::command();
+        let run = command.find_subcommand("run").expect("a verb");
+        for key in Key::ALL {
+            let mut flags = run.get_arguments().filter_map(clap::Arg::get_long);
+            assert!(flags.any(|flag| flag == key.name()), "--{}", key.name());
+        }
+    }
+
+    #[test]
+    fn every_flag_reaches_its_key() {
+        for key in Key::ALL {
+            let flag = format!("--{}=value", key.name());
+            let cli = Cli::try_parse_from(["underfoot", "run", &flag]).expect("a flag");
+            let Verb::Run(args) = cli.verb else {
+                panic!("not run");
+            };
+            let settings = args.into_request().settings;
+            let value = settings.get(*key, |text| Ok(text.to_owned()));
+            assert_eq!(value.expect("text").as_deref(), Some("value"), "{flag}");
+        }
+    }
+}

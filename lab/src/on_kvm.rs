@@ -1,0 +1,62 @@
+//! An experiment on this machine's KVM: the image, the console and what a refusal means.
+
+use crate::atomic_file::WriteError;
+use crate::doctor;
+use crate::error::Error;
+use crate::experiment::Experiment;
+use crate::image::GUEST_IMAGE;
+use crate::progress::Progress;
+use crate::record::RunRecord;
+use crate::run::{self, ProcessStart, RunError, Setting};
+use std::borrow::Cow;
+use std::fs::File;
+use std::path::Path;
+use underfoot_vmm::{Console, MachineError};
+
+/// Runs `experiment`, the guest's console going to the new file `console`.
+///
+/// # Errors
+/// [`Error`] where there was no run: the host lacks something, the image is none.
+pub fn run_on_kvm(
+    experiment: &Experiment,
+    console: &Path,
+    process_start: ProcessStart,
+) -> Result<RunRecord, Error> {
+    doctor::preflight(Path::new("/")).map_err(|lacking| Error::Unsupported(Box::new(lacking)))?;
+    let image = image(experiment)?;
+    let console = File::create_new(console).map_err(|source| Error::Results {
+        flag: "--out",
+        source: WriteError::new(console, source),
+    })?;
+    let progress = Progress::new();
+    let setting = Setting {
+        image: &image,
+        console: Console::writer(console),
+        process_start,
+        progress: &mut |stage, elapsed_ns| progress.update(experiment, stage, elapsed_ns),
+    };
+    run::run(experiment, setting).map_err(|error| refused(experiment, error))
+}
+
+fn image(experiment: &Experiment) -> Result<Cow<'static, [u8]>, Error> {
+    let Some(path) = &experiment.kernel else {
+        return Ok(Cow::Borrowed(GUEST_IMAGE));
+    };
+    std::fs::read(path)
+        .map(Cow::Owned)
+        .map_err(|source| Error::Kernel {
+            path: path.clone(),
+            source: Box::new(source),
+        })
+}
+
+fn refused(experiment: &Experiment, error: RunError) -> Error {
+    match (error, &experiment.kernel) {
+        (RunError::Machine(MachineError::Boot(source)), Some(path)) => Error::Kernel {
+            path: path.clone(),
+            source: Box::new(source),
+        },
+        (error, _) if error.is_host_lack() => Error::Unsupported(Box::new(error)),
+        (error, _) => Error::Run(Box::new(error)),
+    }
+}
