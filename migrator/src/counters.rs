@@ -52,6 +52,9 @@ pub struct Counters {
     pub same_frames: u64,
     /// Integrity errors: old frames that were written after commit.
     pub stale_writes: u64,
+    /// Pages whose old frames could not be put back: whoever touches them waits for ever. Counted
+    /// as aborted as well.
+    pub lost_pages: u64,
 }
 
 impl Counters {
@@ -63,10 +66,10 @@ impl Counters {
         total
     }
 
-    /// Same frames and stale writes.
+    /// Same frames, stale writes and lost pages.
     #[must_use]
     pub fn integrity_errors(&self) -> u64 {
-        self.same_frames + self.stale_writes
+        self.same_frames + self.stale_writes + self.lost_pages
     }
 
     /// These and `other` together.
@@ -79,6 +82,7 @@ impl Counters {
         self.checked_frames += other.checked_frames;
         self.same_frames += other.same_frames;
         self.stale_writes += other.stale_writes;
+        self.lost_pages += other.lost_pages;
     }
 }
 
@@ -117,6 +121,7 @@ pub(crate) struct LiveCounters {
     pub(crate) checked_frames: Cell,
     pub(crate) same_frames: Cell,
     pub(crate) stale_writes: Cell,
+    pub(crate) lost_pages: Cell,
 }
 
 impl LiveCounters {
@@ -138,6 +143,7 @@ impl LiveCounters {
             checked_frames: self.checked_frames.get(),
             same_frames: self.same_frames.get(),
             stale_writes: self.stale_writes.get(),
+            lost_pages: self.lost_pages.get(),
         }
     }
 }

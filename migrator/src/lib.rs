@@ -67,7 +67,7 @@ pub use mover::{Mover, MoverError, NewMoverError};
 pub use names::UnknownName;
 pub use page_map::PageMap;
 pub use phase::Phase;
-pub use rate::Rate;
+pub use rate::{Rate, RateError};
 pub use regions::RegionError;
 pub use registration::RegistrationError;
 pub use stop::Stop;

@@ -114,8 +114,8 @@ impl Mover {
             BackendKind::Move => Box::new(MoveIn::new(batch, limbo, stride, registration)?),
             BackendKind::Copy => Box::new(CopyIn::new(batch, limbo, stride, registration)?),
         };
-        let verifier = Verifier::new(config.verify).map_err(NewMoverError::Pagemap)?;
-        let pagemap = Pagemap::open().map_err(NewMoverError::Pagemap)?;
+        let verifier = Verifier::new(config.verify, batch).map_err(NewMoverError::Pagemap)?;
+        let pagemap = Pagemap::open(1).map_err(NewMoverError::Pagemap)?;
         let (counters, nth) = engine.new_counters();
         Ok(Self {
             observer: Arc::clone(&engine.observer),

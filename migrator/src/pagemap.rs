@@ -12,8 +12,6 @@ const PRESENT: u64 = 1 << 63;
 const SWAPPED: u64 = 1 << 62;
 const PFN: u64 = (1 << 55) - 1;
 const ENTRY: usize = size_of::<u64>();
-/// Entries read at once: the greatest batch.
-const BLOCK: usize = crate::MAX_BATCH as usize;
 
 /// What is known about one page.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -34,14 +32,15 @@ impl Entry {
 /// /proc/self/pagemap, open.
 pub(crate) struct Pagemap {
     file: File,
-    raw: Box<[u8; BLOCK * ENTRY]>,
+    raw: Box<[u8]>,
 }
 
 impl Pagemap {
-    pub(crate) fn open() -> io::Result<Self> {
+    /// Opens it, to read up to `batch` entries at once.
+    pub(crate) fn open(batch: u32) -> io::Result<Self> {
         Ok(Self {
             file: File::open("/proc/self/pagemap")?,
-            raw: Box::new([0; BLOCK * ENTRY]),
+            raw: vec![0; batch.max(1) as usize * ENTRY].into_boxed_slice(),
         })
     }
 
@@ -85,7 +84,7 @@ mod tests {
 
     #[test]
     fn a_page_of_this_process_is_present() {
-        let mut pagemap = Pagemap::open().expect("/proc");
+        let mut pagemap = Pagemap::open(1).expect("/proc");
         let value = Box::new(5u8);
         let entry = pagemap.one(std::ptr::from_ref(&*value) as usize);
         assert!(!entry.expect("mapped").is_hole());

@@ -4,7 +4,7 @@ use crate::prng::Prng;
 use crate::{Class, ClassSet};
 
 /// Known pages of one class at most; classes with more are found by trying pages at random.
-const SAMPLE: usize = 512;
+const SAMPLE: usize = 256;
 /// Pages tried at random for a class before the sample is used.
 const TRIES: u32 = 8;
 /// A class has at least the share of one in so many, whatever its size.

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::num::NonZeroU64;
+use std::str::FromStr;
 
 use crate::clock::Tsc;
 
@@ -20,6 +21,28 @@ impl fmt::Display for Rate {
         match self {
             Self::Max => f.write_str("max"),
             Self::PagesPerSecond(rate) => write!(f, "{rate}"),
+        }
+    }
+}
+
+/// A rate that makes no sense.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("rate {given:?}: it is \"max\" or a number of pages per second, at least 1")]
+pub struct RateError {
+    /// What was given.
+    pub given: String,
+}
+
+impl FromStr for Rate {
+    type Err = RateError;
+
+    fn from_str(given: &str) -> Result<Self, RateError> {
+        match (given, given.parse()) {
+            ("max", _) => Ok(Self::Max),
+            (_, Ok(rate)) => Ok(Self::PagesPerSecond(rate)),
+            _ => Err(RateError {
+                given: given.to_owned(),
+            }),
         }
     }
 }
@@ -92,6 +115,17 @@ mod tests {
                 limiter.count(batch);
                 pages += batch;
             }
+        }
+    }
+
+    #[test]
+    fn rates_are_parsed_as_they_are_written() {
+        for text in ["max", "1", "250000"] {
+            assert_eq!(text.parse::<Rate>().expect(text).to_string(), text);
+        }
+        for text in ["0", "-1", "1k", ""] {
+            let error = text.parse::<Rate>().expect_err(text);
+            assert!(error.to_string().contains("at least 1"));
         }
     }
 

@@ -280,6 +280,9 @@ impl<'a> Transaction<'a> {
             None if self.forged => Ok(()),
             None => self.roll_back(),
         };
+        if let Err(Fatal::Lost { range, .. }) = &lost {
+            self.tools.counters.lost_pages.add(range.pages.into());
+        }
         self.close();
         if !self.forged {
             self.tools.backend.commit(self.mapped);
@@ -415,8 +418,7 @@ impl Drop for Transaction<'_> {
         if self.out == 0 && self.tried == 0 && !self.hole {
             self.tried = self.pages();
         }
-        // What cannot be mended here the mover finds out by the waiters' stall; the panic that is
-        // under way ends the run anyway.
+        // The panic that is under way ends the run; pages lost on top of it are in the counters.
         let _ = self.settle();
         // An observer that panics as well would end the process while pages are in order.
         let _ = catch_unwind(AssertUnwindSafe(|| self.tell()));

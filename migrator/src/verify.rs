@@ -4,7 +4,7 @@ use std::io;
 
 use crate::backend::Backend;
 use crate::pagemap::{Entry, Pagemap};
-use crate::{Class, MAX_BATCH, PAGE_SIZE};
+use crate::{Class, PAGE_SIZE};
 
 /// How much is checked.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -40,8 +40,6 @@ impl Verify {
 pub(crate) const HIDDEN: &str =
     "frame numbers in /proc/self/pagemap are hidden from this process; run with CAP_SYS_ADMIN";
 
-const BATCH: usize = MAX_BATCH as usize;
-
 /// What a check found, one entry per page.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Frame {
@@ -60,23 +58,25 @@ pub(crate) struct Verifier {
     mode: Verify,
     seen: [u32; Class::COUNT],
     windows: u32,
-    before: Box<[Entry; BATCH]>,
-    after: Box<[Entry; BATCH]>,
-    limbo: Box<[Entry; BATCH]>,
+    before: Box<[Entry]>,
+    after: Box<[Entry]>,
+    limbo: Box<[Entry]>,
 }
 
 impl Verifier {
-    pub(crate) fn new(mode: Verify) -> io::Result<Self> {
-        let mut pagemap = Pagemap::open()?;
+    /// A verifier of windows of up to `batch` pages.
+    pub(crate) fn new(mode: Verify, batch: u32) -> io::Result<Self> {
+        let mut pagemap = Pagemap::open(batch)?;
+        let entries = || vec![Entry::default(); batch as usize].into_boxed_slice();
         Ok(Self {
             enabled: pagemap.shows_frames()?,
             pagemap,
             mode,
             seen: [0; Class::COUNT],
             windows: 0,
-            before: Box::new([Entry::default(); BATCH]),
-            after: Box::new([Entry::default(); BATCH]),
-            limbo: Box::new([Entry::default(); BATCH]),
+            before: entries(),
+            after: entries(),
+            limbo: entries(),
         })
     }
 
@@ -149,7 +149,7 @@ fn judge(before: Entry, after: Entry, limbo: Entry) -> Frame {
 /// # Errors
 /// Why not, and the remedy.
 pub fn can_verify() -> Result<(), &'static str> {
-    match Pagemap::open().and_then(|mut pagemap| pagemap.shows_frames()) {
+    match Pagemap::open(1).and_then(|mut pagemap| pagemap.shows_frames()) {
         Ok(true) => Ok(()),
         Ok(false) | Err(_) => Err(HIDDEN),
     }

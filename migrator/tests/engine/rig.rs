@@ -129,7 +129,7 @@ pub struct Rig {
     pub memory: Arc<GuestMemoryMmap>,
     pub tally: Arc<Tally>,
     pub gate: Arc<Gate>,
-    base: usize,
+    pub base: usize,
     pages: usize,
 }
 

@@ -1,7 +1,6 @@
 //! Pages that signal: who meets their window is told so by the kernel, and spins.
 
 use std::io;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 
@@ -74,9 +73,7 @@ fn who_meets_a_window_is_told_and_loses_nothing() {
     }
     let (stop, handler_stop) = (Stop::new().expect("eventfd"), Stop::new().expect("eventfd"));
     let (done, met) = (AtomicBool::new(false), AtomicU64::new(0));
-    let base = Arc::clone(&rig.memory);
-    let base = vm_memory::GuestMemoryBackend::get_host_address(&*base, vm_memory::GuestAddress(0))
-        .expect("the first page") as usize;
+    let base = rig.base;
     let handler = migrator.handler();
     let mut mover = migrator.mover().expect("a mover");
     let rounds = thread::scope(|scope| {

@@ -1,0 +1,71 @@
+//! What cannot be built is refused, with the value, the bound and the remedy.
+
+use std::sync::Arc;
+
+use underfoot_migrator::{
+    BuildError, Builder, ClassSet, MAX_LIMBO, Migrator, StrategyKind, Variant,
+};
+use vm_memory::{FileOffset, GuestAddress, GuestMemoryMmap};
+
+use crate::rig::{Eighths, Rig};
+
+fn builder() -> Builder {
+    let memory = GuestMemoryMmap::from_ranges(&[(GuestAddress(0), 0x10000)]);
+    Migrator::builder(Arc::new(memory.expect("memory"))).page_map(Arc::new(Eighths))
+}
+
+fn refusal(builder: Builder) -> BuildError {
+    builder.build().err().expect("must be refused")
+}
+
+#[test]
+fn values_out_of_bounds_are_named_with_their_bounds() {
+    for (builder, words) in [
+        (builder().batch(0), ["batch of 0", "1 to 512"]),
+        (builder().batch(513), ["batch of 513", "1 to 512"]),
+        (builder().limbo(MAX_LIMBO + 1), ["1048577", "up to 1048576"]),
+        (
+            builder().targets(ClassSet::EMPTY),
+            ["empty", "at least one"],
+        ),
+        (
+            builder().strategy(StrategyKind::StopWorld),
+            ["stop-world", "Builder::vcpus"],
+        ),
+        (
+            Migrator::builder(Rig::new(1, 0).memory),
+            ["no page map", "Builder::page_map"],
+        ),
+    ] {
+        let message = refusal(builder).to_string();
+        for word in words {
+            assert!(message.contains(word), "{message:?} lacks {word:?}");
+        }
+    }
+}
+
+#[test]
+fn the_control_with_a_variant_is_refused() {
+    let control = builder().strategy(StrategyKind::None);
+    let error = refusal(control.variant(Variant::StaleFrame));
+    assert!(error.to_string().contains("busted-stale-frame"), "{error}");
+    assert!(matches!(error, BuildError::Unsound { .. }));
+}
+
+#[test]
+fn memory_of_a_file_is_refused() {
+    let file = vmm_sys_util::tempfile::TempFile::new().expect("a file");
+    file.as_file().set_len(0x4000).expect("room");
+    let offset = FileOffset::new(file.into_file(), 0);
+    let ranges = [(GuestAddress(0x8000), 0x4000, Some(offset))];
+    let memory = GuestMemoryMmap::from_ranges_with_files(ranges).expect("memory");
+    let error = refusal(Migrator::builder(Arc::new(memory)).page_map(Arc::new(Eighths)));
+    let BuildError::Region(source) = error else {
+        panic!("{error}");
+    };
+    assert!(
+        source
+            .to_string()
+            .contains("0x8000 is not private anonymous")
+    );
+}
