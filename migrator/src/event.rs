@@ -35,6 +35,8 @@ pub enum AbortReason {
     Injected,
     /// The mover panicked.
     Panicked,
+    /// The vCPUs could not be stopped.
+    NotPaused,
 }
 
 impl fmt::Display for AbortReason {
@@ -43,6 +45,7 @@ impl fmt::Display for AbortReason {
             Self::Errno(errno) => write!(f, "{}", std::io::Error::from_raw_os_error(*errno)),
             Self::Injected => f.write_str("injected"),
             Self::Panicked => f.write_str("the mover panicked"),
+            Self::NotPaused => f.write_str("the vCPUs could not be stopped"),
         }
     }
 }

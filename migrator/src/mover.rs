@@ -19,7 +19,9 @@ use crate::rate::Limiter;
 use crate::transaction::{Fatal, Tools, Transaction};
 use crate::uffd::UffdError;
 use crate::verify::{Frame, Verifier};
-use crate::{BackendKind, Event, Observer, PageRange, Paused, Stop, StrategyKind, clock};
+use crate::{
+    AbortReason, BackendKind, Event, Observer, PageRange, Paused, Stop, StrategyKind, clock,
+};
 
 /// Pages of the map that are read for each window, or as many as it moves at most if that is more.
 const SCAN: u32 = 8;
@@ -280,7 +282,11 @@ impl Mover {
 fn run_window(engine: &Engine, transaction: &mut Transaction<'_>) -> Result<(), MoverError> {
     let _paused = match (&engine.vcpus, engine.config.strategy) {
         (Some(vcpus), StrategyKind::StopWorld) => {
-            Some(Paused::new(&**vcpus).map_err(MoverError::Pause)?)
+            let paused = Paused::new(&**vcpus);
+            if paused.is_err() {
+                transaction.give_up(AbortReason::NotPaused);
+            }
+            Some(paused.map_err(MoverError::Pause)?)
         }
         _ => None,
     };

@@ -125,9 +125,7 @@ impl<'a> Transaction<'a> {
     /// Runs the window. The claims are kept until [`Transaction::finish`].
     pub(crate) fn run(&mut self) {
         if self.tools.injector.strikes(Phase::Claimed) {
-            self.tried = self.pages();
-            self.abort = Some(AbortReason::Injected);
-            return;
+            return self.give_up(AbortReason::Injected);
         }
         self.tools.windows.open();
         self.is_open = true;
@@ -140,6 +138,12 @@ impl<'a> Transaction<'a> {
             self.phase = Phase::Committed;
             self.tools.injector.strikes(Phase::Committed);
         }
+    }
+
+    /// Aborts before anything was done.
+    pub(crate) fn give_up(&mut self, reason: AbortReason) {
+        self.tried = self.pages();
+        self.abort = Some(reason);
     }
 
     fn unmap(&mut self) {

@@ -6,12 +6,17 @@ use crate::rig::{Outcome, Rig, rights};
 use underfoot_migrator::{BackendKind, BuildError, Variant, can_verify};
 
 fn run(variant: Variant, backend: BackendKind) -> Outcome {
+    run_batches(variant, backend, 1)
+}
+
+fn run_batches(variant: Variant, backend: BackendKind, batch: u32) -> Outcome {
     let rig = Rig::new(64, 64);
     let migrator = rig
         .builder()
         .variant(variant)
         .backend(backend)
         .limbo(32)
+        .batch(batch)
         .rest(Duration::ZERO)
         .build()
         .expect("sound");
@@ -39,6 +44,9 @@ fn stale_frames_are_seen_in_limbo() {
             // Each window left one, and the last audit finds those that were not recycled.
             assert_eq!(outcome.counters.stale_writes, outcome.counters.windows);
             assert_eq!(outcome.counters.same_frames, 0);
+            // Old frames are sampled in large batches, and there too one is hit in each window.
+            let outcome = run_batches(Variant::StaleFrame, backend, 512);
+            assert!(outcome.counters.stale_writes > 0);
         }
     }
 }

@@ -1,9 +1,12 @@
 //! Migrations that go wrong, on purpose.
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use crate::rig::{Rig, rights};
-use underfoot_migrator::{BackendKind, Inject, InjectAction, MoverError, Phase, StrategyKind};
+use underfoot_migrator::{
+    BackendKind, Inject, InjectAction, MoverError, Phase, Stop, StrategyKind, Vcpus,
+};
 
 const PAGES: usize = 512;
 
@@ -70,6 +73,40 @@ fn one_abort_among_commits_keeps_the_frame_pool_in_step() {
             assert!(total.committed > 3900, "{total:?}");
         }
     }
+}
+
+struct Deaf;
+
+impl Vcpus for Deaf {
+    fn pause(&self) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+        Err("vCPU 1 does not answer".into())
+    }
+
+    fn resume(&self) {
+        panic!("resumed without having been paused");
+    }
+}
+
+#[test]
+fn vcpus_that_cannot_be_stopped_end_the_mover_with_nothing_moved() {
+    if !rights() {
+        return;
+    }
+    let rig = Rig::new(PAGES, PAGES);
+    let migrator = rig
+        .builder()
+        .strategy(StrategyKind::StopWorld)
+        .vcpus(Arc::new(Deaf))
+        .batch(32)
+        .build()
+        .expect("sound");
+    let mut mover = migrator.mover().expect("a mover");
+    let end = mover.run(&Stop::new().expect("eventfd"));
+    assert!(matches!(end, Err(MoverError::Pause(_))), "{end:?}");
+    let total = mover.counters().total();
+    assert!(total.add_up() && total.aborted > 0, "{total:?}");
+    assert_eq!(total.aborted, total.attempted);
+    assert_eq!(rig.tally.aborted.load(Ordering::Relaxed), total.aborted);
 }
 
 #[test]
