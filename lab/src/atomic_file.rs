@@ -61,6 +61,22 @@ impl WriteError {
         }
     }
 
+    /// `path` could not be made beforehand. Temporary names that `source` carries mean nothing to
+    /// the user, so that only what the system said is kept.
+    pub(crate) fn not_writable(path: &Path, source: io::Error) -> Self {
+        let system = source
+            .get_ref()
+            .and_then(|inner| inner.source())
+            .and_then(|inner| inner.downcast_ref::<io::Error>())
+            .and_then(io::Error::raw_os_error)
+            .map(io::Error::from_raw_os_error);
+        let path = path.to_owned();
+        match system.unwrap_or(source) {
+            source if source.kind() == io::ErrorKind::StorageFull => Self::NoRoom { path, source },
+            source => Self::NotWritable { path, source },
+        }
+    }
+
     /// Whether the user named a place that cannot be used, before anything was run.
     #[must_use]
     pub const fn is_usage(&self) -> bool {
@@ -133,10 +149,7 @@ impl AtomicFile {
             .prefix(".underfoot-")
             .permissions(default_permissions())
             .tempfile_in(parent)
-            .map_err(|source| WriteError::NotWritable {
-                path: path.to_owned(),
-                source,
-            })?;
+            .map_err(|source| WriteError::not_writable(path, source))?;
         Ok(Self {
             path: path.to_owned(),
             temporary: Some(temporary),

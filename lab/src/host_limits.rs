@@ -35,7 +35,8 @@ impl HostLimits {
         let bytes = available_memory(Path::new("/")).map_err(HostLimitsError::Memory)?;
         Ok(Self {
             cpus,
-            memory: Size::from_kib(bytes >> 10),
+            // Whole MiB, so that messages show a number that can be read.
+            memory: Size::from_mib(bytes >> 20),
         })
     }
 }

@@ -75,10 +75,7 @@ impl RunDir {
             .prefix(".underfoot-")
             .permissions(default_permissions())
             .tempdir_in(parent)
-            .map_err(|source| WriteError::NotWritable {
-                path: place.clone(),
-                source,
-            })?;
+            .map_err(|source| WriteError::not_writable(&place, source))?;
         Ok(Self {
             temporary,
             place,
@@ -154,7 +151,7 @@ fn make_runs(base: &Path) -> Result<(PathBuf, Option<MadeParent>), WriteError> {
     match std::fs::create_dir(&runs) {
         Ok(()) => Ok((runs.clone(), Some(MadeParent(runs)))),
         Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => Ok((runs, None)),
-        Err(source) => Err(WriteError::NotWritable { path: runs, source }),
+        Err(source) => Err(WriteError::not_writable(&runs, source)),
     }
 }
 

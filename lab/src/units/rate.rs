@@ -39,7 +39,7 @@ impl FromStr for Rate {
         if number.is_empty() || !number.bytes().all(|b| b.is_ascii_digit()) {
             return Err(ValueError::Malformed {
                 value: text.to_owned(),
-                expected: "a rate in pages per second, nor `max`",
+                expected: "a rate in pages per second or `max`",
                 example: "5000/s",
             });
         }
