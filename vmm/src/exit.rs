@@ -34,6 +34,16 @@ pub enum ExitReason {
         /// A write, not a read.
         write: bool,
     },
+    /// KVM itself had to reach a page of RAM on the guest's behalf, and could not: it was in its
+    /// window, on a userfaultfd that answers with a signal.
+    Unreachable {
+        /// Guest physical address.
+        gpa: u64,
+        /// Bytes.
+        len: usize,
+        /// A write, not a read.
+        write: bool,
+    },
     /// KVM could not reach guest memory, and the wait policy does not expect that.
     Fault,
     /// KVM_RUN failed.
@@ -74,6 +84,13 @@ impl fmt::Display for ExitReason {
                 write!(
                     f,
                     "{verb} {len} bytes at {gpa:#x}, where there is neither RAM nor a device"
+                )
+            }
+            Self::Unreachable { gpa, len, write } => {
+                let verb = if *write { "write" } else { "read" };
+                write!(
+                    f,
+                    "KVM could not {verb} {len} bytes of RAM at {gpa:#x} for the guest: such a page must wait on a userfaultfd that blocks"
                 )
             }
             Self::Fault => write!(f, "KVM could not reach guest memory (EFAULT)"),

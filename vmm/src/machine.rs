@@ -28,6 +28,7 @@ use std::sync::mpsc::sync_channel;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 use underfoot_abi::{GuestState, MAX_CPUS, PORT_DOORBELL, Phase};
+use vm_memory::GuestMemoryMmap;
 use vmm_sys_util::eventfd::EventFd;
 
 /// Three pages and one that KVM uses on processors without unrestricted guests; far above RAM.
@@ -306,6 +307,7 @@ impl Machine {
             devices: &devices,
             exits: &exits,
             window: &window,
+            memory: ram.memory(),
         };
         let vcpus = Arc::new(parts.start(fds, &config.placement)?);
         Ok(Self {
@@ -485,6 +487,7 @@ struct Threads<'a> {
     devices: &'a Arc<Devices>,
     exits: &'a Arc<ExitQueue>,
     window: &'a Arc<OnceLock<Arc<dyn Window>>>,
+    memory: &'a Arc<GuestMemoryMmap>,
 }
 
 impl Threads<'_> {
@@ -504,6 +507,7 @@ impl Threads<'_> {
                     devices: Arc::clone(self.devices),
                     exits: Arc::clone(self.exits),
                     window: Arc::clone(self.window),
+                    memory: Arc::clone(self.memory),
                 };
                 VcpuHandle::spawn(vcpu, placement.clone(), ready.clone()).map_err(|source| {
                     MachineError::Thread {

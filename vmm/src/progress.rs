@@ -7,26 +7,35 @@ use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 /// What the watch knows of one vCPU.
+///
+/// Gaps are lower bounds: from the sample that saw progress to the last one that saw none. A gap is
+/// seen up to two sampling periods too short, and a late sampler does not lengthen it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Progress {
-    /// The longest time without progress less what its thread waited for a CPU meanwhile, in ns.
-    ///
-    /// As coarse as the samples: a gap shows up to one period too long or too short.
+    /// The longest gap that has ended, less what the thread waited for a CPU meanwhile, in ns.
     pub longest_gap_ns: u64,
-    /// The longest time without progress, CPU or not, in ns.
+    /// The longest gap that has ended, CPU or not, in ns.
     pub longest_raw_gap_ns: u64,
+    /// How long the present gap lasts, CPU or not, in ns; 0 when the last sample saw progress. A
+    /// thread's wait for a CPU is known only once it has got one, so that of this gap is not.
+    pub open_gap_ns: u64,
+    /// The longest time between two samples, in ns: what the watch itself may have missed.
+    pub longest_sample_ns: u64,
     /// Samples taken.
     pub samples: u64,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Watched {
     /// `/proc/self/task/TID/schedstat`; `None` where the kernel has none, and the gaps are then
     /// not net of anything.
     schedstat: Option<File>,
     progress: u64,
+    /// When progress was last seen, and how long the thread had waited for a CPU by then.
     since_ns: u64,
     delay_ns: u64,
+    /// The last sample.
+    looked_ns: u64,
     seen: Progress,
 }
 
@@ -42,10 +51,7 @@ impl ProgressWatch {
     pub(crate) fn new(thread_ids: &[i32]) -> Self {
         let watched = |id: &i32| Watched {
             schedstat: File::open(format!("/proc/self/task/{id}/schedstat")).ok(),
-            progress: 0,
-            since_ns: 0,
-            delay_ns: 0,
-            seen: Progress::default(),
+            ..Watched::default()
         };
         Self {
             started: Instant::now(),
@@ -84,19 +90,24 @@ impl ProgressWatch {
 
 impl Watched {
     fn look(&mut self, now_ns: u64, progress: u64, delay_ns: u64) {
-        let raw = now_ns - self.since_ns;
+        let seen = &mut self.seen;
+        let first = seen.samples == 0;
+        seen.samples += 1;
+        if !first {
+            seen.longest_sample_ns = seen.longest_sample_ns.max(now_ns - self.looked_ns);
+        }
+        self.looked_ns = now_ns;
+        if !first && progress == self.progress {
+            seen.open_gap_ns = now_ns - self.since_ns;
+            return;
+        }
+        let raw = std::mem::take(&mut seen.open_gap_ns);
         let without_cpu = delay_ns.saturating_sub(self.delay_ns);
-        if self.seen.samples > 0 {
-            self.seen.longest_raw_gap_ns = self.seen.longest_raw_gap_ns.max(raw);
-            let net = raw.saturating_sub(without_cpu);
-            self.seen.longest_gap_ns = self.seen.longest_gap_ns.max(net);
-        }
-        if self.seen.samples == 0 || progress != self.progress {
-            self.progress = progress;
-            self.since_ns = now_ns;
-            self.delay_ns = delay_ns;
-        }
-        self.seen.samples += 1;
+        seen.longest_raw_gap_ns = seen.longest_raw_gap_ns.max(raw);
+        seen.longest_gap_ns = seen.longest_gap_ns.max(raw.saturating_sub(without_cpu));
+        self.progress = progress;
+        self.since_ns = now_ns;
+        self.delay_ns = delay_ns;
     }
 }
 
@@ -117,13 +128,7 @@ mod tests {
     use super::*;
 
     fn watched(looks: &[(u64, u64, u64)]) -> Progress {
-        let mut vcpu = Watched {
-            schedstat: None,
-            progress: 0,
-            since_ns: 0,
-            delay_ns: 0,
-            seen: Progress::default(),
-        };
+        let mut vcpu = Watched::default();
         looks
             .iter()
             .for_each(|&(now, progress, delay)| vcpu.look(now, progress, delay));
@@ -131,30 +136,38 @@ mod tests {
     }
 
     #[test]
-    fn a_gap_lasts_until_progress_is_seen() {
+    fn a_gap_lasts_from_progress_to_the_last_look_without() {
         let seen = watched(&[
             (100, 1, 0),
             (110, 2, 0),
             (120, 2, 0),
+            (140, 2, 0),
             (150, 3, 0),
-            (155, 4, 0),
         ]);
+        assert_eq!((seen.longest_gap_ns, seen.longest_raw_gap_ns), (30, 30));
         assert_eq!(
-            (seen.longest_gap_ns, seen.longest_raw_gap_ns, seen.samples),
-            (40, 40, 5)
+            (seen.open_gap_ns, seen.longest_sample_ns, seen.samples),
+            (0, 20, 5)
         );
     }
 
     #[test]
-    fn time_without_a_cpu_is_taken_off() {
-        let seen = watched(&[(0, 1, 50), (10, 1, 55), (20, 1, 65), (30, 2, 65)]);
-        assert_eq!((seen.longest_gap_ns, seen.longest_raw_gap_ns), (15, 30));
+    fn a_late_sampler_is_no_gap() {
+        let seen = watched(&[(0, 1, 0), (1000, 2, 0), (1010, 3, 0)]);
+        assert_eq!((seen.longest_raw_gap_ns, seen.longest_sample_ns), (0, 1000));
     }
 
     #[test]
-    fn a_gap_that_never_ends_counts_too() {
-        assert_eq!(watched(&[(0, 1, 0), (1000, 1, 0)]).longest_gap_ns, 1000);
-        assert_eq!(watched(&[(500, 1, 0)]).longest_gap_ns, 0);
+    fn time_without_a_cpu_is_taken_off() {
+        // The wait for a CPU shows up only after it is over.
+        let seen = watched(&[(0, 1, 50), (10, 1, 50), (20, 1, 50), (30, 2, 65)]);
+        assert_eq!((seen.longest_gap_ns, seen.longest_raw_gap_ns), (5, 20));
+    }
+
+    #[test]
+    fn a_gap_that_has_not_ended_is_told_apart() {
+        let seen = watched(&[(0, 1, 0), (1000, 1, 0)]);
+        assert_eq!((seen.open_gap_ns, seen.longest_raw_gap_ns), (1000, 0));
     }
 
     #[test]

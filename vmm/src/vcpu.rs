@@ -15,6 +15,7 @@ use std::sync::atomic::{AtomicI32, AtomicU64, Ordering};
 use std::sync::mpsc::SyncSender;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread::JoinHandle;
+use vm_memory::{GuestAddress, GuestMemoryBackend, GuestMemoryMmap};
 use vmm_sys_util::signal::{Killable, SIGRTMIN, register_signal_handler};
 
 /// What a vCPU's thread shares with everybody else.
@@ -48,6 +49,7 @@ pub(crate) struct Vcpu {
     pub(crate) devices: Arc<Devices>,
     pub(crate) exits: Arc<ExitQueue>,
     pub(crate) window: Arc<OnceLock<Arc<dyn Window>>>,
+    pub(crate) memory: Arc<GuestMemoryMmap>,
 }
 
 /// A thread and what it shares.
@@ -189,16 +191,14 @@ impl Vcpu {
                 None
             }
             Ok(VcpuExit::Intr | VcpuExit::IrqWindowOpen) => None,
-            Ok(VcpuExit::MmioRead(gpa, data)) => Some(ExitReason::Mmio {
-                gpa,
-                len: data.len(),
-                write: false,
-            }),
-            Ok(VcpuExit::MmioWrite(gpa, data)) => Some(ExitReason::Mmio {
-                gpa,
-                len: data.len(),
-                write: true,
-            }),
+            Ok(VcpuExit::MmioRead(gpa, data)) => {
+                let len = data.len();
+                Some(self.no_device(gpa, len, false))
+            }
+            Ok(VcpuExit::MmioWrite(gpa, data)) => {
+                let len = data.len();
+                Some(self.no_device(gpa, len, true))
+            }
             Ok(VcpuExit::Shutdown) => Some(ExitReason::TripleFault),
             Ok(VcpuExit::FailEntry(reason, _cpu)) => Some(ExitReason::FailEntry { reason }),
             Ok(VcpuExit::InternalError) => {
@@ -215,6 +215,15 @@ impl Vcpu {
                 libc::EFAULT => self.fault(),
                 errno => Some(ExitReason::RunFailed { errno }),
             },
+        }
+    }
+
+    fn no_device(&self, gpa: u64, len: usize, write: bool) -> ExitReason {
+        // KVM's emulator takes RAM that it cannot reach for a device.
+        if self.memory.address_in_range(GuestAddress(gpa)) {
+            ExitReason::Unreachable { gpa, len, write }
+        } else {
+            ExitReason::Mmio { gpa, len, write }
         }
     }
 
