@@ -11,7 +11,7 @@ use crate::{Class, PAGE_SIZE};
 pub enum Verify {
     /// Frame numbers: the first [`Verify::FIRST`] pages of each class, and then one window in
     /// [`Verify::ONE_IN`]. Old frames: all, or one in [`Verify::LARGE_STRIDE`] with batches above
-    /// [`Verify::LARGE`], where reading all of them would take as long as moving them.
+    /// [`Verify::LARGE`], where filling and reading all of them would cost more than the moves may.
     #[default]
     Sample,
     /// Every frame number and every old frame.
@@ -24,7 +24,7 @@ impl Verify {
     /// The frame numbers of one window in so many are compared after that.
     pub const ONE_IN: u32 = 64;
     /// Batches above this size have their old frames sampled.
-    pub const LARGE: u32 = 64;
+    pub const LARGE: u32 = 16;
     /// Then one old frame in so many is checked.
     pub const LARGE_STRIDE: u32 = 4;
 
