@@ -9,11 +9,12 @@
 //!
 //! Unsafe code lives in `sys` (calls that no crate wraps), `run_page` (the page shared with KVM)
 //! and `shared` (words shared with the guest), and nowhere else but the one registration of guest
-//! memory in `machine`.
+//! memory in `kvm`.
 
 mod boot;
 pub mod capability;
 mod clock;
+mod config;
 mod console;
 mod cpuid;
 mod device;
@@ -23,7 +24,9 @@ mod gate;
 #[cfg(all(test, loom))]
 mod gate_models;
 mod host;
+mod kvm;
 mod machine;
+mod machine_error;
 mod memory;
 mod migration;
 pub mod placement;
@@ -39,11 +42,13 @@ pub mod wait;
 
 pub use boot::{Boot, BootError, Entry};
 pub use clock::TscRelation;
+pub use config::MachineConfig;
 pub use console::{Capture, Console};
 pub use event_loop::{EventLoopError, Wake};
 pub use exit::{ExitReason, ExitReport, Registers};
 pub use host::{HostError, HostInfo, Stage2};
-pub use machine::{Machine, MachineConfig, MachineError, StopOutcome};
+pub use machine::{Machine, StopOutcome};
+pub use machine_error::MachineError;
 pub use memory::{GuestRam, MemoryError, MemorySize, RamRange};
 pub use migration::PageMapView;
 pub use progress::{Progress, ProgressWatch};

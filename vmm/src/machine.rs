@@ -1,29 +1,22 @@
 //! A machine from its parts: KVM, memory, vCPUs, devices, the event loop.
 
-use crate::boot::{Boot, BootError, Entry};
 use crate::clock::{self, TscRelation};
-use crate::console::Console;
-use crate::cpuid;
+use crate::config::MachineConfig;
 use crate::device::Devices;
-use crate::event_loop::{EventLoop, EventLoopError, Wake, Woken};
+use crate::event_loop::{EventLoop, Wake, Woken};
 use crate::exit::{ExitQueue, ExitReport};
-use crate::memory::{GuestRam, MemoryError, MemorySize};
-use crate::placement::{Placement, PlacementError};
+use crate::kvm;
+use crate::machine_error::{MachineError, io_error, kvm_error};
+use crate::memory::GuestRam;
+use crate::placement::Placement;
 use crate::progress::ProgressWatch;
 use crate::run_page::RunPage;
 use crate::shared::{HeaderInit, SharedRegion};
-use crate::stats::{StatsError, StatsFile};
+use crate::stats::StatsFile;
 use crate::vcpu::{self, Vcpu, VcpuHandle, VcpuShared};
 use crate::vcpu_set::VcpuSet;
-use crate::wait::{WaitPolicy, Window};
-use kvm_bindings::{
-    KVM_CAP_X86_DISABLE_EXITS, KVM_X86_DISABLE_EXITS_HLT, kvm_enable_cap,
-    kvm_userspace_memory_region,
-};
-use kvm_ioctls::{IoEventAddress, Kvm, NoDatamatch, VcpuFd, VmFd};
-use std::io;
-use std::os::unix::ffi::OsStrExt;
-use std::path::PathBuf;
+use crate::wait::Window;
+use kvm_ioctls::{IoEventAddress, NoDatamatch, VcpuFd, VmFd};
 use std::sync::mpsc::sync_channel;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
@@ -31,115 +24,15 @@ use underfoot_abi::{GuestState, MAX_CPUS, PORT_DOORBELL, Phase};
 use vm_memory::GuestMemoryMmap;
 use vmm_sys_util::eventfd::EventFd;
 
-/// Three pages and one that KVM uses on processors without unrestricted guests; far above RAM.
-const TSS_ADDRESS: usize = 0xfffb_d000;
-const IDENTITY_MAP_ADDRESS: u64 = 0xfffb_c000;
 const SERIAL_GSI: u32 = 4;
 
-/// Why there is no machine, or why it cannot go on.
-#[derive(Debug, thiserror::Error)]
-pub enum MachineError {
-    /// /dev/kvm cannot be opened.
-    #[error("{} cannot be opened: load the kvm modules, or ask for access (group kvm)", .path.display())]
-    OpenKvm {
-        /// The path tried.
-        path: PathBuf,
-        /// What the system said.
-        #[source]
-        source: io::Error,
-    },
-    /// A call of KVM failed.
-    #[error("KVM refused {what}")]
-    Kvm {
-        /// The call.
-        what: &'static str,
-        /// What it said.
-        #[source]
-        source: io::Error,
-    },
-    /// The host lacks what the wait policy needs.
-    #[error(
-        "wait policy {policy} needs KVM_CAP_X86_DISABLE_EXITS for HLT, which this host lacks: use --wait halt"
-    )]
-    WaitPolicy {
-        /// The policy.
-        policy: WaitPolicy,
-    },
-    /// A number of vCPUs that cannot be.
-    #[error("{cpus} vCPUs cannot be made: 1 to {max}")]
-    Cpus {
-        /// What was asked for.
-        cpus: u32,
-        /// The most that KVM and the guest contract carry.
-        max: u32,
-    },
-    /// Guest memory.
-    #[error("guest memory cannot be set up")]
-    Memory(#[from] MemoryError),
-    /// The image.
-    #[error("the guest cannot be booted")]
-    Boot(#[from] BootError),
-    /// A vCPU thread cannot be placed.
-    #[error("a vCPU thread cannot be placed")]
-    Placement(#[from] PlacementError),
-    /// A thread cannot be started.
-    #[error("a thread for vCPU {vcpu} cannot be started")]
-    Thread {
-        /// Which vCPU.
-        vcpu: u32,
-        /// What the system said.
-        #[source]
-        source: io::Error,
-    },
-    /// KVM's statistics.
-    #[error("KVM's statistics cannot be read")]
-    Stats(#[from] StatsError),
-    /// The event loop.
-    #[error("the event loop failed")]
-    EventLoop(#[from] EventLoopError),
-}
-
-fn kvm_error(what: &'static str) -> impl FnOnce(kvm_ioctls::Error) -> MachineError {
-    move |error| MachineError::Kvm {
-        what,
-        source: io::Error::from_raw_os_error(error.errno()),
-    }
-}
-
-fn io_error(what: &'static str) -> impl FnOnce(io::Error) -> MachineError {
-    move |source| MachineError::Kvm { what, source }
-}
-
-/// What machine to make.
-#[derive(Debug)]
-pub struct MachineConfig<'a> {
-    /// Where KVM is: `/dev/kvm`.
-    pub kvm: PathBuf,
-    /// RAM.
-    pub memory: MemorySize,
-    /// Whether huge pages may back it.
-    pub huge_pages: bool,
-    /// vCPUs, 1 to 64.
-    pub cpus: u32,
-    /// What to boot.
-    pub boot: Boot<'a>,
-    /// What the guest is told; `tsc_khz` is filled in from KVM when it is 0.
-    pub header: HeaderInit,
-    /// Where its serial output goes.
-    pub console: Console,
-    /// What a vCPU does that meets a page in flight.
-    pub wait: WaitPolicy,
-    /// Where the vCPU threads run.
-    pub placement: Placement,
-    /// Whether SIGINT and SIGTERM wake [`Machine::wait`] instead of ending the process. They are
-    /// then blocked in the calling thread until the machine is dropped.
-    pub signals: bool,
-}
+/// What a guest gets that has said that it is over, to leave through its exit port.
+const LAST_WORDS: Duration = Duration::from_millis(100);
 
 /// How a machine came to its end.
 #[derive(Clone, Debug, PartialEq)]
 pub struct StopOutcome {
-    /// The guest came to its own end within the time that it was given.
+    /// The guest came to its own end within the time that it was given, and no vCPU crashed.
     pub in_order: bool,
     /// What its vCPUs reported since the last [`Wake::Exited`].
     pub exits: Vec<ExitReport>,
@@ -163,89 +56,9 @@ pub struct Machine {
     tsc_khz: u32,
     tsc: Vec<TscRelation>,
     started: bool,
+    ended: bool,
     _vm: VmFd,
     ram: GuestRam,
-}
-
-fn open_kvm(path: &std::path::Path) -> Result<Kvm, MachineError> {
-    let failed = |source| MachineError::OpenKvm {
-        path: path.to_owned(),
-        source,
-    };
-    let name = std::ffi::CString::new(path.as_os_str().as_bytes())
-        .map_err(|_| failed(io::Error::from(io::ErrorKind::InvalidInput)))?;
-    Kvm::new_with_path(&name).map_err(|e| failed(io::Error::from_raw_os_error(e.errno())))
-}
-
-fn create_vm(kvm: &Kvm, wait: WaitPolicy) -> Result<VmFd, MachineError> {
-    let vm = kvm.create_vm().map_err(kvm_error("to create a VM"))?;
-    if wait.disables_halt_exits() {
-        let offered = kvm.check_extension_raw(KVM_CAP_X86_DISABLE_EXITS.into());
-        if offered.cast_unsigned() & KVM_X86_DISABLE_EXITS_HLT == 0 {
-            return Err(MachineError::WaitPolicy { policy: wait });
-        }
-        let mut cap = kvm_enable_cap {
-            cap: KVM_CAP_X86_DISABLE_EXITS,
-            ..Default::default()
-        };
-        cap.args[0] = KVM_X86_DISABLE_EXITS_HLT.into();
-        // Must come before the first vCPU.
-        vm.enable_cap(&cap)
-            .map_err(kvm_error("to disable HLT exits"))?;
-    }
-    // Intel processors without unrestricted guests need both; the others take no notice.
-    vm.set_identity_map_address(IDENTITY_MAP_ADDRESS)
-        .map_err(kvm_error("the identity map's address"))?;
-    vm.set_tss_address(TSS_ADDRESS)
-        .map_err(kvm_error("the TSS address"))?;
-    vm.create_irq_chip()
-        .map_err(kvm_error("to create the interrupt controllers"))?;
-    Ok(vm)
-}
-
-fn register_memory(vm: &VmFd, ram: &GuestRam) -> Result<(), MachineError> {
-    for (slot, range) in (0..).zip(ram.ranges()) {
-        let region = kvm_userspace_memory_region {
-            slot,
-            flags: 0,
-            guest_phys_addr: range.gpa,
-            memory_size: range.len,
-            userspace_addr: range.hva,
-        };
-        // SAFETY: the range is a whole mapping that `ram` owns. The machine drops `ram` after the
-        // VM, so it is mapped for as long as the guest can reach it, and nobody in this process
-        // takes plain references into it.
-        unsafe { vm.set_user_memory_region(region) }.map_err(kvm_error("guest memory"))?;
-    }
-    Ok(())
-}
-
-fn create_vcpus(
-    kvm: &Kvm,
-    vm: &VmFd,
-    cpus: u32,
-    entry: &Entry,
-) -> Result<Vec<VcpuFd>, MachineError> {
-    let supported = kvm
-        .get_supported_cpuid(kvm_bindings::KVM_MAX_CPUID_ENTRIES)
-        .map_err(kvm_error("to name its CPUID"))?;
-    (0..cpus)
-        .map(|index| {
-            let vcpu = vm
-                .create_vcpu(index.into())
-                .map_err(kvm_error("to create a vCPU"))?;
-            vcpu.set_cpuid2(&cpuid::for_vcpu(&supported, index, cpus))
-                .map_err(kvm_error("the vCPU's CPUID"))?;
-            if index == 0 {
-                let reset = vcpu.get_sregs().map_err(kvm_error("to read registers"))?;
-                vcpu.set_sregs(&Entry::special_registers(reset))
-                    .map_err(kvm_error("the entry's special registers"))?;
-                vcpu.set_regs(&entry.registers())
-                    .map_err(kvm_error("the entry's registers"))?;
-            }
-            Ok(vcpu)
-        })
-        .collect()
 }
 
 impl Machine {
@@ -254,7 +67,7 @@ impl Machine {
     /// # Errors
     /// Any [`MachineError`]; nothing is left behind.
     pub fn new(config: MachineConfig<'_>) -> Result<Self, MachineError> {
-        let kvm = open_kvm(&config.kvm)?;
+        let kvm = kvm::open(&config.kvm)?;
         let max = kvm.get_max_vcpus().min(MAX_CPUS) as u32;
         if !(1..=max).contains(&config.cpus) {
             return Err(MachineError::Cpus {
@@ -265,9 +78,9 @@ impl Machine {
         config.placement.check()?;
         let ram = GuestRam::new(config.memory, config.cpus, config.huge_pages)?;
         let entry = config.boot.load(&ram)?;
-        let vm = create_vm(&kvm, config.wait)?;
-        register_memory(&vm, &ram)?;
-        let fds = create_vcpus(&kvm, &vm, config.cpus, &entry)?;
+        let vm = kvm::create_vm(&kvm, config.wait)?;
+        kvm::register_memory(&vm, &ram)?;
+        let fds = kvm::create_vcpus(&kvm, &vm, config.cpus, &entry)?;
         let tsc = fds.iter().map(clock::align).collect();
         let tsc_khz = fds[0]
             .get_tsc_khz()
@@ -323,6 +136,7 @@ impl Machine {
             tsc_khz,
             tsc,
             started: false,
+            ended: false,
             _vm: vm,
             ram,
         })
@@ -374,6 +188,7 @@ impl Machine {
                     let reports = self.exits.take();
                     // An earlier look may have taken these along with their predecessors.
                     if !reports.is_empty() {
+                        self.ended = true;
                         return Ok(Wake::Exited(reports));
                     }
                 }
@@ -386,38 +201,35 @@ impl Machine {
         }
     }
 
-    /// Asks the guest to stop, gives it `patience`, then ends and joins every vCPU thread.
+    /// Asks the guest to stop, gives it `patience`, then ends and joins every vCPU thread. A guest
+    /// that has ended already is not asked.
     ///
     /// A guest that is not ours does not know the question: give it none.
     pub fn stop(&mut self, patience: Duration) -> StopOutcome {
-        let deadline = Instant::now() + patience;
         let mut exits = Vec::new();
-        let mut in_order = self.guest_is_over();
-        if self.started && !patience.is_zero() {
+        if self.started && !self.ended && !patience.is_zero() {
             self.shared.set_phase(Phase::Stop);
-            while !in_order {
-                match self.wait(deadline) {
-                    Ok(Wake::Exited(reports)) => {
-                        in_order = reports.iter().all(ExitReport::is_sound);
-                        exits.extend(reports);
-                        break;
-                    }
-                    Ok(Wake::Doorbell) => in_order = self.guest_is_over(),
-                    Ok(Wake::Signal(_)) => {}
-                    Ok(Wake::Deadline) | Err(_) => break,
-                }
-            }
+            exits = self.await_end(Instant::now() + patience);
         }
         self.vcpus.stop();
         exits.extend(self.exits.take());
+        let done = self.shared.state() == Some(GuestState::Done) || !exits.is_empty();
+        let in_order = done && exits.iter().all(ExitReport::is_sound);
         StopOutcome { in_order, exits }
     }
 
-    fn guest_is_over(&self) -> bool {
-        !matches!(
-            self.shared.state(),
-            Some(GuestState::Booting | GuestState::Running)
-        )
+    fn await_end(&mut self, mut deadline: Instant) -> Vec<ExitReport> {
+        loop {
+            let state = self.shared.state();
+            if !matches!(state, Some(GuestState::Booting | GuestState::Running)) {
+                deadline = deadline.min(Instant::now() + LAST_WORDS);
+            }
+            match self.wait(deadline) {
+                Ok(Wake::Exited(reports)) => return reports,
+                Ok(Wake::Doorbell | Wake::Signal(_)) => {}
+                Ok(Wake::Deadline) | Err(_) => return Vec::new(),
+            }
+        }
     }
 
     /// Guest memory.

@@ -1,0 +1,35 @@
+//! What machine to make.
+
+use crate::boot::Boot;
+use crate::console::Console;
+use crate::memory::MemorySize;
+use crate::placement::Placement;
+use crate::shared::HeaderInit;
+use crate::wait::WaitPolicy;
+use std::path::PathBuf;
+
+/// What machine to make.
+#[derive(Debug)]
+pub struct MachineConfig<'a> {
+    /// Where KVM is: `/dev/kvm`.
+    pub kvm: PathBuf,
+    /// RAM.
+    pub memory: MemorySize,
+    /// Whether huge pages may back it.
+    pub huge_pages: bool,
+    /// vCPUs, 1 to 64.
+    pub cpus: u32,
+    /// What to boot.
+    pub boot: Boot<'a>,
+    /// What the guest is told; `tsc_khz` is filled in from KVM when it is 0.
+    pub header: HeaderInit,
+    /// Where its serial output goes.
+    pub console: Console,
+    /// What a vCPU does that meets a page in flight.
+    pub wait: WaitPolicy,
+    /// Where the vCPU threads run.
+    pub placement: Placement,
+    /// Whether SIGINT and SIGTERM wake [`Machine::wait`] instead of ending the process. They are
+    /// then blocked in the calling thread until the machine is dropped.
+    pub signals: bool,
+}
