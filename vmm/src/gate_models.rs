@@ -57,8 +57,8 @@ impl Model {
 
     /// A guest that never leaves KVM_RUN by itself: whoever is lost sleeps for ever, which loom
     /// reports as a deadlock.
-    fn vcpu(self: &Arc<Self>) -> thread::JoinHandle<()> {
-        let model = Arc::clone(self);
+    fn vcpu(this: &Arc<Self>) -> thread::JoinHandle<()> {
+        let model = Arc::clone(this);
         thread::spawn(move || {
             let clear = || model.kvm.immediate_exit.store(false, Ordering::SeqCst);
             while model.gate.pass(clear) == Pass::Enter {
@@ -85,7 +85,7 @@ impl Model {
 fn a_held_vcpu_is_outside_and_no_request_is_lost() {
     loom::model(|| {
         let model = Model::new();
-        let vcpu = model.vcpu();
+        let vcpu = Model::vcpu(&model);
         model.gate.release();
         model.hold();
         assert!(!model.in_guest.load(Ordering::SeqCst));
@@ -102,7 +102,7 @@ fn two_who_hold_at_once_both_find_it_outside() {
     builder.preemption_bound = Some(2);
     builder.check(|| {
         let model = Model::new();
-        let vcpu = model.vcpu();
+        let vcpu = Model::vcpu(&model);
         let other = {
             let model = Arc::clone(&model);
             thread::spawn(move || {
@@ -125,7 +125,7 @@ fn two_who_hold_at_once_both_find_it_outside() {
 fn a_vcpu_that_never_started_can_be_stopped() {
     loom::model(|| {
         let model = Model::new();
-        let vcpu = model.vcpu();
+        let vcpu = Model::vcpu(&model);
         model.stop();
         model.gate.wait_outside();
         vcpu.join().unwrap();
