@@ -13,8 +13,8 @@ Examples:
   underfoot run --experiment runs/X/experiment.toml    the same again
   underfoot doctor                               what this host lacks, and the remedy
 
-Exit status: 0 done and sound; 1 the run failed; 2 wrong usage; 3 the watchdog ended it;
-4 the host lacks something; 128 + N ended in order by signal N.";
+Exit status: 0 done and sound; 1 the run failed or was interrupted; 2 wrong usage;
+3 the watchdog ended it; 4 the host lacks something.";
 
 const RUN_EXAMPLES: &str = "\
 Examples:
@@ -45,7 +45,7 @@ pub enum Verb {
     ///
     /// First the control phase, in which nothing moves, then the moving phase; the summary puts the
     /// two side by side.
-    #[command(after_help = RUN_EXAMPLES)]
+    #[command(after_help = RUN_EXAMPLES, args_override_self = true)]
     Run(Box<RunArgs>),
     /// Say what this host can do, and how to mend what it can't.
     Doctor {
@@ -270,6 +270,20 @@ mod tests {
             let mut flags = run.get_arguments().filter_map(clap::Arg::get_long);
             assert!(flags.any(|flag| flag == key.name()), "--{}", key.name());
         }
+    }
+
+    #[test]
+    fn the_last_of_a_flag_wins() {
+        let args = ["underfoot", "run", "--batch", "1", "--batch", "2"];
+        let cli = Cli::try_parse_from(args).expect("twice");
+        let Verb::Run(args) = cli.verb else {
+            panic!("not run");
+        };
+        let batch = args
+            .into_request()
+            .settings
+            .get(Key::Batch, |text| Ok(text.to_owned()));
+        assert_eq!(batch.expect("text").as_deref(), Some("2"));
     }
 
     #[test]

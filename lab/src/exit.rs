@@ -8,7 +8,7 @@ use std::process::ExitCode;
 pub enum ExitStatus {
     /// Done and sound.
     Sound,
-    /// The run failed: a guest crash, an integrity error, results that could not be written.
+    /// The run failed: a guest crash, an integrity error, a signal, results that could not be written.
     Failed,
     /// Wrong usage.
     Usage,
@@ -18,8 +18,6 @@ pub enum ExitStatus {
     Unsupported,
     /// `compare` found worse than allowed.
     Worse,
-    /// A signal ended the run in order: 128 and the signal's number, as shells say it.
-    Interrupted(u8),
 }
 
 impl ExitStatus {
@@ -33,7 +31,6 @@ impl ExitStatus {
             Self::Watchdog => 3,
             Self::Unsupported => 4,
             Self::Worse => 5,
-            Self::Interrupted(signal) => 128 + (signal & 0x7f),
         }
     }
 
@@ -43,8 +40,7 @@ impl ExitStatus {
         match record.outcome.ending {
             _ if record.integrity.errors > 0 => Self::Failed,
             Ending::Done => Self::Sound,
-            Ending::Interrupted { signal } => Self::Interrupted(signal),
-            Ending::Failed => Self::Failed,
+            Ending::Interrupted { .. } | Ending::Failed => Self::Failed,
             Ending::Watchdog => Self::Watchdog,
         }
     }
