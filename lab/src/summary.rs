@@ -81,7 +81,7 @@ fn outcome_line(record: &RunRecord) -> Option<String> {
     let ending = match record.outcome.ending {
         Ending::Done if !busted => return None,
         Ending::Done => "done",
-        Ending::Interrupted { .. } => "incomplete, interrupted",
+        Ending::Interrupted { .. } => "INCOMPLETE, interrupted",
         Ending::Failed => "FAILED",
         Ending::Watchdog => "STOPPED by the watchdog",
     };
