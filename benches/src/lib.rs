@@ -1,1 +1,8 @@
-//! Benchmarks of the engine, each beside its floor.
+//! Benchmarks of the engine, each beside its floor in the same run.
+//!
+//! These hosts are shared and noisy: two sides are interleaved in short slices, compared slice by
+//! slice, and the ratio's median and range are printed, with what the host did meanwhile.
+
+pub mod bare;
+pub mod guest;
+pub mod noise;

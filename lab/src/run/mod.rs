@@ -2,12 +2,12 @@
 
 mod engine;
 mod integrity;
-mod observer;
+pub mod observer;
 mod overlap;
 mod results;
 mod session;
 mod stalls;
-mod window_log;
+pub mod window_log;
 
 use crate::experiment::Experiment;
 use crate::record::RunRecord;

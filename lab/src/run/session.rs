@@ -14,7 +14,8 @@ use underfoot_migrator::WaitKind;
 use underfoot_vmm::stats::Stats;
 use underfoot_vmm::wait::WaitPolicy;
 use underfoot_vmm::{
-    Boot, ExitReport, HeaderInit, HostInfo, Machine, MachineConfig, MemorySize, Wake,
+    Boot, ExitReport, HeaderInit, HostInfo, Machine, MachineConfig, MemorySize, Progress,
+    ProgressWatch, Wake,
 };
 
 const KVM: &str = "/dev/kvm";
@@ -64,6 +65,8 @@ pub struct Session<'a> {
     pub kvm_before: Option<KvmCounters>,
     pub control_ns: u64,
     pub moving_ns: u64,
+    /// By vCPU, over control and moving phase.
+    pub gaps: Vec<Progress>,
     pub audited: bool,
     pub stall_counts: Stalls,
     pub windows_dropped: u64,
@@ -114,6 +117,7 @@ impl<'a> Session<'a> {
             kvm_before: None,
             control_ns: 0,
             moving_ns: 0,
+            gaps: Vec::new(),
             audited: false,
             stall_counts: Stalls::default(),
             windows_dropped: 0,
@@ -155,6 +159,13 @@ impl<'a> Session<'a> {
         }
         let moving = experiment.moving_span().duration();
         self.moving_ns = self.phase(Stage::Moving, Phase::Moving, moving)?;
+        // Before the audit, in which no vCPU gets on.
+        self.gaps = self
+            .machine
+            .progress()
+            .into_iter()
+            .flat_map(ProgressWatch::vcpus)
+            .collect();
         Ok(())
     }
 
