@@ -29,7 +29,7 @@ pub struct MachineConfig<'a> {
     pub wait: WaitPolicy,
     /// Where the vCPU threads run.
     pub placement: Placement,
-    /// Whether SIGINT and SIGTERM wake [`Machine::wait`] instead of ending the process. They are
+    /// Whether SIGINT and SIGTERM wake [`Machine::wait`](crate::Machine::wait) instead of ending the process. They are
     /// then blocked in the calling thread until the machine is dropped.
     pub signals: bool,
 }

@@ -5,6 +5,7 @@ use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
+use underfoot_abi::{Context, Wait};
 
 /// What the watch knows of one vCPU.
 ///
@@ -12,7 +13,8 @@ use std::time::Instant;
 /// seen up to two sampling periods too short, and a late sampler does not lengthen it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Progress {
-    /// The longest gap that has ended, less what the thread waited for a CPU meanwhile, in ns.
+    /// The longest gap that has ended, less what the thread waited for a CPU meanwhile and less
+    /// what the vCPU said that it waited for another (its context word), in ns.
     pub longest_gap_ns: u64,
     /// The longest gap that has ended, CPU or not, in ns.
     pub longest_raw_gap_ns: u64,
@@ -34,6 +36,8 @@ struct Watched {
     /// When progress was last seen, and how long the thread had waited for a CPU by then.
     since_ns: u64,
     delay_ns: u64,
+    /// How much of the present gap the vCPU waited for another, by its own word.
+    excused_ns: u64,
     /// The last sample.
     looked_ns: u64,
     seen: Progress,
@@ -63,9 +67,12 @@ impl ProgressWatch {
     pub(crate) fn sample(&mut self, shared: &SharedRegion) {
         let now_ns = self.started.elapsed().as_nanos() as u64;
         for (index, vcpu) in (0..).zip(&mut self.vcpus) {
-            let progress = shared.vcpu(index).progress.load(Ordering::Relaxed);
+            let area = shared.vcpu(index);
+            let context = Context(area.context.load(Ordering::Relaxed));
+            let waits = !matches!(context.wait().0, Wait::None | Wait::Interrupt);
+            let progress = area.progress.load(Ordering::Relaxed);
             let delay_ns = vcpu.schedstat.as_ref().map_or(0, run_delay_ns);
-            vcpu.look(now_ns, progress, delay_ns);
+            vcpu.look(now_ns, progress, delay_ns, waits);
         }
     }
 
@@ -89,22 +96,24 @@ impl ProgressWatch {
 }
 
 impl Watched {
-    fn look(&mut self, now_ns: u64, progress: u64, delay_ns: u64) {
+    fn look(&mut self, now_ns: u64, progress: u64, delay_ns: u64, waits: bool) {
         let seen = &mut self.seen;
         let first = seen.samples == 0;
         seen.samples += 1;
-        if !first {
-            seen.longest_sample_ns = seen.longest_sample_ns.max(now_ns - self.looked_ns);
-        }
+        let interval = if first { 0 } else { now_ns - self.looked_ns };
+        seen.longest_sample_ns = seen.longest_sample_ns.max(interval);
         self.looked_ns = now_ns;
         if !first && progress == self.progress {
+            self.excused_ns += if waits { interval } else { 0 };
             seen.open_gap_ns = now_ns - self.since_ns;
             return;
         }
         let raw = std::mem::take(&mut seen.open_gap_ns);
         let without_cpu = delay_ns.saturating_sub(self.delay_ns);
         seen.longest_raw_gap_ns = seen.longest_raw_gap_ns.max(raw);
-        seen.longest_gap_ns = seen.longest_gap_ns.max(raw.saturating_sub(without_cpu));
+        // Both may cover the same time; then the gap comes out shorter still.
+        let excused = without_cpu + std::mem::take(&mut self.excused_ns);
+        seen.longest_gap_ns = seen.longest_gap_ns.max(raw.saturating_sub(excused));
         self.progress = progress;
         self.since_ns = now_ns;
         self.delay_ns = delay_ns;
@@ -131,7 +140,7 @@ mod tests {
         let mut vcpu = Watched::default();
         looks
             .iter()
-            .for_each(|&(now, progress, delay)| vcpu.look(now, progress, delay));
+            .for_each(|&(now, progress, delay)| vcpu.look(now, progress, delay, false));
         vcpu.seen
     }
 
@@ -162,6 +171,26 @@ mod tests {
         // The wait for a CPU shows up only after it is over.
         let seen = watched(&[(0, 1, 50), (10, 1, 50), (20, 1, 50), (30, 2, 65)]);
         assert_eq!((seen.longest_gap_ns, seen.longest_raw_gap_ns), (5, 20));
+    }
+
+    #[test]
+    fn time_in_which_it_waits_for_another_is_taken_off() {
+        let mut vcpu = Watched::default();
+        for (now, progress, waits) in [
+            (0, 1, true),
+            (10, 1, false),
+            (30, 1, true),
+            (35, 1, false),
+            (40, 2, false),
+            (60, 2, false),
+            (70, 3, false),
+        ] {
+            vcpu.look(now, progress, 0, waits);
+        }
+        assert_eq!(
+            (vcpu.seen.longest_gap_ns, vcpu.seen.longest_raw_gap_ns),
+            (20, 35)
+        );
     }
 
     #[test]

@@ -94,7 +94,7 @@ fn machine(image: &[u8], wait: WaitPolicy) -> Option<(Machine, MissingPage)> {
     match MissingPage::new(machine.ram(), wait == WaitPolicy::Spin) {
         Ok(page) => Some((machine, page)),
         Err(error) => {
-            eprintln!("skipped: userfaultfd: {error}");
+            common::skip(&format!("userfaultfd: {error}"));
             None
         }
     }

@@ -180,23 +180,26 @@ pub fn elf(code: &Code) -> Vec<u8> {
     file
 }
 
-/// Whether tests that need KVM run here: says so and returns false where it is missing, unless
-/// UNDERFOOT_REQUIRE_KVM=1.
+/// Says that a test does not run, and why.
+///
+/// # Panics
+/// If UNDERFOOT_REQUIRE_KVM=1: then everything that the host can carry must run.
+pub fn skip(reason: &str) {
+    let required = std::env::var("UNDERFOOT_REQUIRE_KVM").is_ok_and(|value| value == "1");
+    assert!(!required, "cannot run: {reason}");
+    eprintln!("skipped: {reason}");
+}
+
+/// Whether KVM can be used; says that the test is skipped if not.
 pub fn have_kvm() -> bool {
     let path = "/dev/kvm";
-    match std::fs::OpenOptions::new()
+    let opened = std::fs::OpenOptions::new()
         .read(true)
         .write(true)
-        .open(path)
-    {
-        Ok(_) => true,
-        Err(error) => {
-            let required = std::env::var("UNDERFOOT_REQUIRE_KVM").is_ok_and(|value| value == "1");
-            assert!(!required, "{path}: {error}");
-            eprintln!("skipped: {path}: {error}");
-            false
-        }
-    }
+        .open(path);
+    opened
+        .inspect_err(|error| skip(&format!("{path}: {error}")))
+        .is_ok()
 }
 
 pub fn config(image: &[u8], cpus: u32) -> MachineConfig<'_> {
