@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI32, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 use vmm_sys_util::eventfd::EventFd;
-use vmm_sys_util::signal::{block_signal, get_blocked_signals, unblock_signal};
+use vmm_sys_util::signal::{block_signal, clear_signal, get_blocked_signals, unblock_signal};
 use vmm_sys_util::timerfd::TimerFd;
 
 /// The signals that end a run in order.
@@ -113,7 +113,8 @@ impl MutEventSubscriber for Subscriber {
     }
 }
 
-/// Blocks the signals in the calling thread, and unblocks on drop those that were not blocked.
+/// Blocks the signals in the calling thread, and unblocks on drop those that were not blocked; what
+/// is pending then is taken.
 struct BlockedSignals(Vec<libc::c_int>);
 
 impl BlockedSignals {
@@ -135,6 +136,9 @@ impl BlockedSignals {
 impl Drop for BlockedSignals {
     fn drop(&mut self) {
         for &signal in &self.0 {
+            // One that came while the machine went, a second Ctrl-C, has been answered by that:
+            // let through now it would end the process before the results are written.
+            let _ = clear_signal(signal);
             // Nobody is left to tell; the signal stays blocked in this thread.
             let _ = unblock_signal(signal);
         }

@@ -172,6 +172,9 @@ fn signals_wake_the_owner_and_are_let_through_again_afterwards() {
         assert_eq!(unsafe { libc::raise(signal) }, 0);
         assert_eq!(machine.wait(patience()).unwrap(), Wake::Signal(signal));
     }
+    // One that nobody has taken must not end the process when the machine goes.
+    // SAFETY: as above.
+    assert_eq!(unsafe { libc::raise(libc::SIGTERM) }, 0);
     drop(machine);
     assert!(!blocked().contains(&libc::SIGTERM));
 }

@@ -6,7 +6,7 @@ use common::{
     COUNTER, Code, LOW_COUNTER, TEXT, config, elf, exit, have_kvm, machine, patience, word,
 };
 use underfoot_vmm::wait::WaitPolicy;
-use underfoot_vmm::{Console, ExitReason, Machine, MachineError, Wake};
+use underfoot_vmm::{Console, ExitReason, Machine, MachineError, MemorySize, Wake};
 
 #[test]
 fn a_status_is_reported_as_written() {
@@ -180,4 +180,27 @@ fn bad_machines_are_refused() {
         Machine::new(garbage).err(),
         Some(MachineError::Boot(_))
     ));
+}
+
+#[test]
+fn memory_above_four_gib_is_there() {
+    if !have_kvm() {
+        return;
+    }
+    let image = elf(&Code::default().exit(0));
+    let memory = MemorySize::new(4 << 30, 4 << 30).unwrap();
+    let config = underfoot_vmm::MachineConfig {
+        memory,
+        ..config(&image, 1)
+    };
+    let mut machine = Machine::new(config).unwrap();
+    machine.start();
+    assert!(exit(&mut machine).is_sound());
+    let ranges: Vec<_> = machine
+        .ram()
+        .ranges()
+        .iter()
+        .map(|r| (r.gpa >> 30, r.len >> 30))
+        .collect();
+    assert_eq!(ranges, [(0, 3), (4, 1)]);
 }
