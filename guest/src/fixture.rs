@@ -31,6 +31,7 @@ impl PrivOps for HostOps {
     fn halt(&self, _cpu: &Cpu) {
         std::thread::yield_now();
     }
+    fn kick(&self, _id: usize) {}
     fn flush_page(&self, _address: usize) {}
     unsafe fn load_page_table(&self, _root: usize) {}
     fn console(&self, bytes: &[u8]) {

@@ -18,6 +18,8 @@ pub trait PrivOps: Sync {
     /// them masked. An interrupt that came between the caller's last check and this call ends it at
     /// once.
     fn halt(&self, cpu: &crate::Cpu);
+    /// Interrupts CPU `id`, so that its [`Self::halt`] ends.
+    fn kick(&self, id: usize);
     /// Drops this CPU's translation of the page at `address`.
     fn flush_page(&self, address: usize);
     /// Makes the page table at `root` this CPU's own, dropping all its translations.

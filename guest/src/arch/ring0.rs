@@ -1,9 +1,10 @@
 //! The kernel at CPL 0: the processor's own instructions.
 
-use super::PrivOps;
+use super::{Apic, PrivOps};
 use crate::Cpu;
 use core::arch::asm;
 use underfoot_abi::{PORT_DOORBELL, PORT_EXIT, PORT_SERIAL};
+use underfoot_firmware::VECTOR_IPI;
 
 /// [`PrivOps`] by the instructions themselves.
 pub struct Ring0;
@@ -33,6 +34,11 @@ impl PrivOps for Ring0 {
         // SAFETY: `sti` takes effect after the next instruction, so that no interrupt falls between
         // the two.
         unsafe { asm!("sti", "hlt", "cli", options(nostack)) };
+    }
+
+    fn kick(&self, id: usize) {
+        // SAFETY: every page table of this kernel maps the local APIC.
+        unsafe { Apic::new() }.send(id, VECTOR_IPI);
     }
 
     fn flush_page(&self, address: usize) {

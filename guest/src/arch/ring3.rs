@@ -1,11 +1,11 @@
 //! The kernel at CPL 3, above the firmware's trap layer.
 
-use super::PrivOps;
+use super::{Apic, PrivOps};
 use crate::Cpu;
 use core::sync::atomic::Ordering;
 use core::sync::atomic::{Ordering::Relaxed, compiler_fence};
 use underfoot_abi::{PORT_DOORBELL, PORT_EXIT};
-use underfoot_firmware::{CpuHeader, Service, service};
+use underfoot_firmware::{CpuHeader, Service, VECTOR_IPI, service};
 
 /// [`PrivOps`] through the trap layer. One per CPU, because masking is a word in its header.
 pub struct Ring3 {
@@ -64,6 +64,11 @@ impl PrivOps for Ring3 {
         if bits != 0 {
             (self.pending)(cpu, bits);
         }
+    }
+
+    fn kick(&self, id: usize) {
+        // SAFETY: every page table of this kernel maps the local APIC.
+        unsafe { Apic::new() }.send(id, VECTOR_IPI);
     }
 
     fn flush_page(&self, address: usize) {

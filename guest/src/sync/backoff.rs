@@ -1,16 +1,73 @@
 //! How a CPU waits for another one.
 
+use super::atomic::{
+    AtomicU64,
+    Ordering::{Relaxed, SeqCst},
+    const_fn, fence,
+};
 use crate::Cpu;
-#[cfg(not(any(test, loom)))]
 use crate::arch::tsc;
 
-/// Spinning for this long costs less than a halt and the tick that ends it.
-#[cfg(not(any(test, loom)))]
-const SPIN_NS: u64 = 200_000;
+/// Spinning for this long costs less than a halt and what ends it.
+const SPIN_NS: u64 = 50_000;
 
-/// A wait that spins first and then halts until the next interrupt, so that on an overcommitted
-/// host the CPU waited for can run (as paravirtualised spinlocks do; nobody kicks here, so a wait
-/// ends at the next tick at the latest).
+/// The CPUs that halted while they wait for something, to be kicked when it may have come: the
+/// protocol of Linux's paravirtualised spinlocks (`pv_wait` and `pv_kick` in
+/// kernel/locking/qspinlock_paravirt.h), with a mask instead of a hash of waiters.
+///
+/// Zero is empty.
+#[derive(Debug, Default)]
+pub(super) struct Sleepers(AtomicU64);
+
+impl Sleepers {
+    const_fn! {
+        pub(super) fn new() -> Self {
+            Self(AtomicU64::new(0))
+        }
+    }
+
+    /// Makes it that of a new object.
+    pub(super) fn reset(&self) {
+        self.0.store(0, Relaxed);
+    }
+
+    /// Wakes whoever sleeps. What they wait for must have been stored before.
+    #[inline]
+    pub(super) fn kick(&self, cpu: &Cpu) {
+        // Pairs with the fence in `halt`: this CPU sees the sleeper, or the sleeper sees that its
+        // wait is over.
+        fence(SeqCst);
+        let mask = self.0.load(Relaxed);
+        if mask != 0 {
+            Self::kick_each(cpu, mask);
+        }
+    }
+
+    #[cold]
+    fn kick_each(cpu: &Cpu, mut mask: u64) {
+        while mask != 0 {
+            cpu.ops.kick(mask.trailing_zeros() as usize);
+            mask &= mask - 1;
+        }
+    }
+
+    /// Halts this CPU unless the wait is over; interrupts, kicks among them, end the halt.
+    pub(super) fn halt(&self, cpu: &Cpu, over: impl Fn() -> bool) {
+        self.enlist(cpu);
+        halt_unless(cpu, over);
+        self.0.fetch_and(!(1 << cpu.id), Relaxed);
+    }
+
+    /// From here on this CPU is kicked; only then may it look whether its wait is over.
+    pub(super) fn enlist(&self, cpu: &Cpu) {
+        self.0.fetch_or(1 << cpu.id, Relaxed);
+        // Pairs with the fence in `kick`.
+        fence(SeqCst);
+    }
+}
+
+/// A wait that spins first and then halts, so that on an overcommitted host the CPU waited for can
+/// run. The halt ends with a kick, if there are [`Sleepers`] to be kicked, or with the next tick.
 #[derive(Debug, Default)]
 pub struct Backoff {
     began_tsc: u64,
@@ -28,39 +85,58 @@ impl Backoff {
     /// that has taken no tick yet: nothing would end it.
     #[inline]
     pub fn pause(&mut self, cpu: &Cpu, ready: impl Fn() -> bool) {
-        // A model has no time, and a test's threads share the host with others.
-        #[cfg(any(test, loom))]
-        {
-            self.began_tsc = 0;
-            let _ = (cpu, ready, self.began_tsc);
-            #[cfg(loom)]
-            loom::thread::yield_now();
-            #[cfg(not(loom))]
-            std::thread::yield_now();
-        }
-        #[cfg(not(any(test, loom)))]
-        self.spin_or_halt(cpu, ready);
+        self.pause_among(cpu, None, ready);
     }
 
-    #[cfg(not(any(test, loom)))]
-    fn spin_or_halt(&mut self, cpu: &Cpu, ready: impl Fn() -> bool) {
-        use core::sync::atomic::Ordering::Relaxed;
+    /// As [`Self::pause`], to be kicked through `sleepers`.
+    #[inline]
+    pub(super) fn pause_among(
+        &mut self,
+        cpu: &Cpu,
+        sleepers: Option<&Sleepers>,
+        ready: impl Fn() -> bool,
+    ) {
+        if self.is_patient(cpu) {
+            relax();
+            return;
+        }
+        match sleepers {
+            Some(sleepers) => sleepers.halt(cpu, ready),
+            None => halt_unless(cpu, ready),
+        }
+    }
+
+    /// Whether to go on spinning. A model has no time, and a test's threads have no interrupts.
+    fn is_patient(&mut self, cpu: &Cpu) -> bool {
+        if cfg!(any(test, loom)) {
+            return true;
+        }
         if self.began_tsc == 0 {
             self.began_tsc = tsc();
         }
         let context = cpu.context();
-        if cpu.ns(tsc().saturating_sub(self.began_tsc)) < SPIN_NS
+        cpu.ns(tsc().saturating_sub(self.began_tsc)) < SPIN_NS
             || context.masked()
             || context.in_interrupt()
-            || cpu.area.ticks.load(Relaxed) == 0
-        {
-            core::hint::spin_loop();
-            return;
-        }
-        let open = cpu.ops.irq_save(cpu);
-        if !ready() {
-            cpu.ops.halt(cpu);
-        }
-        cpu.ops.irq_restore(cpu, open);
+            || cpu.area.ticks.load(core::sync::atomic::Ordering::Relaxed) == 0
     }
+}
+
+/// One turn of a spinning wait; in a model and in tests, where CPUs are threads, the others' turn.
+fn relax() {
+    #[cfg(loom)]
+    loom::thread::yield_now();
+    #[cfg(all(test, not(loom)))]
+    std::thread::yield_now();
+    #[cfg(not(any(test, loom)))]
+    core::hint::spin_loop();
+}
+
+/// Halts until the next interrupt, unless the wait is over.
+fn halt_unless(cpu: &Cpu, over: impl Fn() -> bool) {
+    let open = cpu.ops.irq_save(cpu);
+    if !over() {
+        cpu.ops.halt(cpu);
+    }
+    cpu.ops.irq_restore(cpu, open);
 }

@@ -7,8 +7,9 @@ use super::{
         AtomicU32,
         Ordering::{Acquire, Relaxed, Release},
     },
+    backoff::Sleepers,
 };
-use crate::{Cpu, fixture};
+use crate::{Cpu, arch::PrivOps, fixture};
 use loom::{cell::UnsafeCell, model::Builder, sync::Arc, thread};
 
 fn silent(_: &Cpu, _: &RcuStall) {}
@@ -72,6 +73,66 @@ fn loom_ticket_lock_excludes() {
 #[test]
 fn loom_ticket_lock_attempt_excludes() {
     ticket(|lock, cpu| lock.try_lock(cpu).map(|guard| guard.add()).is_some());
+}
+
+/// Counts kicks.
+#[derive(Default)]
+struct Kicks(AtomicU32);
+
+impl PrivOps for Kicks {
+    fn irq_save(&self, _cpu: &Cpu) -> bool {
+        true
+    }
+    fn irq_restore(&self, _cpu: &Cpu, _open: bool) {}
+    fn halt(&self, _cpu: &Cpu) {}
+    fn kick(&self, _id: usize) {
+        self.0.fetch_add(1, Relaxed);
+    }
+    fn flush_page(&self, _address: usize) {}
+    unsafe fn load_page_table(&self, _root: usize) {}
+    fn console(&self, _bytes: &[u8]) {}
+    fn doorbell(&self, _value: u32) {}
+    fn exit(&self, status: u32) -> ! {
+        panic!("left with status {status}");
+    }
+    fn triple_fault(&self) -> ! {
+        panic!("triple-faulted");
+    }
+}
+
+/// One CPU lets go of what the other waits for; `enlist` is how the other one goes to sleep. If it
+/// then does not see that its wait is over, it must be kicked.
+fn sleeper(enlist: fn(&Sleepers, &Cpu)) {
+    explore(3, move || {
+        let ops: &'static Kicks = Box::leak(Box::default());
+        let shared = Arc::new((Sleepers::new(), AtomicU32::new(0)));
+        let cpu = |id| Cpu {
+            ops,
+            ..fixture::shared_cpu(id)
+        };
+        let waiter = {
+            let (shared, cpu) = (shared.clone(), cpu(0));
+            thread::spawn(move || {
+                enlist(&shared.0, &cpu);
+                shared.1.load(Relaxed) != 0
+            })
+        };
+        shared.1.store(1, Release);
+        shared.0.kick(&cpu(1));
+        let over = waiter.join().expect("no panic");
+        assert!(over || ops.0.load(Relaxed) == 1, "sleeps for ever");
+    });
+}
+
+#[test]
+fn loom_sleeper_is_kicked() {
+    sleeper(Sleepers::enlist);
+}
+
+#[test]
+#[should_panic(expected = "sleeps for ever")]
+fn loom_sleeper_that_does_not_enlist_sleeps_for_ever() {
+    sleeper(|_, _| ());
 }
 
 /// A reader and a writer of two halves; `protected` is the right form.

@@ -7,6 +7,7 @@ use super::{
         Ordering::{Acquire, Relaxed, Release},
         const_fn,
     },
+    backoff::Sleepers,
 };
 use crate::{Cpu, record::Span};
 use core::{
@@ -25,6 +26,7 @@ use underfoot_abi::{Context, Metric, Wait};
 pub struct TicketLock<T, const RECORDED: bool = true> {
     next: AtomicU32,
     owner: AtomicU32,
+    sleepers: Sleepers,
     value: UnsafeCell<T>,
 }
 
@@ -40,6 +42,7 @@ impl<T, const RECORDED: bool> TicketLock<T, RECORDED> {
             Self {
                 next: AtomicU32::new(0),
                 owner: AtomicU32::new(0),
+                sleepers: Sleepers::new(),
                 value: UnsafeCell::new(value),
             }
         }
@@ -93,6 +96,7 @@ impl<T, const RECORDED: bool> TicketLock<T, RECORDED> {
     pub fn reset(&self) {
         self.next.store(0, Relaxed);
         self.owner.store(0, Relaxed);
+        self.sleepers.reset();
     }
 
     #[cold]
@@ -102,7 +106,8 @@ impl<T, const RECORDED: bool> TicketLock<T, RECORDED> {
         let mut backoff = Backoff::new();
         // Pairs with the release in the guard's drop.
         while self.owner.load(Acquire) != ticket {
-            backoff.pause(cpu, || self.owner.load(Relaxed) == ticket);
+            let ours = || self.owner.load(Relaxed) == ticket;
+            backoff.pause_among(cpu, Some(&self.sleepers), ours);
         }
         cpu.waits_for(before.0, before.1);
     }
@@ -159,6 +164,7 @@ impl<T, const RECORDED: bool> Drop for TicketGuard<'_, T, RECORDED> {
         let released_tsc = self.wait.and_then(Span::now);
         // Pairs with the acquire in `lock`: the next holder sees what this one did.
         self.lock.owner.store(self.ticket.wrapping_add(1), Release);
+        self.lock.sleepers.kick(self.cpu);
         self.cpu.context_sub(Context::LOCK_ONE);
         // Recorded after the release, so that recording does not lengthen what it measures.
         if let (Some(wait), Some(acquired), Some(released)) =
