@@ -1,6 +1,7 @@
 //! Memory: pages, slab objects, page tables.
 
 mod frame;
+mod magazine;
 mod page;
 mod poison;
 mod slab;

@@ -1,6 +1,7 @@
 //! Slab caches: objects of one size, with check words, poisoned when they are free.
 
 use super::{
+    magazine::{Magazine, ROOM},
     page::{PageAllocator, ZeroValid},
     poison,
 };
@@ -9,7 +10,7 @@ use core::sync::atomic::{
     AtomicU32, AtomicU64, AtomicUsize,
     Ordering::{Acquire, Relaxed, Release},
 };
-use underfoot_abi::{PAGE_SIZE, PageByte, PageKind};
+use underfoot_abi::{MAX_CPUS, PAGE_SIZE, PageByte, PageKind};
 
 const HEAD: u64 = 0x5ab0_bec7_0000_0000;
 const TAIL: u64 = 0x7a11_bec7_0000_0000;
@@ -19,8 +20,10 @@ const WORD: usize = size_of::<u64>();
 #[derive(Debug, Default)]
 pub struct SlabPage {
     address: AtomicUsize,
-    /// Objects in use, one bit each. Changed under the cache's lock.
-    live: AtomicU64,
+    /// Objects in use or in a magazine, one bit each. Changed under the cache's lock.
+    taken: AtomicU64,
+    /// Of these, the free ones in magazines. Changed by whoever frees or allocates the object.
+    cached: AtomicU64,
     /// The next slab with free objects, plus one; 0 ends the list.
     next: AtomicU32,
 }
@@ -48,6 +51,7 @@ pub struct SlabCache {
     stride: usize,
     slabs: &'static [SlabPage],
     partial: TicketLock<Partial>,
+    magazines: [Magazine; MAX_CPUS],
 }
 
 /// What an audit of a cache found; errors are counted by the CPU that did it.
@@ -77,6 +81,7 @@ impl SlabCache {
             stride: size,
             slabs,
             partial: TicketLock::new(Partial { slabs: 0, first: 0 }),
+            magazines: [const { Magazine::new() }; MAX_CPUS],
         }
     }
 
@@ -91,11 +96,15 @@ impl SlabCache {
     #[must_use]
     pub fn allocate(&self, cpu: &Cpu) -> Option<usize> {
         let address = loop {
-            if let Some(address) = self.take(cpu) {
+            if let Some(address) = self.magazines[cpu.id].pop() {
                 break address;
             }
-            self.grow(cpu)?;
+            if !self.refill(cpu) {
+                self.grow(cpu)?;
+            }
         };
+        let (slab, bit) = self.locate(address)?;
+        self.slabs[slab].cached.fetch_and(!bit, Relaxed);
         let words = self.words(address);
         record::access(cpu, address, || {
             poison::verify(cpu, words, poison::OBJECT);
@@ -115,7 +124,10 @@ impl SlabCache {
             record::error(cpu, address, 0);
             return false;
         };
-        if self.slabs[slab].live.load(Relaxed) & bit == 0 {
+        let record = &self.slabs[slab];
+        // A read-modify-write: of two that free one object, one finds the other's bit.
+        let used = record.taken.load(Relaxed) & bit != 0;
+        if !used || record.cached.fetch_or(bit, Relaxed) & bit != 0 {
             record::error(cpu, address, poison::OBJECT);
             return false;
         }
@@ -124,18 +136,11 @@ impl SlabCache {
             poison::fill(self.words(address), poison::OBJECT);
             sound
         });
-        let mut partial = self.partial.lock(cpu);
-        let record = &self.slabs[slab];
-        let live = record.live.load(Relaxed);
-        if live & bit == 0 {
-            record::error(cpu, address, poison::OBJECT);
-            return false;
+        let magazine = &self.magazines[cpu.id];
+        if !magazine.has_room() {
+            self.flush(cpu);
         }
-        if live == self.full() {
-            record.next.store(partial.first, Relaxed);
-            partial.first = slab as u32 + 1;
-        }
-        record.live.store(live & !bit, Relaxed);
+        magazine.push(address);
         sound
     }
 
@@ -172,7 +177,8 @@ impl SlabCache {
         let partial = self.partial.lock(cpu);
         let mut audit = SlabAudit::default();
         for slab in &self.slabs[..partial.slabs] {
-            let (page, live) = (slab.address.load(Relaxed), slab.live.load(Relaxed));
+            let page = slab.address.load(Relaxed);
+            let live = slab.taken.load(Relaxed) & !slab.cached.load(Relaxed);
             for object in 0..self.per_page() {
                 let address = page + object * self.stride;
                 if live & (1 << object) != 0 {
@@ -216,16 +222,46 @@ impl SlabCache {
             .then_some((slab, 1 << object))
     }
 
-    fn take(&self, cpu: &Cpu) -> Option<usize> {
+    /// Fills half of this CPU's magazine, which is empty; whether there was an object for it.
+    fn refill(&self, cpu: &Cpu) -> bool {
         let mut partial = self.partial.lock(cpu);
+        (0..ROOM.div_ceil(2))
+            .map_while(|_| self.take(&mut partial))
+            .map(|address| self.magazines[cpu.id].push(address))
+            .count()
+            > 0
+    }
+
+    /// Takes a free object out of its slab.
+    fn take(&self, partial: &mut Partial) -> Option<usize> {
         let slab = self.slabs.get((partial.first as usize).checked_sub(1)?)?;
-        let live = slab.live.load(Relaxed);
-        let object = live.trailing_ones() as usize;
-        slab.live.store(live | 1 << object, Relaxed);
-        if live | 1 << object == self.full() {
+        let taken = slab.taken.load(Relaxed);
+        let object = taken.trailing_ones() as usize;
+        slab.cached.fetch_or(1 << object, Relaxed);
+        slab.taken.store(taken | 1 << object, Relaxed);
+        if taken | 1 << object == self.full() {
             partial.first = slab.next.load(Relaxed);
         }
         Some(slab.address.load(Relaxed) + object * self.stride)
+    }
+
+    /// Gives half of this CPU's magazine, which is full, back to the slabs.
+    fn flush(&self, cpu: &Cpu) {
+        let mut partial = self.partial.lock(cpu);
+        for _ in 0..ROOM.div_ceil(2) {
+            let object = self.magazines[cpu.id].pop();
+            let Some((slab, bit)) = object.and_then(|address| self.locate(address)) else {
+                return;
+            };
+            let record = &self.slabs[slab];
+            let taken = record.taken.load(Relaxed);
+            if taken == self.full() {
+                record.next.store(partial.first, Relaxed);
+                partial.first = slab as u32 + 1;
+            }
+            record.taken.store(taken & !bit, Relaxed);
+            record.cached.fetch_and(!bit, Relaxed);
+        }
     }
 
     /// Adds a slab.
