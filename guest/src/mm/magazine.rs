@@ -4,7 +4,9 @@
 use core::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 /// Objects in a full magazine.
-pub(super) const ROOM: usize = 15;
+const ROOM: usize = 15;
+/// Objects that are moved at once between a magazine and what all share.
+pub(super) const HALF: usize = ROOM.div_ceil(2);
 
 /// One CPU's magazine. Only that CPU uses it, outside of interrupts; its words are atomics because
 /// all magazines lie in one shared structure.
@@ -25,14 +27,24 @@ impl Magazine {
 
     /// The object that was pushed last.
     pub(super) fn pop(&self) -> Option<usize> {
-        let last = self.count.load(Relaxed).checked_sub(1)?;
+        let last = self.len().checked_sub(1)?;
         self.count.store(last, Relaxed);
         Some(self.objects[last].load(Relaxed))
     }
 
+    /// Objects in it.
+    pub(super) fn len(&self) -> usize {
+        self.count.load(Relaxed)
+    }
+
+    /// Whether there is none in it.
+    pub(super) fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
     /// Whether there is room for one more.
     pub(super) fn has_room(&self) -> bool {
-        self.count.load(Relaxed) < ROOM
+        self.len() < ROOM
     }
 
     /// Adds an object.
@@ -40,7 +52,7 @@ impl Magazine {
     /// # Panics
     /// If there is no room.
     pub(super) fn push(&self, object: usize) {
-        let count = self.count.load(Relaxed);
+        let count = self.len();
         self.objects[count].store(object, Relaxed);
         self.count.store(count + 1, Relaxed);
     }

@@ -2,6 +2,7 @@
 
 use super::{
     frame::{Frame, FreeList},
+    magazine::{HALF, Magazine},
     poison,
 };
 use crate::{Cpu, record, sync::TicketLock};
@@ -9,7 +10,7 @@ use core::{
     ops::Range,
     sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering::Relaxed},
 };
-use underfoot_abi::{PAGE_SIZE, PageByte, PageKind};
+use underfoot_abi::{MAX_CPUS, PAGE_SIZE, PageByte, PageKind};
 
 /// The greatest order: blocks of 2^9 pages, 2 MiB.
 pub const MAX_ORDER: usize = 9;
@@ -46,6 +47,8 @@ pub struct PageAllocator {
     frames: &'static [Frame],
     map: &'static [AtomicU8],
     lists: TicketLock<Lists>,
+    /// Single free pages that CPUs keep for themselves, by index.
+    magazines: [Magazine; MAX_CPUS],
 }
 
 impl PageAllocator {
@@ -72,6 +75,7 @@ impl PageAllocator {
                 by_order,
                 free_pages: 0,
             }),
+            magazines: [const { Magazine::new() }; MAX_CPUS],
         }
     }
 
@@ -91,7 +95,7 @@ impl PageAllocator {
             let order = (index.trailing_zeros().min((end - index).ilog2()) as usize).min(MAX_ORDER);
             self.publish(index, order, PageByte::new(PageKind::Free, false));
             self.frames[index].set_allocated(order);
-            self.link(cpu, index, order);
+            self.link(&mut self.lists.lock(cpu), index, order);
             index += 1 << order;
         }
     }
@@ -100,7 +104,10 @@ impl PageAllocator {
     /// is arbitrary. `None` if no block is large enough.
     #[must_use]
     pub fn allocate(&self, cpu: &Cpu, order: usize, byte: PageByte) -> Option<usize> {
-        let index = self.take(cpu, order)?;
+        let index = match order {
+            0 => self.take_one(cpu)?,
+            _ => self.take(&mut self.lists.lock(cpu), order)?,
+        };
         self.publish(index, order, byte);
         // Outside of the lock: any of these pages may be in flight.
         for page in index..index + (1 << order) {
@@ -141,7 +148,10 @@ impl PageAllocator {
         }
         // Before it is linked: its next owner publishes after that.
         self.publish(index, order, PageByte::new(PageKind::Free, false));
-        self.link(cpu, index, order);
+        match order {
+            0 => self.put_one(cpu, index),
+            _ => self.link(&mut self.lists.lock(cpu), index, order),
+        }
     }
 
     /// A slice of `len` zeroed values in pages published as `byte`, never freed. `None` if no block
@@ -184,7 +194,8 @@ impl PageAllocator {
     /// Pages that are free at the moment.
     #[must_use]
     pub fn free_pages(&self, cpu: &Cpu) -> usize {
-        self.lists.lock(cpu).free_pages
+        let kept: usize = self.magazines.iter().map(Magazine::len).sum();
+        self.lists.lock(cpu).free_pages + kept
     }
 
     /// What the page map says of the page at `address`; of one that it does not cover, reserved.
@@ -215,7 +226,12 @@ impl PageAllocator {
     /// Verifies the poison of every free page, with no other CPU allocating or freeing; the check
     /// words verified. What is wrong is counted as this CPU's errors.
     pub fn audit(&self, cpu: &Cpu) -> u64 {
-        let _lists = self.lists.lock(cpu);
+        let mut lists = self.lists.lock(cpu);
+        for magazine in &self.magazines {
+            while let Some(index) = magazine.pop() {
+                self.link(&mut lists, index, 0);
+            }
+        }
         let mut checked = 0;
         let mut index = 0;
         while index < self.frames.len() {
@@ -271,8 +287,39 @@ impl PageAllocator {
         }
     }
 
-    fn take(&self, cpu: &Cpu, order: usize) -> Option<usize> {
-        let mut lists = self.lists.lock(cpu);
+    /// Takes a single page, from this CPU's own if there is one.
+    fn take_one(&self, cpu: &Cpu) -> Option<usize> {
+        let magazine = &self.magazines[cpu.id];
+        if magazine.is_empty() {
+            let mut lists = self.lists.lock(cpu);
+            for _ in 0..HALF {
+                let Some(index) = self.take(&mut lists, 0) else {
+                    break;
+                };
+                // Free as far as anybody can see: to free it now is an error.
+                self.frames[index].clear_head();
+                magazine.push(index);
+            }
+        }
+        let index = magazine.pop()?;
+        self.frames[index].set_allocated(0);
+        Some(index)
+    }
+
+    /// Keeps a single page for this CPU.
+    fn put_one(&self, cpu: &Cpu, index: usize) {
+        let magazine = &self.magazines[cpu.id];
+        if !magazine.has_room() {
+            let mut lists = self.lists.lock(cpu);
+            for index in (0..HALF).map_while(|_| magazine.pop()) {
+                self.link(&mut lists, index, 0);
+            }
+        }
+        self.frames[index].clear_head();
+        magazine.push(index);
+    }
+
+    fn take(&self, lists: &mut Lists, order: usize) -> Option<usize> {
         let (index, found) = (order..=MAX_ORDER).find_map(|at| {
             let index = lists.by_order[at].pop(self.frames)?;
             Some((index, at))
@@ -286,8 +333,7 @@ impl PageAllocator {
         Some(index)
     }
 
-    fn link(&self, cpu: &Cpu, mut index: usize, mut order: usize) {
-        let mut lists = self.lists.lock(cpu);
+    fn link(&self, lists: &mut Lists, mut index: usize, mut order: usize) {
         self.frames[index].clear_head();
         lists.free_pages += 1 << order;
         while order < MAX_ORDER {

@@ -1,7 +1,7 @@
 //! Slab caches: objects of one size, with check words, poisoned when they are free.
 
 use super::{
-    magazine::{Magazine, ROOM},
+    magazine::{HALF, Magazine},
     page::{PageAllocator, ZeroValid},
     poison,
 };
@@ -225,7 +225,7 @@ impl SlabCache {
     /// Fills half of this CPU's magazine, which is empty; whether there was an object for it.
     fn refill(&self, cpu: &Cpu) -> bool {
         let mut partial = self.partial.lock(cpu);
-        (0..ROOM.div_ceil(2))
+        (0..HALF)
             .map_while(|_| self.take(&mut partial))
             .map(|address| self.magazines[cpu.id].push(address))
             .count()
@@ -248,7 +248,7 @@ impl SlabCache {
     /// Gives half of this CPU's magazine, which is full, back to the slabs.
     fn flush(&self, cpu: &Cpu) {
         let mut partial = self.partial.lock(cpu);
-        for _ in 0..ROOM.div_ceil(2) {
+        for _ in 0..HALF {
             let object = self.magazines[cpu.id].pop();
             let Some((slab, bit)) = object.and_then(|address| self.locate(address)) else {
                 return;
