@@ -47,14 +47,19 @@ pub(crate) struct Engine {
 }
 
 impl Engine {
-    /// What a page may be moved as now: a target class, unless it must sleep and would signal.
+    /// What a page may be moved as now: a target class, unless nothing is there, or it must sleep
+    /// and would signal.
     pub(crate) fn target_class(&self, page: u32) -> Option<Class> {
+        let word = &self.words[page as usize];
+        if word.is_hole() {
+            return None;
+        }
         let gfn = self.regions.of(page).gfn(page);
         let class = self
             .page_map
             .class(gfn)
             .filter(|&class| self.config.targets.contains(class))?;
-        match self.words[page as usize].lane() {
+        match word.lane() {
             Lane::Blocking => Some(class),
             Lane::Signalling => (!self.page_map.sleeps(gfn)).then_some(class),
         }

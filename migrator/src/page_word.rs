@@ -70,6 +70,23 @@ impl PageWord {
         Self(AtomicU64::new(FIXED))
     }
 
+    /// Notes that nothing is mapped there yet; before the word is shared.
+    pub(crate) fn begin_as_hole(&mut self) {
+        let word = self.0.load(Ordering::Relaxed);
+        debug_assert_eq!(word & TAG, IDLE, "a fresh page");
+        self.0.store(word & !TAG | HOLE, Ordering::Relaxed);
+    }
+
+    /// Whether it is one that is never touched.
+    pub(crate) fn is_fixed(&self) -> bool {
+        self.0.load(Ordering::Relaxed) & TAG == FIXED
+    }
+
+    /// Whether nothing is mapped there. It may be populated at any moment.
+    pub(crate) fn is_hole(&self) -> bool {
+        self.0.load(Ordering::Relaxed) & TAG == HOLE
+    }
+
     pub(crate) fn lane(&self) -> Lane {
         // Never changes after construction.
         if self.0.load(Ordering::Relaxed) & SIGNALLED == 0 {
@@ -212,6 +229,17 @@ mod tests {
         assert_eq!(word.begin_populate(), Populate::Left);
         assert!(word.end_populate());
         assert!(word.try_claim(0, 0));
+    }
+
+    #[test]
+    fn a_page_may_begin_as_a_hole() {
+        let mut word = PageWord::new(Lane::Signalling);
+        word.begin_as_hole();
+        assert!(word.is_hole() && !word.is_movable(u64::MAX, 0));
+        assert_eq!(word.lane(), Lane::Signalling);
+        assert_eq!(word.begin_populate(), Populate::Claimed);
+        assert!(!word.end_populate());
+        assert!(!word.is_hole() && word.try_claim(0, 0));
     }
 
     #[test]

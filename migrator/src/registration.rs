@@ -4,9 +4,13 @@ use std::fs;
 use std::io;
 
 use crate::page_word::{Lane, PageWord};
+use crate::pagemap::{Entry, Pagemap};
 use crate::regions::Regions;
 use crate::uffd::{UffdError, Userfaultfd, Waiting};
 use crate::{PAGE_SIZE, PageMap, PageRange};
+
+/// Entries of /proc/self/pagemap that are read at once.
+const PAGEMAP_BATCH: usize = 4096;
 
 /// Mappings that the rest of the process may still need.
 const SPARE_MAPPINGS: usize = 1024;
@@ -42,6 +46,9 @@ pub enum RegistrationError {
         #[source]
         source: io::Error,
     },
+    /// Which pages are there is not known.
+    #[error("cannot read /proc/self/pagemap; is /proc mounted?")]
+    Pagemap(#[source] io::Error),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -75,7 +82,7 @@ impl Registration {
         excluded: &[PageRange],
         signal: Option<&dyn PageMap>,
     ) -> Result<(Self, Box<[PageWord]>), RegistrationError> {
-        let (runs, words) = assign(regions, excluded, signal);
+        let (runs, mut words) = assign(regions, excluded, signal);
         check_mappings(runs.len())?;
         let mut registration = Self {
             blocking: Userfaultfd::new(Waiting::Sleep)?,
@@ -94,6 +101,8 @@ impl Registration {
             // Known only from now on, so that dropping undoes what was done and no more.
             registration.runs.push(run);
         }
+        // Registered already: from here on a hole is filled by the fault handler or by nobody.
+        find_holes(regions, &mut words).map_err(RegistrationError::Pagemap)?;
         Ok((registration, words))
     }
 
@@ -121,6 +130,27 @@ impl Drop for Registration {
             }
         }
     }
+}
+
+/// Marks the pages that nobody has touched yet. A mover would only learn that nothing is there by
+/// opening a window, with every vCPU stopped if it stops the world.
+fn find_holes(regions: &Regions, words: &mut [PageWord]) -> io::Result<()> {
+    let mut pagemap = Pagemap::open(PAGEMAP_BATCH as u32)?;
+    let mut entries = [Entry::default(); PAGEMAP_BATCH];
+    for region in regions.iter() {
+        let words = &mut words[region.first as usize..region.end() as usize];
+        for (number, words) in words.chunks_mut(PAGEMAP_BATCH).enumerate() {
+            let entries = &mut entries[..words.len()];
+            let first = region.first + (number * PAGEMAP_BATCH) as u32;
+            pagemap.read(region.hva(first), entries)?;
+            for (word, entry) in words.iter_mut().zip(entries) {
+                if entry.is_hole() && !word.is_fixed() {
+                    word.begin_as_hole();
+                }
+            }
+        }
+    }
+    Ok(())
 }
 
 /// Gives each page its lane, and joins neighbours.
