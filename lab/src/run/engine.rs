@@ -7,16 +7,21 @@ use crate::names::{Role, Variant, Verify};
 use crate::placement::placement;
 use std::num::NonZeroU64;
 use std::sync::Arc;
+use std::sync::mpsc::sync_channel;
 use std::thread::{Builder, JoinHandle};
 use underfoot_abi::{PAGE_SIZE, PageKind};
 use underfoot_migrator::{
     Class, ClassSet, Counters, Gfn, Handler, HandlerError, Inject, InjectAction, Migrator, Mover,
     MoverError, PageRange, Phase, Rate, Stop, StrategyKind, WaitKind,
 };
+use underfoot_vmm::placement::{CpuSet, Placement, SchedPolicy};
 use underfoot_vmm::{Machine, PageMapView};
 
 /// Window in which the variant that panics does so: late enough that many have closed before.
 const PANIC_IN_WINDOW: u64 = 1_000;
+
+/// Nice value of movers on an overcommitted host, as [`overcommitted`] says.
+const OVERCOMMIT_NICE: i32 = -10;
 
 /// The engine at work on one machine.
 pub struct Engine {
@@ -107,16 +112,24 @@ impl Engine {
 
     /// Sets the movers going.
     pub fn begin_moving(&mut self, experiment: &Experiment) -> Result<(), RunError> {
-        let place = placement(
+        let asked = placement(
             Role::Mover,
             experiment.affinity.as_ref(),
             experiment.sched.as_ref(),
         );
+        let policy = asked.policy.or_else(|| overcommitted(experiment));
         for (index, mut mover) in self.movers.drain(..).enumerate() {
-            let place = place.clone();
-            let (told, placed) = std::sync::mpsc::sync_channel(1);
+            let (asked, wanted) = (
+                asked.clone(),
+                Placement {
+                    policy,
+                    ..asked.clone()
+                },
+            );
+            let (told, placed) = sync_channel(1);
             let thread = Thread::spawn(format!("mover-{index}"), move |stop| {
-                let applied = place.apply(index);
+                // Only what the user asked for is an error when the host refuses it.
+                let applied = wanted.apply(index).or_else(|_| asked.apply(index));
                 let go = applied.is_ok();
                 // The receiver waits for exactly this.
                 let _ = told.send(applied);
@@ -210,6 +223,13 @@ fn build(experiment: &Experiment, machine: &Machine) -> Result<Migrator, RunErro
 fn targets(experiment: &Experiment) -> ClassSet {
     let class = |kind: &PageKind| Class::new(*kind as u8).expect("page kinds are classes");
     experiment.targets.kinds().iter().map(class).collect()
+}
+
+/// A mover among more vCPUs than there are CPUs would be preempted in most of its windows, and the
+/// guest would wait for its turn: so it goes first there, unless the user says otherwise.
+fn overcommitted(experiment: &Experiment) -> Option<SchedPolicy> {
+    let available = CpuSet::allowed().ok()?.cpus().len();
+    (usize::from(experiment.cpus.get()) > available).then_some(SchedPolicy::Other(OVERCOMMIT_NICE))
 }
 
 /// The rate asked for is that of all movers; each keeps its part.
