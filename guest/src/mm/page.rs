@@ -95,7 +95,7 @@ impl PageAllocator {
             let order = (index.trailing_zeros().min((end - index).ilog2()) as usize).min(MAX_ORDER);
             self.publish(index, order, PageByte::new(PageKind::Free, false));
             self.frames[index].set_allocated(order);
-            self.link(&mut self.lists.lock(cpu), index, order);
+            self.link(&mut self.lists.lock_unfair(cpu), index, order);
             index += 1 << order;
         }
     }
@@ -106,7 +106,7 @@ impl PageAllocator {
     pub fn allocate(&self, cpu: &Cpu, order: usize, byte: PageByte) -> Option<usize> {
         let index = match order {
             0 => self.take_one(cpu)?,
-            _ => self.take(&mut self.lists.lock(cpu), order)?,
+            _ => self.take(&mut self.lists.lock_unfair(cpu), order)?,
         };
         self.publish(index, order, byte);
         // Outside of the lock: any of these pages may be in flight.
@@ -150,7 +150,7 @@ impl PageAllocator {
         self.publish(index, order, PageByte::new(PageKind::Free, false));
         match order {
             0 => self.put_one(cpu, index),
-            _ => self.link(&mut self.lists.lock(cpu), index, order),
+            _ => self.link(&mut self.lists.lock_unfair(cpu), index, order),
         }
     }
 
@@ -195,7 +195,7 @@ impl PageAllocator {
     #[must_use]
     pub fn free_pages(&self, cpu: &Cpu) -> usize {
         let kept: usize = self.magazines.iter().map(Magazine::len).sum();
-        self.lists.lock(cpu).free_pages + kept
+        self.lists.lock_unfair(cpu).free_pages + kept
     }
 
     /// What the page map says of the page at `address`; of one that it does not cover, reserved.
@@ -226,7 +226,7 @@ impl PageAllocator {
     /// Verifies the poison of every free page, with no other CPU allocating or freeing; the check
     /// words verified. What is wrong is counted as this CPU's errors.
     pub fn audit(&self, cpu: &Cpu) -> u64 {
-        let mut lists = self.lists.lock(cpu);
+        let mut lists = self.lists.lock_unfair(cpu);
         for magazine in &self.magazines {
             while let Some(index) = magazine.pop() {
                 self.link(&mut lists, index, 0);
@@ -291,7 +291,7 @@ impl PageAllocator {
     fn take_one(&self, cpu: &Cpu) -> Option<usize> {
         let magazine = &self.magazines[cpu.id];
         if magazine.is_empty() {
-            let mut lists = self.lists.lock(cpu);
+            let mut lists = self.lists.lock_unfair(cpu);
             for _ in 0..HALF {
                 let Some(index) = self.take(&mut lists, 0) else {
                     break;
@@ -310,7 +310,7 @@ impl PageAllocator {
     fn put_one(&self, cpu: &Cpu, index: usize) {
         let magazine = &self.magazines[cpu.id];
         if !magazine.has_room() {
-            let mut lists = self.lists.lock(cpu);
+            let mut lists = self.lists.lock_unfair(cpu);
             for index in (0..HALF).map_while(|_| magazine.pop()) {
                 self.link(&mut lists, index, 0);
             }

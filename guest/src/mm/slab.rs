@@ -174,7 +174,7 @@ impl SlabCache {
 
     /// Verifies every object, used or free, with no other CPU at work in the cache.
     pub fn audit(&self, cpu: &Cpu) -> SlabAudit {
-        let partial = self.partial.lock(cpu);
+        let partial = self.partial.lock_unfair(cpu);
         let mut audit = SlabAudit::default();
         for slab in &self.slabs[..partial.slabs] {
             let page = slab.address.load(Relaxed);
@@ -224,7 +224,7 @@ impl SlabCache {
 
     /// Fills half of this CPU's magazine, which is empty; whether there was an object for it.
     fn refill(&self, cpu: &Cpu) -> bool {
-        let mut partial = self.partial.lock(cpu);
+        let mut partial = self.partial.lock_unfair(cpu);
         (0..HALF)
             .map_while(|_| self.take(&mut partial))
             .map(|address| self.magazines[cpu.id].push(address))
@@ -247,7 +247,7 @@ impl SlabCache {
 
     /// Gives half of this CPU's magazine, which is full, back to the slabs.
     fn flush(&self, cpu: &Cpu) {
-        let mut partial = self.partial.lock(cpu);
+        let mut partial = self.partial.lock_unfair(cpu);
         for _ in 0..HALF {
             let object = self.magazines[cpu.id].pop();
             let Some((slab, bit)) = object.and_then(|address| self.locate(address)) else {
@@ -271,7 +271,7 @@ impl SlabCache {
         // SAFETY: just allocated, and never given back once it is a slab.
         let words = unsafe { poison::words(page, PAGE_SIZE) };
         record::access(cpu, page, || poison::fill(words, poison::OBJECT));
-        let mut partial = self.partial.lock(cpu);
+        let mut partial = self.partial.lock_unfair(cpu);
         let index = partial.slabs;
         let Some(slab) = self.slabs.get(index) else {
             drop(partial);

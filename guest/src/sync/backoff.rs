@@ -34,13 +34,30 @@ impl Sleepers {
     /// Wakes whoever sleeps. What they wait for must have been stored before.
     #[inline]
     pub(super) fn kick(&self, cpu: &Cpu) {
-        // Pairs with the fence in `halt`: this CPU sees the sleeper, or the sleeper sees that its
-        // wait is over.
-        fence(SeqCst);
-        let mask = self.0.load(Relaxed);
+        let mask = self.mask();
         if mask != 0 {
             Self::kick_each(cpu, mask);
         }
+    }
+
+    /// Wakes one of those who sleep: the next after this CPU, so that all have their turn.
+    #[inline]
+    pub(super) fn kick_one(&self, cpu: &Cpu) {
+        let mask = self.mask();
+        if mask != 0 {
+            let first = cpu.id as u32 + 1;
+            let next = (mask.rotate_right(first).trailing_zeros() + first) % u64::BITS;
+            Self::kick_each(cpu, 1 << next);
+        }
+    }
+
+    /// Who sleeps, as of after the caller's last store.
+    #[inline]
+    fn mask(&self) -> u64 {
+        // Pairs with the fence in `enlist`: this CPU sees the sleeper, or the sleeper sees that its
+        // wait is over.
+        fence(SeqCst);
+        self.0.load(Relaxed)
     }
 
     #[cold]
@@ -61,7 +78,7 @@ impl Sleepers {
     /// From here on this CPU is kicked; only then may it look whether its wait is over.
     pub(super) fn enlist(&self, cpu: &Cpu) {
         self.0.fetch_or(1 << cpu.id, Relaxed);
-        // Pairs with the fence in `kick`.
+        // Pairs with the fence in `mask`.
         fence(SeqCst);
     }
 }

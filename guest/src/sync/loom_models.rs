@@ -71,6 +71,14 @@ fn loom_ticket_lock_excludes() {
 }
 
 #[test]
+fn loom_ticket_lock_out_of_turn_excludes() {
+    ticket(|lock, cpu| {
+        lock.lock_unfair(cpu).add();
+        true
+    });
+}
+
+#[test]
 fn loom_ticket_lock_attempt_excludes() {
     ticket(|lock, cpu| lock.try_lock(cpu).map(|guard| guard.add()).is_some());
 }

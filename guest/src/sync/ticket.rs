@@ -67,17 +67,35 @@ impl<T, const RECORDED: bool> TicketLock<T, RECORDED> {
         self.guard(cpu, ticket, wait)
     }
 
+    /// Takes the lock out of turn: whoever runs when it becomes free has it. For short locks that
+    /// all CPUs need, on hosts that may be overcommitted: there a turn that has come to a vCPU
+    /// without a CPU makes all others wait for its time slice, one after the other (Linux's
+    /// `virt_spin_lock`, arch/x86/include/asm/qspinlock.h, is unfair for that reason). All who take
+    /// such a lock should take it this way: a turn once asked for comes first.
+    pub fn lock_unfair<'a>(&'a self, cpu: &'a Cpu) -> TicketGuard<'a, T, RECORDED> {
+        let wait = RECORDED.then(|| Span::start(cpu));
+        let ticket = self.attempt().unwrap_or_else(|| self.chance(cpu));
+        self.guard(cpu, ticket, wait)
+    }
+
     /// Takes the lock if it is free.
     #[inline]
     pub fn try_lock<'a>(&'a self, cpu: &'a Cpu) -> Option<TicketGuard<'a, T, RECORDED>> {
         let wait = RECORDED.then(|| Span::start(cpu));
-        // Pairs with the release in the guard's drop: if the exchange then succeeds, this is what
-        // the last holder stored.
-        let ticket = self.owner.load(Acquire);
-        self.next
-            .compare_exchange(ticket, ticket.wrapping_add(1), Relaxed, Relaxed)
-            .ok()?;
+        let ticket = self.attempt()?;
         Some(self.guard(cpu, ticket, wait))
+    }
+
+    /// The ticket that has the lock now, if it was free.
+    fn attempt(&self) -> Option<u32> {
+        let ticket = self.owner.load(Relaxed);
+        // Acquire: `next` equals `owner` only once the last holder has let go, but it is the owner
+        // word that the holder released; it is read again for that.
+        self.next
+            .compare_exchange(ticket, ticket.wrapping_add(1), Acquire, Relaxed)
+            .ok()?;
+        let _released = self.owner.load(Acquire);
+        Some(ticket)
     }
 
     /// Masks interrupts (and says so in the context word: [`crate::arch::PrivOps::irq_save`] does),
@@ -101,15 +119,32 @@ impl<T, const RECORDED: bool> TicketLock<T, RECORDED> {
 
     #[cold]
     fn contend(&self, cpu: &Cpu, ticket: u32) {
+        let ours = || self.owner.load(Relaxed) == ticket;
+        self.wait(cpu, ours, || {
+            // Pairs with the release in the guard's drop.
+            (self.owner.load(Acquire) == ticket).then_some(ticket)
+        });
+    }
+
+    #[cold]
+    fn chance(&self, cpu: &Cpu) -> u32 {
+        let free = || self.owner.load(Relaxed) == self.next.load(Relaxed);
+        self.wait(cpu, free, || self.attempt())
+    }
+
+    /// Spins and halts until `attempt` gives a ticket; `hope` says whether it may.
+    fn wait(&self, cpu: &Cpu, hope: impl Fn() -> bool, attempt: impl Fn() -> Option<u32>) -> u32 {
         let before = cpu.context().wait();
         cpu.waits_for(Wait::Lock, self.identity());
         let mut backoff = Backoff::new();
-        // Pairs with the release in the guard's drop.
-        while self.owner.load(Acquire) != ticket {
-            let ours = || self.owner.load(Relaxed) == ticket;
-            backoff.pause_among(cpu, Some(&self.sleepers), ours);
-        }
+        let ticket = loop {
+            if let Some(ticket) = attempt() {
+                break ticket;
+            }
+            backoff.pause_among(cpu, Some(&self.sleepers), &hope);
+        };
         cpu.waits_for(before.0, before.1);
+        ticket
     }
 
     #[inline]
@@ -164,7 +199,13 @@ impl<T, const RECORDED: bool> Drop for TicketGuard<'_, T, RECORDED> {
         let released_tsc = self.wait.and_then(Span::now);
         // Pairs with the acquire in `lock`: the next holder sees what this one did.
         self.lock.owner.store(self.ticket.wrapping_add(1), Release);
-        self.lock.sleepers.kick(self.cpu);
+        let queue = self.lock.next.load(Relaxed) != self.ticket.wrapping_add(1);
+        if queue {
+            // Only one of them has its turn, and which one is not known here.
+            self.lock.sleepers.kick(self.cpu);
+        } else {
+            self.lock.sleepers.kick_one(self.cpu);
+        }
         self.cpu.context_sub(Context::LOCK_ONE);
         // Recorded after the release, so that recording does not lengthen what it measures.
         if let (Some(wait), Some(acquired), Some(released)) =

@@ -53,3 +53,28 @@ fn an_attempt_fails_only_while_the_lock_is_held() {
     drop(held);
     assert_eq!(lock.try_lock(&cpu).map(|value| *value), Some(7));
 }
+
+#[test]
+fn no_update_is_lost_out_of_turn() {
+    const EACH: u64 = 20_000;
+    let fixture = Fixture::new(3);
+    let lock = TicketLock::<u64>::new(0);
+    std::thread::scope(|scope| {
+        for id in 0..3 {
+            let (cpu, lock) = (fixture.cpu(id), &lock);
+            scope.spawn(move || {
+                for round in 0..EACH {
+                    // One CPU asks for its turn now and then: both forms exclude each other.
+                    let fair = id == 0 && round % 7 == 0;
+                    *if fair {
+                        lock.lock(&cpu)
+                    } else {
+                        lock.lock_unfair(&cpu)
+                    } += 1;
+                }
+                assert_eq!(cpu.context(), Context::default());
+            });
+        }
+    });
+    assert_eq!(*lock.lock_unfair(&fixture.cpu(0)), 3 * EACH);
+}
