@@ -68,7 +68,7 @@ impl fmt::Display for ExitReason {
         match self {
             Self::Finished { status: 0 } => write!(f, "finished, sound"),
             Self::Finished { status } => write!(f, "finished with status {status}"),
-            Self::TripleFault => write!(f, "triple fault"),
+            Self::TripleFault => write!(f, "triple fault of the guest"),
             Self::FailEntry { reason } => {
                 write!(
                     f,

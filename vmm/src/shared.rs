@@ -1,5 +1,6 @@
 //! The shared region as the host sees it: words that have one writer each.
 
+use crate::crash::Crash;
 use crate::memory::GuestRam;
 use std::ptr::{NonNull, addr_of, addr_of_mut};
 use std::sync::Arc;
@@ -179,6 +180,17 @@ impl SharedRegion {
                 grace_periods: &*addr_of!((*header).grace_periods),
                 crash: &*addr_of!((*header).crash),
             }
+        }
+    }
+
+    /// The trap that ended the guest, if one did. Where two CPUs trap at once, words of both may
+    /// be in it.
+    #[must_use]
+    pub fn crash(&self) -> Option<Crash> {
+        // The acquire in `state` pairs with the guest's release, which comes after these words.
+        match self.state() {
+            Some(GuestState::Failed) => Crash::read(self.header().crash),
+            _ => None,
         }
     }
 

@@ -64,7 +64,9 @@ fn a_triple_fault_is_told_with_registers() {
     let report = exit(&mut machine);
     assert_eq!(report.reason, ExitReason::TripleFault);
     assert!(
-        report.to_string().starts_with("vCPU 0: triple fault"),
+        report
+            .to_string()
+            .starts_with("vCPU 0: triple fault of the guest at rip"),
         "{report}"
     );
     assert!(report.registers.is_some());

@@ -233,12 +233,17 @@ impl<'a> Session<'a> {
 
     fn end_by_exits(&mut self, reports: &[ExitReport]) {
         let Some(first) = reports.first() else { return };
-        let message = self.machine.shared().message();
-        let mut text = if message.is_empty() {
-            first.to_string()
-        } else {
-            format!("{message} ({first})")
+        let shared = self.machine.shared();
+        let message = shared.message();
+        let mut text = match shared.crash() {
+            Some(crash) => format!("{crash}: "),
+            None => String::new(),
         };
+        if message.is_empty() {
+            text.push_str(&first.to_string());
+        } else {
+            text.push_str(&format!("{message} ({first})"));
+        }
         if let Some(registers) = &first.registers {
             text.push_str(&format!("\n{registers}"));
         }
