@@ -54,7 +54,11 @@ pub enum Verb {
         json: bool,
     },
     /// Name workloads, strategies, backends, wait policies, page kinds, variants and combinations.
-    List,
+    List {
+        /// Write JSON instead of text.
+        #[arg(long)]
+        json: bool,
+    },
     /// Export the embedded guest kernel for another VMM.
     ///
     /// It boots by PVH; without underfoot around it, it runs its self-test and leaves through the

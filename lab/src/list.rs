@@ -1,43 +1,130 @@
 //! What there is to choose from.
 
 use crate::names::{AUTO_BACKEND, Named, Variant};
+use serde::Serialize;
 use underfoot_abi::{PageKind, WorkloadId};
 use underfoot_migrator::{BackendKind, Combination, StrategyKind, WaitKind};
 
-/// Workloads, strategies, backends, wait policies, page kinds, variants and the combinations of
-/// them that are sound, a line each.
-#[must_use]
-pub fn list() -> String {
-    let mut text = String::new();
-    section::<WorkloadId>(&mut text, "workloads (--workload)");
-    section::<StrategyKind>(&mut text, "strategies (--strategy)");
-    section::<BackendKind>(&mut text, "backends (--backend)");
-    line(
-        &mut text,
-        "auto",
-        &format!("the default: {}", AUTO_BACKEND.name()),
-    );
-    section::<WaitKind>(&mut text, "wait policies (--wait)");
-    section::<PageKind>(&mut text, "page kinds (--target)");
-    section::<Variant>(&mut text, "variants (--variant)");
-    text.push_str("combinations of strategy, backend and wait policy, for every page kind\n");
-    for way in Combination::all() {
-        let name = format!(
-            "{} {} {}",
-            way.strategy.name(),
-            way.backend.name(),
-            way.wait.name()
-        );
-        line(&mut text, &name, way.check().err().unwrap_or("sound"));
-    }
-    text
+/// The schema of `list --json`.
+pub const LIST_SCHEMA: &str = "underfoot.list/1";
+
+/// A name and what it stands for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Choice {
+    /// What the user writes.
+    pub name: &'static str,
+    /// What it is, in one line.
+    pub about: &'static str,
 }
 
-fn section<T: Named>(text: &mut String, title: &str) {
+/// A way to move pages, for every page kind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Way {
+    /// When what is copied.
+    pub strategy: &'static str,
+    /// How the new frame arrives.
+    pub backend: &'static str,
+    /// What a vCPU does that meets a window.
+    pub wait: &'static str,
+    /// Whether `run` takes it.
+    pub sound: bool,
+    /// Why it does not, and what to use instead; null where it does.
+    pub reason: Option<&'static str>,
+}
+
+/// Everything that there is to choose from.
+#[derive(Clone, Debug, Serialize)]
+pub struct Choices {
+    /// [`LIST_SCHEMA`].
+    pub schema: &'static str,
+    /// `--workload`.
+    pub workloads: Vec<Choice>,
+    /// `--strategy`.
+    pub strategies: Vec<Choice>,
+    /// `--backend`, but for `auto`.
+    pub backends: Vec<Choice>,
+    /// `--wait`.
+    pub wait_policies: Vec<Choice>,
+    /// `--target`.
+    pub page_kinds: Vec<Choice>,
+    /// `--variant`.
+    pub variants: Vec<Choice>,
+    /// Each strategy with each backend and each wait policy.
+    pub combinations: Vec<Way>,
+}
+
+impl Choices {
+    /// All of them, in the order in which lists show them.
+    #[must_use]
+    pub fn all() -> Self {
+        Self {
+            schema: LIST_SCHEMA,
+            workloads: choices::<WorkloadId>(),
+            strategies: choices::<StrategyKind>(),
+            backends: choices::<BackendKind>(),
+            wait_policies: choices::<WaitKind>(),
+            page_kinds: choices::<PageKind>(),
+            variants: choices::<Variant>(),
+            combinations: Combination::all().map(way).collect(),
+        }
+    }
+
+    /// For people: a line each.
+    #[must_use]
+    pub fn to_text(&self) -> String {
+        let mut text = String::new();
+        section(&mut text, "workloads (--workload)", &self.workloads);
+        section(&mut text, "strategies (--strategy)", &self.strategies);
+        section(&mut text, "backends (--backend)", &self.backends);
+        let auto = format!("the default: {}", AUTO_BACKEND.name());
+        line(&mut text, "auto", &auto);
+        section(&mut text, "wait policies (--wait)", &self.wait_policies);
+        section(&mut text, "page kinds (--target)", &self.page_kinds);
+        section(&mut text, "variants (--variant)", &self.variants);
+        text.push_str("combinations of strategy, backend and wait policy, for every page kind\n");
+        for way in &self.combinations {
+            let name = format!("{} {} {}", way.strategy, way.backend, way.wait);
+            line(&mut text, &name, way.reason.unwrap_or("sound"));
+        }
+        text
+    }
+
+    /// For programs.
+    ///
+    /// # Panics
+    /// Never: plain data has a JSON form.
+    #[must_use]
+    pub fn to_json(&self) -> String {
+        let mut text = serde_json::to_string_pretty(self).expect("plain data");
+        text.push('\n');
+        text
+    }
+}
+
+fn choices<T: Named>() -> Vec<Choice> {
+    let choice = |item: &T| Choice {
+        name: item.name(),
+        about: item.about(),
+    };
+    T::ALL.iter().map(choice).collect()
+}
+
+fn way(combination: Combination) -> Way {
+    let reason = combination.check().err();
+    Way {
+        strategy: combination.strategy.name(),
+        backend: combination.backend.name(),
+        wait: combination.wait.name(),
+        sound: reason.is_none(),
+        reason,
+    }
+}
+
+fn section(text: &mut String, title: &str, choices: &[Choice]) {
     text.push_str(title);
     text.push('\n');
-    for &item in T::ALL {
-        line(text, item.name(), item.about());
+    for choice in choices {
+        line(text, choice.name, choice.about);
     }
 }
 
@@ -51,7 +138,7 @@ mod tests {
 
     #[test]
     fn names_everything_once_a_line() {
-        let text = list();
+        let text = Choices::all().to_text();
         let count = |name: &str| {
             let starts =
                 |line: &&str| line.trim_start().split_once("  ").map(|(n, _)| n) == Some(name);
@@ -68,5 +155,18 @@ mod tests {
             .count();
         let sound = text.lines().filter(|line| line.ends_with(" sound")).count();
         assert_eq!(sound + refused, Combination::all().count());
+    }
+
+    #[test]
+    fn programs_read_the_same_as_people() {
+        let choices = Choices::all();
+        let json: serde_json::Value = serde_json::from_str(&choices.to_json()).expect("JSON");
+        assert_eq!(json["schema"], LIST_SCHEMA);
+        let ways = json["combinations"].as_array().expect("a list");
+        assert_eq!(ways.len(), Combination::all().count());
+        for way in ways {
+            assert_eq!(way["sound"] == true, way["reason"].is_null(), "{way}");
+        }
+        assert_eq!(json["page_kinds"][0]["name"], PageKind::TARGETS[0].name());
     }
 }

@@ -10,10 +10,11 @@ use std::process::ExitCode;
 use underfoot::command::run_command;
 use underfoot::error::{Error, chain};
 use underfoot::exit::ExitStatus;
+use underfoot::list::Choices;
 use underfoot::on_kvm::run_on_kvm;
 use underfoot::output::print;
 use underfoot::run::ProcessStart;
-use underfoot::{doctor, guest, list, tool};
+use underfoot::{doctor, guest, tool};
 
 fn main() -> ExitCode {
     let process_start = ProcessStart::now();
@@ -64,7 +65,15 @@ fn execute(verb: Verb, process_start: ProcessStart) -> Result<ExitStatus, Error>
                 ExitStatus::Unsupported
             })
         }
-        Verb::List => print(&list::list()).map(|()| ExitStatus::Sound),
+        Verb::List { json } => {
+            let choices = Choices::all();
+            let text = if json {
+                choices.to_json()
+            } else {
+                choices.to_text()
+            };
+            print(&text).map(|()| ExitStatus::Sound)
+        }
         Verb::Guest { export } => guest::export(&export).map(|()| ExitStatus::Sound),
     }
 }
