@@ -7,6 +7,7 @@ mod kernel {
     mod compiler_calls;
     pub mod console;
     pub mod fail;
+    pub mod grace;
     pub mod ipi;
     pub mod memory;
     pub mod once;
@@ -15,7 +16,7 @@ mod kernel {
     pub mod start_info;
     pub mod state;
     pub mod targets;
-    mod trap;
+    pub mod trap;
     pub mod work;
 }
 

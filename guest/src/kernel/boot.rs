@@ -1,10 +1,11 @@
 //! The boot CPU's way from the first Rust line to a kernel that is whole.
 
+use super::grace::RCU;
 use super::memory::{self, Memory};
 use super::shared::Shared;
 use super::start_info::LoaderInfo;
 use super::state::{self, Kernel};
-use super::{fail, ipi, smp, targets};
+use super::{fail, ipi, smp, targets, trap};
 use core::sync::atomic::Ordering::{Relaxed, Release};
 use underfoot_abi::{Cpl, GuestState, Header, PAGE_SIZE};
 use underfoot_firmware::{CpuHeader, build_idt, enter_ring3, kernel_cpl, ring0_ticks};
@@ -29,9 +30,9 @@ pub fn boot(trap_header: &'static CpuHeader, start_info: usize) -> (&'static Ker
     shared.header.entered_tsc.store(entered_tsc, Relaxed);
     shared.header.ring0_ticks.store(ring0_ticks(), Relaxed);
     choose_level(shared.header, trap_header);
-    let cpu = state::add_cpu(0, trap_header);
+    let cpu = state::add_cpu(0, trap_header, trap::pending);
     cpu.area.entered_tsc.store(entered_tsc, Relaxed);
-    state::rcu().idle_exit(cpu);
+    RCU.idle_exit(cpu);
     // SAFETY: this is the boot CPU, once, still on the boot code's tables.
     let memory = unsafe { memory::build(cpu, shared, &loader) };
     let kernel = state::set_kernel(assemble(cpu, shared, memory));
@@ -46,11 +47,11 @@ pub fn boot(trap_header: &'static CpuHeader, start_info: usize) -> (&'static Ker
 pub fn join(id: usize, trap_header: &'static CpuHeader) -> (&'static Kernel, &'static Cpu) {
     let entered_tsc = tsc();
     let kernel = state::kernel().expect("the boot CPU starts others once the kernel is whole");
-    let cpu = state::add_cpu(id, trap_header);
+    let cpu = state::add_cpu(id, trap_header, trap::pending);
     cpu.area.entered_tsc.store(entered_tsc, Relaxed);
     // SAFETY: the table that the boot CPU runs on.
     unsafe { cpu.ops.load_page_table(kernel.table.root()) };
-    state::rcu().idle_exit(cpu);
+    RCU.idle_exit(cpu);
     open_interrupts(kernel, cpu);
     // Pairs with the acquire in `smp`: this CPU no longer needs the boot mailbox.
     kernel.shared.header.cpus_up.store(id as u32 + 1, Release);
@@ -99,10 +100,10 @@ fn assemble(cpu: &Cpu, shared: &'static Shared, memory: Memory) -> Kernel {
         apic: unsafe { Apic::new() },
         pages,
         table,
-        rcu: state::rcu(),
+        rcu: &RCU,
         shootdown: ipi::Shootdown::new(),
         barrier: Barrier::new(),
-        walk: Walk::build(cpu, state::rcu(), targets, objects).expect("memory for the workload"),
+        walk: Walk::build(cpu, &RCU, targets, objects).expect("memory for the workload"),
     }
 }
 

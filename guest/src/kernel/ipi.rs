@@ -1,10 +1,10 @@
 //! Inter-processor interrupts: TLB shootdown, and waking halted CPUs.
 
-use super::state::Kernel;
 use core::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use underfoot_abi::{MAX_CPUS, Metric, Wait};
 use underfoot_firmware::VECTOR_IPI;
 use underfoot_guest::Cpu;
+use underfoot_guest::arch::Apic;
 use underfoot_guest::record::Span;
 use underfoot_guest::sync::Backoff;
 
@@ -31,13 +31,13 @@ impl Shootdown {
 
     /// Makes every CPU drop its translation of `address`, and returns when all have. Interrupts must
     /// be open: two CPUs that shoot at each other answer each other while they wait.
-    pub fn run(&self, kernel: &Kernel, cpu: &Cpu, address: usize) {
+    pub fn run(&self, apic: Apic, cpu: &Cpu, address: usize) {
         let mut backoff = Backoff::new();
         while self.busy.swap(true, Ordering::Acquire) {
             backoff.pause(cpu, || !self.busy.load(Ordering::Relaxed));
         }
         let span = Span::start(cpu);
-        let up = u64::from(kernel.shared.header.cpus_up.load(Ordering::Relaxed));
+        let up = u64::from(cpu.header.cpus_up.load(Ordering::Relaxed));
         let all = if up >= 64 { u64::MAX } else { (1 << up) - 1 };
         let targets = all & !(1 << cpu.id);
         self.address.store(address, Ordering::Relaxed);
@@ -46,7 +46,7 @@ impl Shootdown {
         self.waiting.store(targets, Ordering::Release);
         cpu.ops.flush_page(address);
         for id in (0..up as usize).filter(|id| *id != cpu.id) {
-            kernel.apic.send(id, VECTOR_IPI);
+            apic.send(id, VECTOR_IPI);
         }
         let mut backoff = Backoff::new();
         // Pairs with the release in `answer`: the last bit gone, every translation is.

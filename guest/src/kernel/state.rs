@@ -3,18 +3,14 @@
 use super::ipi::Shootdown;
 use super::once::Once;
 use super::shared::Shared;
-use super::{fail, trap};
 use core::sync::atomic::Ordering::Relaxed;
 use underfoot_abi::{Cpl, Header, MAX_CPUS, PageByte, PageKind};
 use underfoot_firmware::{CpuHeader, kernel_cpl};
 use underfoot_guest::Cpu;
 use underfoot_guest::arch::{Apic, PrivOps, Ring0, Ring3};
 use underfoot_guest::mm::{PageAllocator, PageTable};
-use underfoot_guest::sync::{Barrier, Rcu, RcuStall};
+use underfoot_guest::sync::{Barrier, Rcu};
 use underfoot_guest::workload::Walk;
-
-/// A grace period this old is reported as stalled: far beyond any time slice of a busy host.
-const RCU_STALL_NS: u64 = 1_000_000_000;
 
 /// All that the CPUs share.
 pub struct Kernel {
@@ -34,7 +30,6 @@ static PAGES: Once<PageAllocator> = Once::new();
 static TABLE: Once<PageTable> = Once::new();
 static CPUS: [Once<Cpu>; MAX_CPUS] = [const { Once::new() }; MAX_CPUS];
 static RING3: [Once<Ring3>; MAX_CPUS] = [const { Once::new() }; MAX_CPUS];
-static RCU: Rcu = Rcu::new(RCU_STALL_NS, report_rcu_stall);
 
 /// Publishes the shared region to the rest of the kernel.
 pub fn set_shared(shared: Shared) -> &'static Shared {
@@ -71,18 +66,14 @@ pub fn kernel() -> Option<&'static Kernel> {
     KERNEL.get()
 }
 
-/// The grace-period machine, there from the start.
-pub fn rcu() -> &'static Rcu {
-    &RCU
-}
-
 /// CPU `id`, once it has come up.
 pub fn cpu(id: usize) -> Option<&'static Cpu> {
     CPUS.get(id).and_then(Once::get)
 }
 
-/// Makes this CPU known, with the operations of the level at which the kernel runs.
-pub fn add_cpu(id: usize, trap_header: &'static CpuHeader) -> &'static Cpu {
+/// Makes this CPU known, with the operations of the level at which the kernel runs. At CPL 3,
+/// `pending` handles the interrupts that came while they were masked.
+pub fn add_cpu(id: usize, trap_header: &'static CpuHeader, pending: fn(&Cpu, u64)) -> &'static Cpu {
     let shared = shared();
     let ops: &'static dyn PrivOps = match kernel_cpl() {
         Cpl::Zero => {
@@ -90,7 +81,7 @@ pub fn add_cpu(id: usize, trap_header: &'static CpuHeader) -> &'static Cpu {
             trap_header.masked.store(0, Relaxed);
             &Ring0
         }
-        Cpl::Three | Cpl::Auto => RING3[id].set(Ring3::new(trap_header, trap::pending)),
+        Cpl::Three | Cpl::Auto => RING3[id].set(Ring3::new(trap_header, pending)),
     };
     CPUS[id].set(Cpu {
         id,
@@ -108,15 +99,4 @@ impl Kernel {
             .allocate(cpu, order, PageByte::new(PageKind::Stack, false))
             .expect("memory for a stack")
     }
-}
-
-fn report_rcu_stall(cpu: &Cpu, stall: &RcuStall) {
-    fail::print(format_args!(
-        "rcu: INFO: CPU {} detected a stall: grace period {} is {} ms old, waiting for CPUs {:#x}; here: rip {:#x}",
-        cpu.id,
-        stall.grace_period,
-        stall.age_ns / 1_000_000,
-        stall.waiting,
-        stall.position
-    ));
 }

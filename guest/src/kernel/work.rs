@@ -70,7 +70,9 @@ fn work(kernel: &Kernel, cpu: &Cpu) {
         kernel.walk.step(cpu, &mut worker);
         operations += 1;
         if operations % SHOOTDOWN_EVERY == 0 {
-            kernel.shootdown.run(kernel, cpu, kernel.shared.range.0);
+            kernel
+                .shootdown
+                .run(kernel.apic, cpu, kernel.shared.range.0);
         }
         if header.variant != Variant::None as u32 && operations > DEADLY_OPERATIONS {
             die(header, cpu);

@@ -118,5 +118,7 @@ pub struct Setting<'a> {
 /// # Errors
 /// There was no run. A guest that crashed, an integrity error, a signal are in the record.
 pub fn run<'a>(experiment: &'a Experiment, setting: Setting<'a>) -> Result<RunRecord, RunError> {
-    session::Session::start(experiment, setting)?.run()
+    let mut session = session::Session::start(experiment, setting)?;
+    let outcome = session.run()?;
+    Ok(results::collect(&session, outcome))
 }

@@ -2,11 +2,11 @@
 
 use super::engine::Engine;
 use super::stalls::StallReader;
-use super::{ProcessStart, RunError, Setting, results};
+use super::{ProcessStart, RunError, Setting};
 use crate::experiment::Experiment;
 use crate::names::Role;
 use crate::placement::placement;
-use crate::record::{Ending, Outcome, RunRecord, Stalls};
+use crate::record::{Ending, Outcome, Stalls};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
 use underfoot_abi::{GuestState, Phase};
@@ -124,15 +124,14 @@ impl<'a> Session<'a> {
         })
     }
 
-    /// Goes through the phases and collects the record.
-    pub fn run(mut self) -> Result<RunRecord, RunError> {
+    /// Goes through the phases; when it returns, nothing runs any more.
+    pub fn run(&mut self) -> Result<Outcome, RunError> {
         (self.progress)(Stage::Boot, 0);
         self.wait_until_up()?;
         if self.ended.is_none() {
             self.measure()?;
         }
-        let outcome = self.end();
-        Ok(results::collect(&self, outcome))
+        Ok(self.end())
     }
 
     fn measure(&mut self) -> Result<(), RunError> {
