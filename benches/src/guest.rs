@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 use underfoot::image::GUEST_IMAGE;
 use underfoot_abi::{Cpl, GuestState, Phase, Variant, WorkloadId};
 use underfoot_vmm::placement::Placement;
-use underfoot_vmm::wait::WaitPolicy;
+use underfoot_vmm::wait::WaitKind;
 use underfoot_vmm::{Boot, Console, HeaderInit, Machine, MachineConfig, MemorySize, RamRange};
 
 const UP: Duration = Duration::from_secs(30);
@@ -35,7 +35,7 @@ pub fn boot(cpus: u32, bytes: u64) -> Machine {
             probe_period_ns: 100_000,
         },
         console: Console::discard(),
-        wait: WaitPolicy::Halt,
+        wait: WaitKind::Halt,
         placement: Placement::default(),
         signals: false,
     })

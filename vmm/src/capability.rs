@@ -2,7 +2,7 @@
 
 use crate::memory::MemorySize;
 use crate::placement::CpuSet;
-use crate::wait::WaitPolicy;
+use crate::wait::{WaitKind, disables_halt_exits};
 use kvm_bindings::{
     KVM_API_VERSION, KVM_CAP_BINARY_STATS_FD, KVM_CAP_X86_DISABLE_EXITS, KVM_X86_DISABLE_EXITS_HLT,
 };
@@ -107,11 +107,11 @@ fn kvm_capabilities(kvm: &Kvm) -> Result<String, Missing> {
 ///
 /// # Errors
 /// What is missing, and the remedy.
-pub fn wait_policy(kvm: &Kvm, policy: WaitPolicy) -> Result<(), Missing> {
+pub fn wait_policy(kvm: &Kvm, policy: WaitKind) -> Result<(), Missing> {
     let offered = kvm
         .check_extension_raw(KVM_CAP_X86_DISABLE_EXITS.into())
         .cast_unsigned();
-    if !policy.disables_halt_exits() || offered & KVM_X86_DISABLE_EXITS_HLT != 0 {
+    if !disables_halt_exits(policy) || offered & KVM_X86_DISABLE_EXITS_HLT != 0 {
         return Ok(());
     }
     Err(Missing::new(
@@ -121,10 +121,10 @@ pub fn wait_policy(kvm: &Kvm, policy: WaitPolicy) -> Result<(), Missing> {
 }
 
 fn wait_policies(kvm: &Kvm) -> Result<String, Missing> {
-    for policy in WaitPolicy::ALL {
+    for policy in WaitKind::ALL {
         wait_policy(kvm, policy)?;
     }
-    Ok(WaitPolicy::ALL.map(WaitPolicy::name).join(", "))
+    Ok(WaitKind::ALL.map(WaitKind::name).join(", "))
 }
 
 fn userfaultfd() -> Result<String, Missing> {

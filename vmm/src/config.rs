@@ -5,7 +5,7 @@ use crate::console::Console;
 use crate::memory::MemorySize;
 use crate::placement::Placement;
 use crate::shared::HeaderInit;
-use crate::wait::WaitPolicy;
+use crate::wait::WaitKind;
 use std::path::PathBuf;
 
 /// What machine to make.
@@ -26,7 +26,7 @@ pub struct MachineConfig<'a> {
     /// Where its serial output goes.
     pub console: Console,
     /// What a vCPU does that meets a page in flight.
-    pub wait: WaitPolicy,
+    pub wait: WaitKind,
     /// Where the vCPU threads run.
     pub placement: Placement,
     /// Whether SIGINT and SIGTERM wake [`Machine::wait`](crate::Machine::wait) instead of ending the process. They are

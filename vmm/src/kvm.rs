@@ -4,7 +4,7 @@ use crate::boot::Entry;
 use crate::cpuid;
 use crate::machine_error::{MachineError, kvm_error};
 use crate::memory::GuestRam;
-use crate::wait::WaitPolicy;
+use crate::wait::{WaitKind, disables_halt_exits};
 use kvm_bindings::{
     KVM_CAP_X86_DISABLE_EXITS, KVM_X86_DISABLE_EXITS_HLT, kvm_enable_cap,
     kvm_userspace_memory_region,
@@ -27,9 +27,9 @@ pub(crate) fn open(path: &Path) -> Result<Kvm, MachineError> {
     Kvm::new_with_path(&name).map_err(|e| failed(io::Error::from_raw_os_error(e.errno())))
 }
 
-pub(crate) fn create_vm(kvm: &Kvm, wait: WaitPolicy) -> Result<VmFd, MachineError> {
+pub(crate) fn create_vm(kvm: &Kvm, wait: WaitKind) -> Result<VmFd, MachineError> {
     let vm = kvm.create_vm().map_err(kvm_error("to create a VM"))?;
-    if wait.disables_halt_exits() {
+    if disables_halt_exits(wait) {
         let offered = kvm.check_extension_raw(KVM_CAP_X86_DISABLE_EXITS.into());
         if offered.cast_unsigned() & KVM_X86_DISABLE_EXITS_HLT == 0 {
             return Err(MachineError::WaitPolicy { policy: wait });

@@ -5,7 +5,7 @@ use crate::event_loop::EventLoopError;
 use crate::memory::MemoryError;
 use crate::placement::PlacementError;
 use crate::stats::StatsError;
-use crate::wait::WaitPolicy;
+use crate::wait::WaitKind;
 use std::io;
 use std::path::PathBuf;
 
@@ -36,7 +36,7 @@ pub enum MachineError {
     )]
     WaitPolicy {
         /// The policy.
-        policy: WaitPolicy,
+        policy: WaitKind,
     },
     /// A number of vCPUs that cannot be.
     #[error("{cpus} vCPUs cannot be made: 1 to {max}")]

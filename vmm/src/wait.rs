@@ -1,62 +1,14 @@
 //! What a vCPU does that meets a page in its window.
 
 use crate::gate::Gate;
-use std::fmt;
-use std::str::FromStr;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-/// How a vCPU waits for a page in flight.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub enum WaitPolicy {
-    /// KVM's default: it halts the vCPU, which still takes interrupts, while a worker waits.
-    #[default]
-    Halt,
-    /// The vCPU's thread sleeps in userfaultfd (HLT exits are off, so KVM cannot halt it).
-    Block,
-    /// As `Block`, but the userfaultfd answers with SIGBUS, so that KVM_RUN returns EFAULT and the
-    /// thread spins until the window closes. Only for pages that the guest touches natively.
-    Spin,
-}
+pub use underfoot_migrator::WaitKind;
 
-/// Not a wait policy.
-#[derive(Debug, thiserror::Error)]
-#[error("`{0}` is not a wait policy: use halt, block or spin")]
-pub struct UnknownWaitPolicy(String);
-
-impl WaitPolicy {
-    /// All of them.
-    pub const ALL: [Self; 3] = [Self::Halt, Self::Block, Self::Spin];
-
-    /// The name that users write and read.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Halt => "halt",
-            Self::Block => "block",
-            Self::Spin => "spin",
-        }
-    }
-
-    /// Whether HLT must not exit, so that KVM cannot turn a fault into a halt.
-    #[must_use]
-    pub const fn disables_halt_exits(self) -> bool {
-        !matches!(self, Self::Halt)
-    }
-}
-
-impl fmt::Display for WaitPolicy {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name())
-    }
-}
-
-impl FromStr for WaitPolicy {
-    type Err = UnknownWaitPolicy;
-
-    fn from_str(text: &str) -> Result<Self, UnknownWaitPolicy> {
-        let found = Self::ALL.into_iter().find(|policy| policy.name() == text);
-        found.ok_or_else(|| UnknownWaitPolicy(text.to_owned()))
-    }
+/// Whether HLT must not exit, so that KVM cannot turn a fault into a halt.
+#[must_use]
+pub const fn disables_halt_exits(wait: WaitKind) -> bool {
+    !matches!(wait, WaitKind::Halt)
 }
 
 /// What a spinning vCPU asks about the pages in flight, over and over.
@@ -163,14 +115,6 @@ mod tests {
         fn closed(&self) -> u64 {
             u64::from(self.1.fetch_add(1, Relaxed) >= self.0)
         }
-    }
-
-    #[test]
-    fn names_round_trip() {
-        for policy in WaitPolicy::ALL {
-            assert_eq!(policy.to_string().parse::<WaitPolicy>().unwrap(), policy);
-        }
-        assert!("Halt".parse::<WaitPolicy>().is_err());
     }
 
     #[test]

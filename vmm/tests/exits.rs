@@ -5,7 +5,7 @@ mod common;
 use common::{
     COUNTER, Code, LOW_COUNTER, TEXT, config, elf, exit, have_kvm, machine, patience, word,
 };
-use underfoot_vmm::wait::WaitPolicy;
+use underfoot_vmm::wait::WaitKind;
 use underfoot_vmm::{Console, ExitReason, Machine, MachineError, MemorySize, Wake};
 
 #[test]
@@ -115,7 +115,7 @@ fn every_wait_policy_runs_a_guest() {
     if !have_kvm() {
         return;
     }
-    for wait in WaitPolicy::ALL {
+    for wait in WaitKind::ALL {
         let image = elf(&Code::default().count(COUNTER, 10).exit(0));
         let config = underfoot_vmm::MachineConfig {
             wait,
@@ -128,7 +128,7 @@ fn every_wait_policy_runs_a_guest() {
                 assert_eq!(word(&machine, COUNTER), 10);
             }
             Err(MachineError::WaitPolicy { policy }) => {
-                assert!(policy == wait && wait != WaitPolicy::Halt);
+                assert!(policy == wait && wait != WaitKind::Halt);
             }
             Err(other) => panic!("{other}"),
         }

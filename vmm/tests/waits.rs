@@ -9,7 +9,7 @@ use std::os::fd::{AsRawFd, FromRawFd};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use underfoot_vmm::wait::{WaitPolicy, Window};
+use underfoot_vmm::wait::{WaitKind, Window};
 use underfoot_vmm::{ExitReason, GuestRam, HostInfo, Machine, MachineConfig, MachineError};
 
 const UFFDIO_API: libc::c_ulong = 0xc018_aa3f;
@@ -83,7 +83,7 @@ fn ring0_is_emulated() -> bool {
 }
 
 /// A machine whose first store meets a missing page; `None` where the host cannot.
-fn machine(image: &[u8], wait: WaitPolicy) -> Option<(Machine, MissingPage)> {
+fn machine(image: &[u8], wait: WaitKind) -> Option<(Machine, MissingPage)> {
     let machine = match Machine::new(MachineConfig {
         wait,
         ..config(image, 2)
@@ -91,7 +91,7 @@ fn machine(image: &[u8], wait: WaitPolicy) -> Option<(Machine, MissingPage)> {
         Err(MachineError::WaitPolicy { .. }) => return None,
         made => made.unwrap(),
     };
-    match MissingPage::new(machine.ram(), wait == WaitPolicy::Spin) {
+    match MissingPage::new(machine.ram(), wait == WaitKind::Spin) {
         Ok(page) => Some((machine, page)),
         Err(error) => {
             common::skip(&format!("userfaultfd: {error}"));
@@ -105,7 +105,7 @@ fn a_vcpu_that_waits_in_the_kernel_goes_on_when_the_page_is_there() {
     if !have_kvm() {
         return;
     }
-    for wait in [WaitPolicy::Halt, WaitPolicy::Block] {
+    for wait in [WaitKind::Halt, WaitKind::Block] {
         let image = guest();
         let Some((mut machine, page)) = machine(&image, wait) else {
             continue;
@@ -129,7 +129,7 @@ fn a_spinning_vcpu_can_be_held_and_goes_on_when_the_window_closes() {
         return;
     }
     let image = guest();
-    let Some((mut machine, page)) = machine(&image, WaitPolicy::Spin) else {
+    let Some((mut machine, page)) = machine(&image, WaitKind::Spin) else {
         return;
     };
     let window = Arc::new(Manual::default());
@@ -160,7 +160,7 @@ fn a_fault_that_nobody_expects_ends_the_guest() {
         return;
     }
     let image = guest();
-    let Some((mut machine, _page)) = machine(&image, WaitPolicy::Spin) else {
+    let Some((mut machine, _page)) = machine(&image, WaitKind::Spin) else {
         return;
     };
     machine.start();

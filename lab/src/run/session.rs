@@ -10,9 +10,7 @@ use crate::record::{Ending, Outcome, Stalls};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
 use underfoot_abi::{GuestState, Phase};
-use underfoot_migrator::WaitKind;
 use underfoot_vmm::stats::Stats;
-use underfoot_vmm::wait::WaitPolicy;
 use underfoot_vmm::{
     Boot, ExitReport, HeaderInit, HostInfo, Machine, MachineConfig, MemorySize, Progress,
     ProgressWatch, Wake,
@@ -91,11 +89,7 @@ impl<'a> Session<'a> {
             boot: Boot { image, cmdline: "" },
             header: header(experiment),
             console,
-            wait: match experiment.wait {
-                WaitKind::Halt => WaitPolicy::Halt,
-                WaitKind::Block => WaitPolicy::Block,
-                WaitKind::Spin => WaitPolicy::Spin,
-            },
+            wait: experiment.wait,
             placement: placement(
                 Role::Vcpu,
                 experiment.affinity.as_ref(),

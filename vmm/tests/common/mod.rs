@@ -8,7 +8,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 use underfoot_abi::{Cpl, PORT_DOORBELL, PORT_EXIT, PORT_SERIAL, Variant, WorkloadId};
 use underfoot_vmm::placement::Placement;
-use underfoot_vmm::wait::WaitPolicy;
+use underfoot_vmm::wait::WaitKind;
 use underfoot_vmm::{
     Boot, Console, ExitReport, HeaderInit, Machine, MachineConfig, MemorySize, Wake,
 };
@@ -219,7 +219,7 @@ pub fn config(image: &[u8], cpus: u32) -> MachineConfig<'_> {
             probe_period_ns: 0,
         },
         console: Console::discard(),
-        wait: WaitPolicy::Halt,
+        wait: WaitKind::Halt,
         placement: Placement::default(),
         signals: false,
     }
