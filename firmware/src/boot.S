@@ -55,7 +55,7 @@ ap_protected:
 long_mode:
     mov $CR4_BITS, %eax
     mov %eax, %cr4
-    mov $boot_pml4, %eax
+    mov firmware_page_table, %eax
     mov %eax, %cr3
     mov $MSR_EFER, %ecx
     rdmsr
@@ -184,6 +184,8 @@ idtr:
 firmware_ring0_ticks: .quad 0
 firmware_ap_stack: .quad firmware_stack_top
 firmware_start_info: .long 0
+    .global firmware_page_table
+firmware_page_table: .long boot_pml4
 firmware_ap_cpu: .long 0
 firmware_kernel_cpl: .long -1
 

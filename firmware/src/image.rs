@@ -60,6 +60,7 @@ unsafe extern "C" {
     static firmware_ring0_ticks: AtomicU64;
     static firmware_ap_cpu: AtomicU32;
     static firmware_ap_stack: AtomicU64;
+    static firmware_page_table: AtomicU32;
     static firmware_trampoline_start: u8;
     static firmware_trampoline_end: u8;
     static __trap_start: u8;
@@ -84,7 +85,7 @@ pub enum Section {
     Rodata,
     /// IDT, GDTs and TSSs.
     Descriptor,
-    /// The page tables of the boot code, which application processors start on.
+    /// The page tables of the boot code, until the kernel has its own.
     BootTable,
     /// Static data.
     Data,
@@ -149,13 +150,19 @@ pub fn trampoline() -> &'static [u8] {
     }
 }
 
-/// Says which number and stack (its top) the next application processor gets. They start one at a
-/// time: call this again only after the previous one has reached `kernel_entry`.
-pub fn set_next_ap(id: u32, stack_top: usize) {
+/// Says which number, stack (its top) and page table (its root, below 4 GiB, which must map the image
+/// to itself) the next application processor gets. They start one at a time: call this again only
+/// after the previous one has reached `kernel_entry`.
+///
+/// # Panics
+/// If the page table lies above 4 GiB: it is loaded in protected mode.
+pub fn set_next_ap(id: u32, stack_top: usize, page_table: usize) {
+    let root = u32::try_from(page_table).expect("a page table below 4 GiB");
     // SAFETY: aligned words in the boot code's data; the processor that reads them is not yet
     // running.
     unsafe {
         firmware_ap_stack.store(stack_top as u64, Ordering::Relaxed);
+        firmware_page_table.store(root, Ordering::Relaxed);
         firmware_ap_cpu.store(id, Ordering::Release);
     }
 }

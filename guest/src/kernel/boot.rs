@@ -49,8 +49,6 @@ pub fn join(id: usize, trap_header: &'static CpuHeader) -> (&'static Kernel, &'s
     let kernel = state::kernel().expect("the boot CPU starts others once the kernel is whole");
     let cpu = state::add_cpu(id, trap_header, trap::pending);
     cpu.area.entered_tsc.store(entered_tsc, Relaxed);
-    // SAFETY: the table that the boot CPU runs on.
-    unsafe { cpu.ops.load_page_table(kernel.table.root()) };
     RCU.idle_exit(cpu);
     open_interrupts(kernel, cpu);
     // Pairs with the acquire in `smp`: this CPU no longer needs the boot mailbox.

@@ -25,7 +25,7 @@ pub fn start(kernel: &'static Kernel, cpu: &Cpu, wanted: u32) -> u32 {
     let header = kernel.shared.header;
     for id in 1..wanted {
         let stack = kernel.allocate_stack(cpu, STACK_ORDER);
-        set_next_ap(id, stack + STACK_SIZE);
+        set_next_ap(id, stack + STACK_SIZE, kernel.table.root());
         kernel.apic.init(id as usize);
         kernel.apic.startup(id as usize, AP_TRAMPOLINE);
         if !wait_until_up(kernel, id + 1) {
