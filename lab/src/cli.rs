@@ -197,7 +197,8 @@ pub struct RunArgs {
     /// Host CPUs by role, such as vcpu=2-5,mover=6
     #[arg(long, value_name = "ROLES", help_heading = "Host")]
     affinity: Option<String>,
-    /// Scheduling by role, such as vcpu=other:0,mover=fifo:10
+    /// Scheduling by role, such as vcpu=other:0,mover=fifo:10; where vCPUs and movers together are
+    /// more than the CPUs, movers are at other:-10 unless this says otherwise
     #[arg(long, value_name = "ROLES", help_heading = "Host")]
     sched: Option<String>,
 

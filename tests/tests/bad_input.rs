@@ -2,6 +2,7 @@
 //! bound and the remedy, and nothing left behind.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 
 use underfoot_tests::{Command, Confinement, Finished, Scratch, is_root, kvm, turn};
 
@@ -72,6 +73,9 @@ fn wrong_experiment_files_name_file_and_key() {
         ),
         ("batch = 513", ["wrong.toml", "batch", "512"]),
         ("duration = ", ["wrong.toml", "1", "duration"]),
+        ("memory = \"64s\"", ["wrong.toml", "memory", "64s"]),
+        ("memory = 64", ["wrong.toml", "memory", "unit"]),
+        ("workload = \"wlak\"", ["wrong.toml", "wlak", "walk"]),
     ] {
         let scratch = Scratch::new();
         let file = scratch.join("wrong.toml");
@@ -108,12 +112,74 @@ fn an_output_directory_that_cannot_be_written_is_refused_before_the_run() {
     for parent in ["/proc", "/dev/null"] {
         let scratch = Scratch::new();
         let finished = refused(&scratch, &format!("--out {parent}/run"));
-        assert!(
-            matches!(finished.status.code(), Some(2 | 4)),
-            "{finished:?}"
-        );
-        finished.assert_says(&[parent, "--out"]);
+        finished.assert_status(2).assert_says(&[parent, "--out"]);
     }
+}
+
+#[test]
+fn an_output_directory_in_somebody_elses_is_refused_before_the_run() {
+    if !is_root() || !Confinement::possible() {
+        return;
+    }
+    let scratch = Scratch::new();
+    let theirs = scratch.join("theirs");
+    fs::create_dir(&theirs).expect("a directory");
+    fs::set_permissions(&theirs, fs::Permissions::from_mode(0o555)).expect("permissions");
+    let host = Confinement {
+        privileges: "--reuid 65534 --regid 65534 --clear-groups",
+        ..Confinement::default()
+    };
+    let finished = host
+        .underfoot(&scratch)
+        .words("run --duration 1s --out")
+        .args([theirs.join("run")])
+        .run();
+    finished.assert_status(2).assert_says(&[
+        "theirs/run",
+        "--out",
+        "may write to",
+        "Permission denied",
+    ]);
+    assert_eq!(fs::read_dir(&theirs).expect("a directory").count(), 0);
+    scratch.assert_untouched();
+}
+
+#[test]
+fn json_that_cannot_be_written_is_refused_before_the_run() {
+    for place in ["/proc/run.json", "missing/run.json", "/dev/null/run.json"] {
+        let scratch = Scratch::new();
+        refused(&scratch, &format!("--json {place}"))
+            .assert_status(2)
+            .assert_says(&[place, "--json"]);
+    }
+}
+
+#[test]
+fn ring_0_is_refused_where_it_is_emulated() {
+    if !kvm() {
+        return;
+    }
+    let scratch = Scratch::new();
+    let doctor = Command::underfoot(&scratch).words("doctor --json").run();
+    let doctor: serde_json::Value = serde_json::from_str(&doctor.stdout).expect("JSON");
+    let checks = doctor["checks"].as_array().expect("a list");
+    let ring0 = checks.iter().find(|check| check["name"] == "ring 0");
+    let emulated = ring0.is_some_and(|check| check["detail"].to_string().contains("emulated"));
+    let _turn = turn();
+    let scratch = Scratch::new();
+    let finished = Command::underfoot(&scratch)
+        .words("run --duration 1s --cpl 0 --out")
+        .args([scratch.join("run")])
+        .run();
+    if emulated {
+        finished
+            .assert_status(4)
+            .assert_says(&["--cpl 0", "emulated", "SSE", "--cpl 3"]);
+        assert!(!scratch.join("run").exists());
+    } else {
+        finished.assert_status(0);
+    }
+    scratch.assert_untouched();
 }
 
 #[test]

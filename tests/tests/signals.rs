@@ -1,6 +1,5 @@
 //! A run that is interrupted ends in order; one whose mover dies ends with a verdict.
 
-use std::fs;
 use std::thread;
 use std::time::Duration;
 
@@ -95,6 +94,5 @@ fn a_killed_mover_ends_the_run_and_leaves_the_guest_whole() {
     let summary = finished.summary(&json);
     summary.assert_sound();
     assert!(summary.migration().aborted > 0);
-    let left: Vec<_> = fs::read_dir(scratch.work()).expect("a directory").collect();
-    assert!(left.is_empty(), "{left:?}");
+    scratch.assert_untouched();
 }

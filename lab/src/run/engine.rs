@@ -225,11 +225,13 @@ fn targets(experiment: &Experiment) -> ClassSet {
     experiment.targets.kinds().iter().map(class).collect()
 }
 
-/// A mover among more vCPUs than there are CPUs would be preempted in most of its windows, and the
-/// guest would wait for its turn: so it goes first there, unless the user says otherwise.
+/// A mover that shares its CPU with vCPUs is preempted in its windows, and the guest then waits for
+/// its next time slice. So it goes first where there are not CPUs enough for all, unless the user
+/// says otherwise.
 fn overcommitted(experiment: &Experiment) -> Option<SchedPolicy> {
     let available = CpuSet::allowed().ok()?.cpus().len();
-    (usize::from(experiment.cpus.get()) > available).then_some(SchedPolicy::Other(OVERCOMMIT_NICE))
+    let wanted = usize::from(experiment.cpus.get()) + usize::from(experiment.movers.get());
+    (wanted > available).then_some(SchedPolicy::Other(OVERCOMMIT_NICE))
 }
 
 /// The rate asked for is that of all movers; each keeps its part.
