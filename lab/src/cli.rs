@@ -208,12 +208,35 @@ pub struct RunArgs {
     /// Where the results go; must not exist [default: a new directory under runs/]
     #[arg(long, value_name = "DIR", help_heading = "Results")]
     out: Option<PathBuf>,
+    /// Where the guest's console goes: to console.log in the results, and with tty to standard error
+    /// as well
+    #[arg(
+        long,
+        value_name = "WHERE",
+        default_value = "file",
+        help_heading = "Results"
+    )]
+    serial: Serial,
     /// Where the JSON goes as well; - is standard output
     #[arg(long, value_name = "FILE", help_heading = "Results")]
     json: Option<PathBuf>,
 }
 
+/// Where the guest's console goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Serial {
+    /// Into the results.
+    File,
+    /// Into the results and to standard error.
+    Tty,
+}
+
 impl RunArgs {
+    /// Whether the guest's console is to be seen while it runs.
+    pub fn shows_console(&self) -> bool {
+        self.serial == Serial::Tty
+    }
+
     /// What was asked for, not yet understood.
     pub fn into_request(self) -> RunRequest {
         let mut settings = Settings::default();

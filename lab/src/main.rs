@@ -49,9 +49,12 @@ fn usage(error: &clap::Error) -> ExitCode {
 
 fn execute(verb: Verb, process_start: ProcessStart) -> Result<ExitStatus, Error> {
     match verb {
-        Verb::Run(args) => run_command(args.into_request(), |experiment, console| {
-            run_on_kvm(experiment, console, process_start)
-        }),
+        Verb::Run(args) => {
+            let shown = args.shows_console();
+            run_command(args.into_request(), |experiment, console| {
+                run_on_kvm(experiment, console, shown, process_start)
+            })
+        }
         Verb::Doctor { json } => {
             let diagnosis = doctor::diagnose(Path::new("/"));
             print(&if json {

@@ -10,16 +10,19 @@ use crate::record::RunRecord;
 use crate::run::{self, ProcessStart, RunError, Setting};
 use std::borrow::Cow;
 use std::fs::File;
+use std::io::{self, Write};
 use std::path::Path;
 use underfoot_vmm::{Console, MachineError};
 
-/// Runs `experiment`, the guest's console going to the new file `console`.
+/// Runs `experiment`, the guest's console going to the new file `console`, and if it is to be shown
+/// to standard error as well.
 ///
 /// # Errors
 /// [`Error`] where there was no run: the host lacks something, the image is none.
 pub fn run_on_kvm(
     experiment: &Experiment,
     console: &Path,
+    shown: bool,
     process_start: ProcessStart,
 ) -> Result<RunRecord, Error> {
     doctor::preflight(Path::new("/")).map_err(|lacking| Error::Unsupported(Box::new(lacking)))?;
@@ -31,11 +34,30 @@ pub fn run_on_kvm(
     let progress = Progress::new();
     let setting = Setting {
         image: &image,
-        console: Console::writer(console),
+        console: if shown {
+            Console::writer(Tee(console))
+        } else {
+            Console::writer(console)
+        },
         process_start,
         progress: &mut |stage, elapsed_ns| progress.update(experiment, stage, elapsed_ns),
     };
     run::run(experiment, setting).map_err(|error| refused(experiment, error))
+}
+
+/// Writes to a file and to standard error.
+struct Tee(File);
+
+impl Write for Tee {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        // The file counts: standard error may have gone away.
+        let _ = io::stderr().write_all(bytes);
+        self.0.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.0.flush()
+    }
 }
 
 fn image(experiment: &Experiment) -> Result<Cow<'static, [u8]>, Error> {
