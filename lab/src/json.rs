@@ -4,8 +4,8 @@ use crate::exit::ExitStatus;
 use crate::histogram::Histogram;
 use crate::names::Named;
 use crate::record::{
-    Ending, Histograms, Host, Integrity, KindCounts, KvmStats, MigrationCounts, RunRecord, Stalls,
-    Startup, VcpuProgress,
+    Ending, EngineCost, Histograms, Host, Integrity, KindCounts, KvmStats, MigrationCounts,
+    RunRecord, Stalls, Startup, VcpuProgress, Waits,
 };
 use crate::settings::Key;
 use crate::tool;
@@ -157,6 +157,11 @@ pub struct RunJson<'a> {
     pub startup_ns: Startup,
     /// The guest's stalls.
     pub stalls: StallsJson,
+    /// How vCPUs waited for pages in flight.
+    pub waits: &'a Waits,
+    /// What the engine itself takes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub engine: Option<EngineCost>,
 }
 
 impl<'a> From<&'a RunRecord> for RunJson<'a> {
@@ -197,6 +202,8 @@ impl<'a> From<&'a RunRecord> for RunJson<'a> {
                 vcpu_time_share: record.moving_stall_share(),
                 control_vcpu_time_share: record.control_stall_share(),
             },
+            waits: &record.waits,
+            engine: record.engine,
         }
     }
 }

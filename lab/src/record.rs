@@ -151,6 +151,42 @@ pub struct Stalls {
     pub own_window: u64,
 }
 
+/// How one vCPU met windows that sent it a signal instead of making it sleep.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Spins {
+    /// Times that KVM_RUN said so.
+    pub faults: u64,
+    /// Of these, the window had closed already.
+    pub closed: u64,
+    /// The spin saw the window close.
+    pub spun: u64,
+    /// The spin ended at its bound, and the vCPU tried again.
+    pub bounded: u64,
+    /// Somebody wanted the vCPU out of the guest.
+    pub interrupted: u64,
+}
+
+/// How vCPUs waited for pages in flight, as far as this process sees it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Waits {
+    /// The policy that was asked for.
+    pub policy: &'static str,
+    /// Pages, by kind, that the hypervisor itself reaches. Whoever meets their window sleeps in the
+    /// kernel, whatever the policy.
+    pub hypervisor_pages: BTreeMap<&'static str, u64>,
+    /// By vCPU; empty unless the policy is `spin`.
+    pub spins: Vec<Spins>,
+}
+
+/// What the engine itself takes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct EngineCost {
+    /// Guest pages that it manages.
+    pub pages: u64,
+    /// Bytes of state that it keeps for them, frame pools not counted.
+    pub state_bytes: u64,
+}
+
 /// How a run ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ending {
@@ -223,6 +259,10 @@ pub struct RunRecord {
     pub startup_ns: Startup,
     /// The guest's stalls of the moving phase.
     pub stalls: Stalls,
+    /// How vCPUs waited.
+    pub waits: Waits,
+    /// What the engine takes; `None` if it never started.
+    pub engine: Option<EngineCost>,
 }
 
 /// Name of the histogram of the guest's stalls.

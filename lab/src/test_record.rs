@@ -5,8 +5,8 @@ use crate::histogram::Histogram;
 use crate::host_limits::HostLimits;
 use crate::names::Named;
 use crate::record::{
-    Ending, Histograms, Host, Integrity, KindCounts, Migration, MigrationCounts, Outcome,
-    RunRecord, Stage2, Stalls, Startup, VcpuProgress,
+    Ending, EngineCost, Histograms, Host, Integrity, KindCounts, Migration, MigrationCounts,
+    Outcome, RunRecord, Stage2, Stalls, Startup, VcpuProgress, Waits,
 };
 use crate::settings::{Key, Settings};
 use crate::units::Size;
@@ -124,5 +124,14 @@ pub(crate) fn test_record() -> RunRecord {
             dropped: 0,
             own_window: 990,
         },
+        waits: Waits {
+            policy: "halt",
+            hypervisor_pages: BTreeMap::from([("descriptor", 3)]),
+            spins: Vec::new(),
+        },
+        engine: Some(EngineCost {
+            pages: 16_384,
+            state_bytes: 131_072,
+        }),
     }
 }

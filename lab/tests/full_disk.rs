@@ -42,6 +42,8 @@ fn record() -> RunRecord {
         kvm_stats: None,
         startup_ns: Startup::default(),
         stalls: Stalls::default(),
+        waits: Default::default(),
+        engine: None,
     }
 }
 

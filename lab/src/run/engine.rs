@@ -5,6 +5,7 @@ use super::observer::EventRecorder;
 use crate::experiment::Experiment;
 use crate::names::{Role, Variant, Verify};
 use crate::placement::placement;
+use crate::record::EngineCost;
 use std::num::NonZeroU64;
 use std::sync::Arc;
 use std::sync::mpsc::sync_channel;
@@ -167,6 +168,14 @@ impl Engine {
     /// What the movers counted; exact once they have ended.
     pub fn counters(&self) -> Counters {
         self.migrator.counters()
+    }
+
+    /// What the engine takes for itself.
+    pub fn cost(&self) -> EngineCost {
+        EngineCost {
+            pages: self.migrator.pages().into(),
+            state_bytes: self.migrator.state_bytes() as u64,
+        }
     }
 
     /// One recorder per mover.

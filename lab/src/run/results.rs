@@ -6,13 +6,13 @@ use super::session::{KvmCounters, Session};
 use super::{ProcessStart, integrity};
 use crate::histogram::Histogram;
 use crate::record::{
-    Histograms, Host, KindCounts, KvmStats, Migration, MigrationCounts, Outcome, RunRecord, Stage2,
-    Startup, VcpuProgress,
+    Histograms, Host, KindCounts, KvmStats, Migration, MigrationCounts, Outcome, RunRecord, Spins,
+    Stage2, Startup, VcpuProgress, Waits,
 };
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering::Relaxed;
 use underfoot_abi::{Cpl, Metric, RecordedPhase};
-use underfoot_migrator::{Counters, Counts, StrategyKind, can_verify};
+use underfoot_migrator::{Counters, Counts, StrategyKind, WaitKind, can_verify};
 use underfoot_vmm::stats::Stats;
 use underfoot_vmm::{SharedRegion, TscRelation};
 
@@ -43,6 +43,8 @@ pub fn collect(session: &Session<'_>, outcome: Outcome) -> RunRecord {
         kvm_stats: kvm_stats(session),
         startup_ns: startup(session),
         stalls: session.stall_counts,
+        waits: waits(session),
+        engine: session.engine.as_ref().map(Engine::cost),
     }
 }
 
@@ -204,6 +206,37 @@ fn kvm_stats(session: &Session<'_>) -> Option<KvmStats> {
             .map(|(after, before)| named(after, before))
             .collect(),
     })
+}
+
+fn waits(session: &Session<'_>) -> Waits {
+    let shared = session.machine.shared();
+    let mut hypervisor_pages = BTreeMap::new();
+    for gfn in 0..shared.frames() {
+        let byte = shared.page_byte(gfn).filter(|byte| byte.hypervisor());
+        if let Some(byte) = byte {
+            *hypervisor_pages.entry(byte.kind().name()).or_default() += 1;
+        }
+    }
+    let spins = match session.experiment.wait {
+        WaitKind::Halt | WaitKind::Block => 0,
+        WaitKind::Spin => shared.cpus(),
+    };
+    Waits {
+        policy: session.experiment.wait.name(),
+        hypervisor_pages,
+        spins: (0..spins)
+            .map(|index| {
+                let counts = session.machine.vcpus().wait_counts(index);
+                Spins {
+                    faults: counts.faults,
+                    closed: counts.closed,
+                    spun: counts.spun,
+                    bounded: counts.bounded,
+                    interrupted: counts.interrupted,
+                }
+            })
+            .collect(),
+    }
 }
 
 fn startup(session: &Session<'_>) -> Startup {
