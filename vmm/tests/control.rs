@@ -33,6 +33,7 @@ fn words(machine: &Machine) -> (u32, u32) {
 }
 
 #[test]
+#[cfg_attr(no_kvm, ignore = "this host has no /dev/kvm for us")]
 fn nothing_runs_while_paused_and_everything_afterwards() {
     if !have_kvm() {
         return;
@@ -53,6 +54,7 @@ fn nothing_runs_while_paused_and_everything_afterwards() {
 }
 
 #[test]
+#[cfg_attr(no_kvm, ignore = "this host has no /dev/kvm for us")]
 fn pauses_and_holds_add_up() {
     if !have_kvm() {
         return;
@@ -74,6 +76,7 @@ fn pauses_and_holds_add_up() {
 }
 
 #[test]
+#[cfg_attr(no_kvm, ignore = "this host has no /dev/kvm for us")]
 fn the_count_is_exact_however_often_the_guest_is_stopped() {
     if !have_kvm() {
         return;
@@ -112,6 +115,7 @@ fn the_count_is_exact_however_often_the_guest_is_stopped() {
 }
 
 #[test]
+#[cfg_attr(no_kvm, ignore = "this host has no /dev/kvm for us")]
 fn a_guest_that_has_not_started_can_be_paused_and_stopped() {
     if !have_kvm() {
         return;
@@ -128,6 +132,7 @@ fn a_guest_that_has_not_started_can_be_paused_and_stopped() {
 }
 
 #[test]
+#[cfg_attr(no_kvm, ignore = "this host has no /dev/kvm for us")]
 fn every_thread_ends_with_the_machine() {
     if !have_kvm() {
         return;
@@ -153,6 +158,7 @@ fn every_thread_ends_with_the_machine() {
 }
 
 #[test]
+#[cfg_attr(no_kvm, ignore = "this host has no /dev/kvm for us")]
 fn signals_wake_the_owner_and_are_let_through_again_afterwards() {
     if !have_kvm() {
         return;

@@ -9,6 +9,7 @@ use underfoot_vmm::wait::WaitKind;
 use underfoot_vmm::{Console, ExitReason, Machine, MachineError, MemorySize, Wake};
 
 #[test]
+#[cfg_attr(no_kvm, ignore = "this host has no /dev/kvm for us")]
 fn a_status_is_reported_as_written() {
     if !have_kvm() {
         return;
@@ -23,6 +24,7 @@ fn a_status_is_reported_as_written() {
 }
 
 #[test]
+#[cfg_attr(no_kvm, ignore = "this host has no /dev/kvm for us")]
 fn serial_output_comes_whole_and_in_order() {
     if !have_kvm() {
         return;
@@ -41,6 +43,7 @@ fn serial_output_comes_whole_and_in_order() {
 }
 
 #[test]
+#[cfg_attr(no_kvm, ignore = "this host has no /dev/kvm for us")]
 fn the_doorbell_rings() {
     if !have_kvm() {
         return;
@@ -55,6 +58,7 @@ fn the_doorbell_rings() {
 }
 
 #[test]
+#[cfg_attr(no_kvm, ignore = "this host has no /dev/kvm for us")]
 fn a_triple_fault_is_told_with_registers() {
     if !have_kvm() {
         return;
@@ -73,6 +77,7 @@ fn a_triple_fault_is_told_with_registers() {
 }
 
 #[test]
+#[cfg_attr(no_kvm, ignore = "this host has no /dev/kvm for us")]
 fn an_access_to_nowhere_is_told_with_its_address() {
     if !have_kvm() {
         return;
@@ -93,6 +98,7 @@ fn an_access_to_nowhere_is_told_with_its_address() {
 }
 
 #[test]
+#[cfg_attr(no_kvm, ignore = "this host has no /dev/kvm for us")]
 fn every_processor_starts() {
     if !have_kvm() {
         return;
@@ -111,6 +117,7 @@ fn every_processor_starts() {
 }
 
 #[test]
+#[cfg_attr(no_kvm, ignore = "this host has no /dev/kvm for us")]
 fn every_wait_policy_runs_a_guest() {
     if !have_kvm() {
         return;
@@ -136,6 +143,7 @@ fn every_wait_policy_runs_a_guest() {
 }
 
 #[test]
+#[cfg_attr(no_kvm, ignore = "this host has no /dev/kvm for us")]
 fn bad_machines_are_refused() {
     let image = elf(&Code::default().exit(0));
     let absent = underfoot_vmm::MachineConfig {
@@ -185,6 +193,7 @@ fn bad_machines_are_refused() {
 }
 
 #[test]
+#[cfg_attr(no_kvm, ignore = "this host has no /dev/kvm for us")]
 fn memory_above_four_gib_is_there() {
     if !have_kvm() {
         return;

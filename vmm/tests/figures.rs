@@ -8,6 +8,7 @@ use underfoot_vmm::Wake;
 use underfoot_vmm::stats::{StatKind, StatsFile};
 
 #[test]
+#[cfg_attr(no_kvm, ignore = "this host has no /dev/kvm for us")]
 fn kvm_counts_the_faults_of_a_guest() {
     if !have_kvm() {
         return;
@@ -42,6 +43,7 @@ fn kvm_counts_the_faults_of_a_guest() {
 }
 
 #[test]
+#[cfg_attr(no_kvm, ignore = "this host has no /dev/kvm for us")]
 fn the_clock_relation_is_measured() {
     if !have_kvm() {
         return;
@@ -59,6 +61,7 @@ fn the_clock_relation_is_measured() {
 }
 
 #[test]
+#[cfg_attr(no_kvm, ignore = "this host has no /dev/kvm for us")]
 fn a_vcpu_that_stands_still_is_seen_to() {
     if !have_kvm() {
         return;

@@ -101,6 +101,7 @@ fn machine(image: &[u8], wait: WaitKind) -> Option<(Machine, MissingPage)> {
 }
 
 #[test]
+#[cfg_attr(no_kvm, ignore = "this host has no /dev/kvm for us")]
 fn a_vcpu_that_waits_in_the_kernel_goes_on_when_the_page_is_there() {
     if !have_kvm() {
         return;
@@ -120,6 +121,7 @@ fn a_vcpu_that_waits_in_the_kernel_goes_on_when_the_page_is_there() {
 }
 
 #[test]
+#[cfg_attr(no_kvm, ignore = "this host has no /dev/kvm for us")]
 fn a_spinning_vcpu_can_be_held_and_goes_on_when_the_window_closes() {
     if !have_kvm() {
         return;
@@ -155,6 +157,7 @@ fn a_spinning_vcpu_can_be_held_and_goes_on_when_the_window_closes() {
 }
 
 #[test]
+#[cfg_attr(no_kvm, ignore = "this host has no /dev/kvm for us")]
 fn a_fault_that_nobody_expects_ends_the_guest() {
     if !have_kvm() {
         return;

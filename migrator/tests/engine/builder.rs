@@ -19,6 +19,7 @@ fn refusal(builder: Builder) -> BuildError {
 }
 
 #[test]
+#[cfg_attr(no_userfaultfd, ignore = "this host has no userfaultfd for us")]
 fn values_out_of_bounds_are_named_with_their_bounds() {
     for (builder, words) in [
         (builder().batch(0), ["batch of 0", "1 to 512"]),
@@ -45,6 +46,7 @@ fn values_out_of_bounds_are_named_with_their_bounds() {
 }
 
 #[test]
+#[cfg_attr(no_userfaultfd, ignore = "this host has no userfaultfd for us")]
 fn the_control_with_a_variant_is_refused() {
     let control = builder().strategy(StrategyKind::None);
     let error = refusal(control.variant(Variant::StaleFrame));
@@ -53,6 +55,7 @@ fn the_control_with_a_variant_is_refused() {
 }
 
 #[test]
+#[cfg_attr(no_userfaultfd, ignore = "this host has no userfaultfd for us")]
 fn memory_of_a_file_is_refused() {
     let file = vmm_sys_util::tempfile::TempFile::new().expect("a file");
     file.as_file().set_len(0x4000).expect("room");

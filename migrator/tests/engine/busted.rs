@@ -27,6 +27,7 @@ fn run_batches(variant: Variant, backend: BackendKind, batch: u32) -> Outcome {
 }
 
 #[test]
+#[cfg_attr(no_userfaultfd, ignore = "this host has no userfaultfd for us")]
 fn no_unmap_loses_updates() {
     if rights() {
         let outcome = run(Variant::NoUnmap, BackendKind::Move);
@@ -36,6 +37,7 @@ fn no_unmap_loses_updates() {
 }
 
 #[test]
+#[cfg_attr(no_userfaultfd, ignore = "this host has no userfaultfd for us")]
 fn stale_frames_are_seen_in_limbo() {
     if rights() {
         for backend in BackendKind::ALL {
@@ -52,6 +54,7 @@ fn stale_frames_are_seen_in_limbo() {
 }
 
 #[test]
+#[cfg_attr(no_userfaultfd, ignore = "this host has no userfaultfd for us")]
 fn same_frames_are_seen_by_their_numbers() {
     if rights() && can_verify().is_ok() {
         for backend in BackendKind::ALL {
@@ -65,6 +68,7 @@ fn same_frames_are_seen_by_their_numbers() {
 }
 
 #[test]
+#[cfg_attr(no_userfaultfd, ignore = "this host has no userfaultfd for us")]
 fn torn_copies_are_seen_in_the_contents() {
     if rights() {
         let outcome = run(Variant::TornCopy, BackendKind::Move);
@@ -74,6 +78,7 @@ fn torn_copies_are_seen_in_the_contents() {
 }
 
 #[test]
+#[cfg_attr(no_userfaultfd, ignore = "this host has no userfaultfd for us")]
 fn what_could_not_be_caught_is_refused() {
     for variant in [Variant::NoUnmap, Variant::TornCopy] {
         let refused = Rig::new(1, 1)

@@ -20,6 +20,7 @@ fn inject(phase: Phase, action: InjectAction, nth: u64, on: bool) -> Inject {
 }
 
 #[test]
+#[cfg_attr(no_userfaultfd, ignore = "this host has no userfaultfd for us")]
 fn an_abort_in_any_phase_puts_the_old_frames_back() {
     if !rights() {
         return;
@@ -51,6 +52,7 @@ fn an_abort_in_any_phase_puts_the_old_frames_back() {
 }
 
 #[test]
+#[cfg_attr(no_userfaultfd, ignore = "this host has no userfaultfd for us")]
 fn one_abort_among_commits_keeps_the_frame_pool_in_step() {
     if !rights() {
         return;
@@ -88,6 +90,7 @@ impl Vcpus for Deaf {
 }
 
 #[test]
+#[cfg_attr(no_userfaultfd, ignore = "this host has no userfaultfd for us")]
 fn vcpus_that_cannot_be_stopped_end_the_mover_with_nothing_moved() {
     if !rights() {
         return;
@@ -110,6 +113,7 @@ fn vcpus_that_cannot_be_stopped_end_the_mover_with_nothing_moved() {
 }
 
 #[test]
+#[cfg_attr(no_userfaultfd, ignore = "this host has no userfaultfd for us")]
 fn a_panic_in_any_phase_rolls_back_and_is_reported() {
     if !rights() {
         return;

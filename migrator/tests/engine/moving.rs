@@ -13,6 +13,7 @@ use underfoot_migrator::{
 const PAGES: usize = 1024;
 
 #[test]
+#[cfg_attr(no_userfaultfd, ignore = "this host has no userfaultfd for us")]
 fn every_sound_combination_moves_pages_and_loses_nothing() {
     if !rights() {
         return;
@@ -62,6 +63,7 @@ fn every_sound_combination_moves_pages_and_loses_nothing() {
 }
 
 #[test]
+#[cfg_attr(no_userfaultfd, ignore = "this host has no userfaultfd for us")]
 fn the_control_moves_nothing() {
     if !rights() {
         return;
@@ -74,6 +76,7 @@ fn the_control_moves_nothing() {
 }
 
 #[test]
+#[cfg_attr(no_userfaultfd, ignore = "this host has no userfaultfd for us")]
 fn every_frame_is_verified_on_demand() {
     if !rights() {
         return;
@@ -100,6 +103,7 @@ fn every_frame_is_verified_on_demand() {
 }
 
 #[test]
+#[cfg_attr(no_userfaultfd, ignore = "this host has no userfaultfd for us")]
 fn several_movers_never_meet_on_a_page() {
     if !rights() {
         return;
@@ -119,6 +123,7 @@ fn several_movers_never_meet_on_a_page() {
 }
 
 #[test]
+#[cfg_attr(no_userfaultfd, ignore = "this host has no userfaultfd for us")]
 fn holes_do_not_move_until_they_are_touched() {
     if !rights() {
         return;
@@ -147,6 +152,7 @@ fn holes_do_not_move_until_they_are_touched() {
 }
 
 #[test]
+#[cfg_attr(no_userfaultfd, ignore = "this host has no userfaultfd for us")]
 fn a_page_that_its_owner_gave_away_is_skipped_once() {
     if !rights() {
         return;
@@ -184,6 +190,7 @@ fn holes(rig: &Rig, pages: usize) -> usize {
 }
 
 #[test]
+#[cfg_attr(no_userfaultfd, ignore = "this host has no userfaultfd for us")]
 fn only_targets_move_and_what_is_left_out_is_never_registered() {
     if !rights() {
         return;
@@ -207,6 +214,7 @@ fn only_targets_move_and_what_is_left_out_is_never_registered() {
 }
 
 #[test]
+#[cfg_attr(no_userfaultfd, ignore = "this host has no userfaultfd for us")]
 fn a_rate_is_kept_by_count() {
     if !rights() {
         return;
@@ -219,6 +227,7 @@ fn a_rate_is_kept_by_count() {
 }
 
 #[test]
+#[cfg_attr(no_userfaultfd, ignore = "this host has no userfaultfd for us")]
 fn dropping_leaves_ordinary_memory_with_every_page_in_place() {
     if !rights() {
         return;

@@ -57,6 +57,7 @@ fn insist(migrator: &Migrator, word: &mut u64, remote: usize, write: bool) -> u6
 }
 
 #[test]
+#[cfg_attr(no_userfaultfd, ignore = "this host has no userfaultfd for us")]
 fn who_meets_a_window_is_told_and_loses_nothing() {
     if !rights() {
         return;
