@@ -8,6 +8,7 @@ use crate::names::Role;
 use crate::placement::placement;
 use crate::record::{Ending, Outcome, Stalls};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant, SystemTime};
 use underfoot_abi::{GuestState, Phase};
 use underfoot_vmm::stats::Stats;
@@ -25,6 +26,8 @@ const PROGRESS: Duration = Duration::from_millis(1);
 const UP: Duration = Duration::from_secs(120);
 /// What the guest gets for its audit.
 const AUDIT: Duration = Duration::from_secs(120);
+/// What a guest gets that found itself damaged: where a lock's word was lost, nobody ever takes it.
+const DAMAGED_AUDIT: Duration = Duration::from_secs(5);
 /// A vCPU that has a CPU and gets nowhere for so long is stuck.
 const STUCK_NS: u64 = 10_000_000_000;
 
@@ -189,8 +192,12 @@ impl<'a> Session<'a> {
             match self.machine.shared().state() {
                 Some(GuestState::Running | GuestState::Done) => return Ok(()),
                 Some(GuestState::RefusedCpl) => {
-                    use std::sync::atomic::Ordering::Relaxed;
-                    let ticks = self.machine.shared().header().ring0_ticks.load(Relaxed);
+                    let ticks = self
+                        .machine
+                        .shared()
+                        .header()
+                        .ring0_ticks
+                        .load(Ordering::Relaxed);
                     return Err(RunError::EmulatedRing0 { ticks });
                 }
                 Some(GuestState::Booting | GuestState::Failed) | None => {}
@@ -289,9 +296,12 @@ impl<'a> Session<'a> {
                 ..
             })
         ) || !causes.is_empty();
-        let stopped = self
-            .machine
-            .stop(if healthy { AUDIT } else { Duration::ZERO });
+        let patience = if healthy {
+            self.audit_patience()
+        } else {
+            Duration::ZERO
+        };
+        let stopped = self.machine.stop(patience);
         self.audited = self.machine.shared().state() == Some(GuestState::Done);
         if let Some(reader) = &mut self.stalls {
             self.stall_counts = reader.finish(self.machine.shared());
@@ -324,6 +334,16 @@ impl<'a> Session<'a> {
             ending: Ending::Done,
             message: None,
         })
+    }
+
+    fn audit_patience(&self) -> Duration {
+        let shared = self.machine.shared();
+        let damaged = |index| shared.vcpu(index).errors.load(Ordering::Relaxed) > 0;
+        if (0..shared.cpus()).any(damaged) {
+            DAMAGED_AUDIT
+        } else {
+            AUDIT
+        }
     }
 
     /// KVM's counters now; `None` where it has none.
