@@ -146,11 +146,11 @@ fn an_output_directory_in_somebody_elses_is_refused_before_the_run() {
 
 #[test]
 fn json_that_cannot_be_written_is_refused_before_the_run() {
-    for place in ["/proc/run.json", "missing/run.json", "/dev/null/run.json"] {
+    for parent in ["/proc", "missing", "/dev/null"] {
         let scratch = Scratch::new();
-        refused(&scratch, &format!("--json {place}"))
+        refused(&scratch, &format!("--json {parent}/run.json"))
             .assert_status(2)
-            .assert_says(&[place, "--json"]);
+            .assert_says(&[parent, "--json"]);
     }
 }
 

@@ -2,10 +2,21 @@
 
 use underfoot_tests::{Command, Scratch, Summary, kvm, turn};
 
-/// Runs the variant and returns what the integrity section says.
-fn caught(variant: &str, more: &str) -> String {
-    let scratch = Scratch::new();
+/// Runs of a variant that is wrong only where two CPUs meet at a bad moment: most runs of a few
+/// seconds see it, and not one of so many was never seen.
+const RUNS: u32 = 8;
+
+/// Runs the variant until a check speaks, and returns what the integrity section says.
+fn caught(variant: &str, more: &str, runs: u32) -> String {
     let _turn = turn();
+    (0..runs)
+        .find_map(|_| attempt(variant, more))
+        .unwrap_or_else(|| panic!("{variant} was not caught in {runs} runs"))
+}
+
+/// Runs the variant once; `None` if no check spoke.
+fn attempt(variant: &str, more: &str) -> Option<String> {
+    let scratch = Scratch::new();
     let json = scratch.join("run.json");
     let finished = Command::underfoot(&scratch)
         .words("run --duration 3s --control 0% --out")
@@ -14,19 +25,20 @@ fn caught(variant: &str, more: &str) -> String {
         .args([json.clone()])
         .words(&format!("--variant {variant} {more}"))
         .run();
-    finished.assert_status(1);
+    scratch.assert_untouched();
     let summary: Summary = finished.summary(&json);
-    assert!(summary.number("/integrity/errors") > 0, "{variant}");
     // Marked, so that nobody takes the figures for those of the right form.
     assert_eq!(summary.at("/config/variant"), variant);
     assert!(finished.stdout.contains(variant), "{}", finished.stdout);
-    summary.at("/integrity").to_string().to_lowercase()
+    let errors = summary.number("/integrity/errors");
+    finished.assert_status(if errors > 0 { 1 } else { 0 });
+    (errors > 0).then(|| summary.at("/integrity").to_string().to_lowercase())
 }
 
 /// Runs the variant and checks that one of `checks` is named.
-fn assert_caught(variant: &str, more: &str, checks: &[&str]) {
+fn assert_caught(variant: &str, more: &str, runs: u32, checks: &[&str]) {
     if kvm() {
-        let said = caught(variant, more);
+        let said = caught(variant, more, runs);
         assert!(
             checks.iter().any(|check| said.contains(check)),
             "{variant}: none of {checks:?} in {said}"
@@ -36,12 +48,12 @@ fn assert_caught(variant: &str, more: &str, checks: &[&str]) {
 
 #[test]
 fn copying_while_mapped_loses_updates() {
-    assert_caught("busted-no-unmap", "", &["update", "check word"]);
+    assert_caught("busted-no-unmap", "", 1, &["update", "check word"]);
 }
 
 #[test]
 fn writing_an_old_frame_is_seen_in_limbo() {
-    assert_caught("busted-stale-frame", "", &["stale"]);
+    assert_caught("busted-stale-frame", "", 1, &["stale"]);
 }
 
 #[test]
@@ -49,6 +61,7 @@ fn the_same_frame_is_no_migration() {
     assert_caught(
         "busted-same-frame",
         "--verify full",
+        1,
         &["same frame", "same-frame", "same_frame"],
     );
 }
@@ -56,20 +69,25 @@ fn the_same_frame_is_no_migration() {
 #[test]
 fn half_of_a_copy_is_seen_by_the_guest() {
     // Only kinds whose loss the guest survives, so that it lives to tell.
-    assert_caught("busted-torn-copy", "--target slab,data", &["check word"]);
+    assert_caught("busted-torn-copy", "--target slab,data", 1, &["check word"]);
 }
 
 #[test]
 fn freeing_without_a_grace_period_is_seen() {
-    assert_caught("busted-no-grace-period", "", &["check word", "poison"]);
+    assert_caught(
+        "busted-no-grace-period",
+        "",
+        RUNS,
+        &["check word", "poison"],
+    );
 }
 
 #[test]
 fn renaming_without_the_sequence_count_is_seen() {
-    assert_caught("busted-no-seqcount", "", &["check word", "sequence"]);
+    assert_caught("busted-no-seqcount", "", RUNS, &["check word", "sequence"]);
 }
 
 #[test]
 fn updating_without_the_lock_is_seen() {
-    assert_caught("busted-no-lock", "", &["update"]);
+    assert_caught("busted-no-lock", "", RUNS, &["update"]);
 }
