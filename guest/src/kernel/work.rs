@@ -46,26 +46,34 @@ pub fn run(kernel: &'static Kernel, cpu: &'static Cpu) -> ! {
 fn announce(kernel: &Kernel, cpu: &Cpu) {
     let header = kernel.shared.header;
     if kernel.shared.standalone {
-        fail::print(format_args!(
-            "underfoot guest: self-test on {} CPUs at CPL {}, {} pages free",
-            header.cpus_up.load(Relaxed),
-            header.cpl_in_force.load(Relaxed),
-            kernel.pages.free_pages(cpu)
-        ));
         header.phase.store(Phase::Control as u32, Relaxed);
     }
-    header.first_operation_tsc.store(tsc(), Relaxed);
     // Release: the page map and the number of CPUs are final.
     header.state.store(GuestState::Running as u32, Release);
     if !kernel.shared.standalone {
         cpu.ops.doorbell(GuestState::Running as u32);
     }
+    fail::print(format_args!(
+        "underfoot guest: {} on {} CPUs at CPL {}, {} pages free",
+        if kernel.shared.standalone {
+            "self-test"
+        } else {
+            "up"
+        },
+        header.cpus_up.load(Relaxed),
+        header.cpl_in_force.load(Relaxed),
+        kernel.pages.free_pages(cpu)
+    ));
 }
 
 fn work(kernel: &Kernel, cpu: &Cpu) {
     let header = kernel.shared.header;
     let mut worker = Worker::new(cpu, own_pages(kernel, cpu), kernel.pages.free_pages(cpu));
     let mut operations = 0;
+    // The first CPU to get here says when: the others find it said.
+    let _ = header
+        .first_operation_tsc
+        .compare_exchange(0, tsc(), Relaxed, Relaxed);
     while header.phase.load(Relaxed) != Phase::Stop as u32 {
         kernel.walk.step(cpu, &mut worker);
         operations += 1;
