@@ -5,7 +5,7 @@ use std::sync::atomic::AtomicU64;
 use underfoot_abi::Histogram;
 use underfoot_migrator::{Event, Observer, PageRange, Times};
 
-/// What the host measures, in the order of [`EventRecorder::histograms`].
+/// What the host measures, in the order in which a thread records it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum HostMetric {
     /// The whole window.
