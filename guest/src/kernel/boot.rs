@@ -90,7 +90,7 @@ fn choose_level(header: &Header, trap_header: &CpuHeader) {
 
 fn assemble(cpu: &Cpu, shared: &'static Shared, memory: Memory) -> Kernel {
     let (pages, table) = state::set_memory(memory.pages, memory.table);
-    let targets = targets::new(shared, pages, table, memory.large);
+    let targets = targets::new(shared, pages, table, memory.large, cpu);
     let objects = Tree::objects_for(pages.free_pages(cpu));
     Kernel {
         shared,

@@ -5,13 +5,16 @@ use super::once::Once;
 use super::shared::Shared;
 use core::ptr::with_exposed_provenance;
 use core::sync::atomic::AtomicU64;
-use underfoot_abi::PAGE_SIZE;
+use underfoot_abi::{PAGE_SIZE, PageByte, PageKind};
 use underfoot_firmware::{descriptor_page, idt_page};
+use underfoot_guest::Cpu;
 use underfoot_guest::mm::{PageAllocator, PageTable};
 use underfoot_guest::workload::{DATA, Targets};
 
 /// Words of a GDT that never change: all but the TSS descriptor, whose busy bit the processor sets.
 const GDT_WORDS: usize = 5;
+/// Pages of per-CPU data that the workload counts in, for each CPU.
+const PERCPU_PAGES: usize = 4;
 const PAGE_WORDS: usize = PAGE_SIZE / size_of::<u64>();
 
 type Words = &'static [AtomicU64];
@@ -24,6 +27,7 @@ pub fn new(
     pages: &'static PageAllocator,
     table: &'static PageTable,
     large: LargeRegion,
+    cpu: &Cpu,
 ) -> Targets {
     // The GDTs of CPUs that have yet to start are still empty: the boot CPU's stands for them.
     let tables = [
@@ -36,6 +40,13 @@ pub fn new(
         table,
         identity: LOW_END..shared.range.0,
         data: &DATA,
+        percpu: pages
+            .zeroed_slice(
+                cpu,
+                shared.areas.len() * PERCPU_PAGES * PAGE_WORDS,
+                PageByte::new(PageKind::PerCpu, false),
+            )
+            .expect("memory for per-CPU data"),
         large: words(large.start, large.len() / size_of::<u64>()),
         descriptors_sum: Targets::checksum(descriptors),
         descriptors,

@@ -4,13 +4,11 @@ use super::fail;
 use super::state::Kernel;
 use core::sync::atomic::AtomicU64;
 use core::sync::atomic::Ordering::{Acquire, Relaxed, Release};
-use underfoot_abi::{GuestState, Header, PAGE_SIZE, PageByte, PageKind, Phase, Variant};
+use underfoot_abi::{GuestState, Header, Phase, Variant};
 use underfoot_guest::Cpu;
 use underfoot_guest::arch::tsc;
 use underfoot_guest::workload::Worker;
 
-/// Per-CPU data that the workload counts in: 2^2 pages for each CPU.
-const PERCPU_ORDER: usize = 2;
 /// Operations between two TLB shootdowns by one CPU.
 const SHOOTDOWN_EVERY: u64 = 16_384;
 /// Operations of the boot CPU in a self-test.
@@ -68,7 +66,7 @@ fn announce(kernel: &Kernel, cpu: &Cpu) {
 
 fn work(kernel: &Kernel, cpu: &Cpu) {
     let header = kernel.shared.header;
-    let mut worker = Worker::new(cpu, own_pages(kernel, cpu), kernel.pages.free_pages(cpu));
+    let mut worker = Worker::new(cpu, kernel.pages.free_pages(cpu));
     let mut operations = 0;
     // The first CPU to get here says when: the others find it said.
     let _ = header
@@ -89,16 +87,6 @@ fn work(kernel: &Kernel, cpu: &Cpu) {
             header.phase.store(Phase::Stop as u32, Relaxed);
         }
     }
-}
-
-/// This CPU's own pages, zeroed.
-fn own_pages(kernel: &Kernel, cpu: &Cpu) -> &'static [AtomicU64] {
-    let words = (PAGE_SIZE << PERCPU_ORDER) / size_of::<u64>();
-    let byte = PageByte::new(PageKind::PerCpu, false);
-    kernel
-        .pages
-        .zeroed_slice(cpu, words, byte)
-        .expect("memory for per-CPU data")
 }
 
 /// The variants that end the guest, once its pages move.

@@ -140,6 +140,13 @@ pub fn checked(cpu: &Cpu, words: u64) {
     count.store(count.load(Relaxed) + words, Relaxed);
 }
 
+/// Counts an update that this CPU made to what the audit will look at.
+#[inline]
+pub fn updated(cpu: &Cpu) {
+    let count = &cpu.area.updates;
+    count.store(count.load(Relaxed) + 1, Relaxed);
+}
+
 /// Counts an integrity error: the word at `address` held `found`. The first one of each CPU is kept.
 #[cold]
 pub fn error(cpu: &Cpu, address: usize, found: u64) {

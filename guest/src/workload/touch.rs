@@ -74,6 +74,9 @@ pub struct Targets {
     pub identity: Range<usize>,
     /// Static data; [`DATA`] in the guest.
     pub data: &'static DataPages,
+    /// Per-CPU data: the pages of CPU 0, then as many of CPU 1, and so on; zeroed, used by nobody
+    /// else. Empty if there is none.
+    pub percpu: &'static [AtomicU64],
     /// A region mapped by 2 MiB entries, used by nobody else, zeroed; empty if there is none. Whole
     /// pages.
     pub large: &'static [AtomicU64],
@@ -100,12 +103,28 @@ impl Targets {
             1 => rodata(cpu, page % (PAGES * WORDS)),
             2 => pair(cpu, &self.data.0, page),
             3 => stack(cpu, worker.random.bits(), 0),
-            4 => pair(cpu, worker.percpu, page),
+            4 => pair(cpu, self.percpu_of(cpu.id, cpu.header.cpus), page),
             5 => self.page_table(cpu, worker.random.bits() as usize),
             6 => self.descriptors(cpu),
             7 => self.free(cpu, worker),
             _ => pair(cpu, self.large, page),
         }
+    }
+
+    /// The per-CPU pages of CPU `id` of `cpus`.
+    fn percpu_of(&self, id: usize, cpus: u32) -> &'static [AtomicU64] {
+        let each = self.percpu.len() / cpus.max(1) as usize;
+        &self.percpu[id * each..(id + 1) * each]
+    }
+
+    /// Updates found in the pairs of CPU `id` of `cpus`, wherever they are: as many as it made, if
+    /// none was lost. A page that goes back to what it held before agrees with itself; its updates
+    /// are gone all the same.
+    pub(super) fn updates_of(&self, id: usize, cpus: u32) -> u64 {
+        [&self.data.0[..], self.large, self.percpu_of(id, cpus)]
+            .into_iter()
+            .flat_map(|words| words.iter().skip(2 * id).step_by(WORDS))
+            .fold(0, |sum: u64, first| sum.wrapping_add(first.load(Relaxed)))
     }
 
     /// Walks the page tables for some address, every entry read timed.
@@ -208,6 +227,7 @@ fn pair(cpu: &Cpu, words: &[AtomicU64], page: usize) {
         (a, b)
     });
     record::checked(cpu, 1);
+    record::updated(cpu);
     if found.1 != found.0.wrapping_mul(PAIR) {
         record::error(cpu, address, found.1);
     }

@@ -52,10 +52,15 @@ impl Walk {
     /// No other CPU is at work in the tree, in the page allocator or in a read section, or will be
     /// until this returns.
     pub unsafe fn audit<'a>(&self, cpu: &Cpu, areas: impl Iterator<Item = &'a VcpuArea>) -> Audit {
-        let updates = areas.map(|area| area.updates.load(Relaxed)).sum();
+        let updates: u64 = areas.map(|area| area.updates.load(Relaxed)).sum();
+        let cpus = cpu.header.cpus;
+        let paired: u64 = (0..cpus as usize)
+            .map(|id| self.targets.updates_of(id, cpus))
+            .fold(0, u64::wrapping_add);
         let errors_before = cpu.area.errors.load(Relaxed);
         // SAFETY: the caller's promise.
-        let mut audit = unsafe { self.tree.audit(cpu, updates) };
+        let mut audit = unsafe { self.tree.audit(cpu, updates.wrapping_sub(paired)) };
+        audit.updates = audit.updates.wrapping_add(paired);
         audit.checked += self.targets.pages.audit(cpu);
         audit.errors = cpu.area.errors.load(Relaxed) - errors_before;
         let header = cpu.header;

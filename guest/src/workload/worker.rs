@@ -2,8 +2,6 @@
 
 use super::random::Random;
 use crate::{Cpu, record::Probe};
-use core::sync::atomic::AtomicU64;
-use underfoot_abi::PAGE_SIZE;
 
 /// Pages that a CPU holds at most, to free them again.
 const HELD: usize = 256;
@@ -12,23 +10,18 @@ const HELD: usize = 256;
 pub struct Worker {
     pub(super) random: Random,
     pub(super) probe: Probe,
-    /// This CPU's own pages.
-    pub(super) percpu: &'static [AtomicU64],
     pub(super) held: Held,
 }
 
 impl Worker {
-    /// The state of `cpu` at the start. `percpu` is this CPU's own per-CPU data, zeroed, whole
-    /// pages, used by nobody else (empty if there is none); `free_pages` how many pages are free.
+    /// The state of `cpu` at the start; `free_pages` is how many pages are free.
     #[must_use]
-    pub fn new(cpu: &Cpu, percpu: &'static [AtomicU64], free_pages: usize) -> Self {
-        debug_assert!(size_of_val(percpu).is_multiple_of(PAGE_SIZE));
+    pub fn new(cpu: &Cpu, free_pages: usize) -> Self {
         // All CPUs together hold no more than an eighth.
         let most = free_pages / (8 * cpu.header.cpus.max(1) as usize);
         Self {
             random: Random::new(cpu.header.seed, cpu.id as u64),
             probe: Probe::new(cpu),
-            percpu,
             held: Held {
                 pages: [0; HELD],
                 count: 0,

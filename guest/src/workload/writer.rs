@@ -5,7 +5,11 @@ use super::{
     random::Random,
     tree::Tree,
 };
-use crate::{Cpu, record::access, sync::TicketGuard};
+use crate::{
+    Cpu,
+    record::{self, access},
+    sync::TicketGuard,
+};
 use core::sync::atomic::Ordering::Relaxed;
 use underfoot_abi::Variant;
 
@@ -131,8 +135,7 @@ impl Tree {
 }
 
 fn count_update(cpu: &Cpu) {
-    let updates = &cpu.area.updates;
-    updates.store(updates.load(Relaxed) + 1, Relaxed);
+    record::updated(cpu);
 }
 
 /// Takes its time, in a busted form.
