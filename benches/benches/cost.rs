@@ -2,13 +2,13 @@
 //! of batch, beside a bare loop over the same pages in the same run.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
-use underfoot::run::observer::{EventRecorder, HostMetric};
+use underfoot::run::observer::EventRecorder;
 use underfoot_abi::{PAGE_SIZE, PageKind};
 use underfoot_benches::bare::Bare;
 use underfoot_benches::{guest, noise};
-use underfoot_migrator::{Class, ClassSet, Gfn, Migrator, PageMap, Stop};
+use underfoot_migrator::{Class, ClassSet, Event, Gfn, Migrator, Observer, PageMap, Stop};
 use underfoot_vmm::Machine;
 
 const MEMORY: u64 = 64 << 20;
@@ -54,7 +54,13 @@ fn main() {
         show(noise::round_trip_ns())
     );
     let verdict = if worst <= ALLOWED { "within" } else { "ABOVE" };
+    println!(
+        "(the engine's side has a fault handler's thread beside it, the bare loop's has none)"
+    );
     println!("worst median ratio {worst:.2}: {verdict} the bar of {ALLOWED}");
+    if worst > ALLOWED {
+        std::process::exit(1);
+    }
 }
 
 /// What one side did in one slice.
@@ -166,7 +172,12 @@ impl PageMap for Middle {
 }
 
 fn engine_slice(machine: &Machine, batch: u32) -> Slice {
-    let recorder = Arc::new(EventRecorder::new(machine.tsc_khz()));
+    let recorder = Arc::new(GapObserver {
+        recorder: EventRecorder::new(machine.tsc_khz()),
+        last_tsc: AtomicU64::new(0),
+        gap_ticks: AtomicU64::new(0),
+        least_ticks: noise::GAP_NS * u64::from(machine.tsc_khz()) / 1_000_000,
+    });
     let migrator = Migrator::builder(Arc::clone(machine.ram().memory()))
         .page_map(Arc::new(Middle))
         .targets(ClassSet::ALL)
@@ -206,16 +217,28 @@ fn engine_slice(machine: &Machine, batch: u32) -> Slice {
     Slice {
         pages: migrator.counters().total().committed,
         ns,
-        gap_ns: long_migrations(&recorder),
+        gap_ns: recorder.gap_ticks.load(Relaxed) * 1_000_000 / u64::from(machine.tsc_khz()),
     }
 }
 
-/// Time in migrations that took longer than any does by itself.
-fn long_migrations(recorder: &EventRecorder) -> u64 {
-    let histogram = recorder.histogram(HostMetric::Migration);
-    let first = underfoot_abi::bucket_index(noise::GAP_NS);
-    let counts = histogram.buckets.iter().enumerate().skip(first);
-    counts
-        .map(|(index, count)| underfoot_abi::bucket_low(index) * count.load(Relaxed))
-        .sum()
+/// Records as `run` does, and sees gaps as the bare loop does: by the time from one window's end to
+/// the next one's.
+struct GapObserver {
+    recorder: EventRecorder,
+    last_tsc: AtomicU64,
+    gap_ticks: AtomicU64,
+    least_ticks: u64,
+}
+
+impl Observer for GapObserver {
+    fn on(&self, event: &Event) {
+        self.recorder.on(event);
+        let Event::Committed { times, .. } = event else {
+            return;
+        };
+        let took = times.end - self.last_tsc.swap(times.end, Relaxed).min(times.end);
+        if took > self.least_ticks && took != times.end {
+            self.gap_ticks.fetch_add(took, Relaxed);
+        }
+    }
 }

@@ -52,8 +52,13 @@ pub fn run_command(
         .map_err(out_error)?;
     let record = run(&experiment, &directory.console_path())?;
     let directory = directory.commit(&record).map_err(out_error);
-    report(&record, directory.as_deref().ok(), json)?;
-    directory.map(|_| ExitStatus::of_run(&record))
+    let told = report(&record, directory.as_deref().ok(), json);
+    directory?;
+    match told {
+        // Whoever read the summary has gone away: that says nothing about the run.
+        Err(error) if !error.is_broken_pipe() => Err(error),
+        _ => Ok(ExitStatus::of_run(&record)),
+    }
 }
 
 fn out_error(source: crate::atomic_file::WriteError) -> Error {
@@ -70,18 +75,20 @@ fn report(
     json: Option<JsonTarget>,
 ) -> Result<(), Error> {
     let text = summary(record, directory);
-    if json.as_ref().is_some_and(JsonTarget::is_stdout) {
+    let stdout = json.as_ref().is_some_and(JsonTarget::is_stdout);
+    // Files first: the summary goes to somebody who may have gone away.
+    let committed = json.map(|json| json.commit(&RunJson::from(record).to_text()));
+    let printed = if stdout {
         eprint!("{text}");
+        Ok(())
     } else {
-        print(&text)?;
-    }
-    if let Some(json) = json {
-        json.commit(&RunJson::from(record).to_text())?;
-    }
+        print(&text)
+    };
     for complaint in complaints(record) {
         eprintln!("{}: {complaint}", crate::tool::NAME);
     }
-    Ok(())
+    committed.transpose()?;
+    printed
 }
 
 /// Why the run is not sound, in full; the summary has room for some of it only.

@@ -38,6 +38,8 @@ impl ExitStatus {
     #[must_use]
     pub fn of_run(record: &RunRecord) -> Self {
         match record.outcome.ending {
+            // What else is wrong follows from the stall, most often.
+            Ending::Watchdog => Self::Watchdog,
             _ if record.integrity.errors > 0 => Self::Failed,
             Ending::Done => Self::Sound,
             Ending::Interrupted { .. } | Ending::Failed => Self::Failed,

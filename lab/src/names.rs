@@ -105,6 +105,7 @@ names! {
     RcuStall = "busted-rcu-stall", "a CPU never is quiescent: the RCU stall detector speaks";
     Crash = "busted-crash", "the guest executes an invalid instruction: its panic ends the run";
     TripleFault = "busted-triple-fault", "the guest triple-faults: the VMM ends the run";
+    Stuck = "busted-stuck", "a vCPU gets nowhere any more: the watchdog ends the run";
 }
 
 impl Variant {
@@ -124,6 +125,7 @@ impl Variant {
             Self::RcuStall => underfoot_abi::Variant::RcuStall,
             Self::Crash => underfoot_abi::Variant::Crash,
             Self::TripleFault => underfoot_abi::Variant::TripleFault,
+            Self::Stuck => underfoot_abi::Variant::Stuck,
         }
     }
 

@@ -115,9 +115,13 @@ pub struct VcpuProgress {
     pub errors: u64,
     /// Updates made to shared objects.
     pub updates: u64,
-    /// The longest time without an operation that the host saw while it sampled.
+    /// The longest time without an operation that the host saw while it sampled, less the time in
+    /// which its thread waited for a CPU and in which it waited for another vCPU.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub longest_gap_ns: Option<u64>,
+    /// Time since its last operation when the moving phase ended, nothing taken off.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub open_gap_ns: Option<u64>,
 }
 
 /// KVM's own counters over the run (`KVM_GET_STATS_FD`).
@@ -148,7 +152,8 @@ pub struct Stalls {
     /// Records that the guest had to drop because the host read too slowly.
     pub dropped: u64,
     /// Of `total`, those that overlap a window of the page accessed.
-    pub own_window: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub own_window: Option<u64>,
 }
 
 /// How one vCPU met windows that sent it a signal instead of making it sleep.

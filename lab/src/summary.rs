@@ -214,7 +214,10 @@ fn own_window_line(record: &RunRecord) -> String {
         &format!(
             "{} read, {} in a window of their own page, {} dropped",
             human::count(record.stalls.total),
-            human::count(record.stalls.own_window),
+            record
+                .stalls
+                .own_window
+                .map_or_else(|| "-".to_owned(), human::count),
             human::count(record.stalls.dropped),
         ),
     )

@@ -122,7 +122,7 @@ pub(crate) fn test_record() -> RunRecord {
         stalls: Stalls {
             total: 1_000,
             dropped: 0,
-            own_window: 990,
+            own_window: Some(990),
         },
         waits: Waits {
             policy: "halt",

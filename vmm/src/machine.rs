@@ -36,6 +36,8 @@ pub struct StopOutcome {
     pub in_order: bool,
     /// What its vCPUs reported since the last [`Wake::Exited`].
     pub exits: Vec<ExitReport>,
+    /// The signal that ended the wait for the guest's own end.
+    pub signal: Option<i32>,
 }
 
 /// A machine. Dropping it ends and joins every thread that it started.
@@ -206,28 +208,34 @@ impl Machine {
     ///
     /// A guest that is not ours does not know the question: give it none.
     pub fn stop(&mut self, patience: Duration) -> StopOutcome {
-        let mut exits = Vec::new();
+        let (mut exits, mut signal) = (Vec::new(), None);
         if self.started && !self.ended && !patience.is_zero() {
             self.shared.set_phase(Phase::Stop);
-            exits = self.await_end(Instant::now() + patience);
+            (exits, signal) = self.await_end(Instant::now() + patience);
         }
         self.vcpus.stop();
         exits.extend(self.exits.take());
         let done = self.shared.state() == Some(GuestState::Done) || !exits.is_empty();
         let in_order = done && exits.iter().all(ExitReport::is_sound);
-        StopOutcome { in_order, exits }
+        StopOutcome {
+            in_order,
+            exits,
+            signal,
+        }
     }
 
-    fn await_end(&mut self, mut deadline: Instant) -> Vec<ExitReport> {
+    /// The exits that ended the guest, or the signal that ended the wait for them.
+    fn await_end(&mut self, mut deadline: Instant) -> (Vec<ExitReport>, Option<i32>) {
         loop {
             let state = self.shared.state();
             if !matches!(state, Some(GuestState::Booting | GuestState::Running)) {
                 deadline = deadline.min(Instant::now() + LAST_WORDS);
             }
             match self.wait(deadline) {
-                Ok(Wake::Exited(reports)) => return reports,
-                Ok(Wake::Doorbell | Wake::Signal(_)) => {}
-                Ok(Wake::Deadline) | Err(_) => return Vec::new(),
+                Ok(Wake::Exited(reports)) => return (reports, None),
+                Ok(Wake::Doorbell) => {}
+                Ok(Wake::Signal(number)) => return (Vec::new(), Some(number)),
+                Ok(Wake::Deadline) | Err(_) => return (Vec::new(), None),
             }
         }
     }

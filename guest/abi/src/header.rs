@@ -76,6 +76,8 @@ pub enum Variant {
     Crash = 5,
     /// The kernel triple-faults after a while.
     TripleFault = 6,
+    /// The last CPU masks interrupts after a while and gets nowhere any more.
+    Stuck = 7,
 }
 
 /// The shared region's first page. Each word has one writer, named in its text.

@@ -98,6 +98,12 @@ fn die(header: &Header, cpu: &Cpu) {
         // SAFETY: not safe at all: an invalid instruction, on purpose.
         unsafe { core::arch::asm!("ud2") };
     }
+    if header.variant == Variant::Stuck as u32 && cpu.id + 1 == header.cpus as usize {
+        cpu.ops.irq_save(cpu);
+        loop {
+            core::hint::spin_loop();
+        }
+    }
     if header.variant == Variant::TripleFault as u32 {
         cpu.ops.triple_fault();
     }

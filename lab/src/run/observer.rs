@@ -114,13 +114,16 @@ impl Observer for EventRecorder {
         match event {
             Event::Committed { range, times } => self.window(*range, times),
             // The pages were away all the same.
-            Event::Aborted { range, times, .. } if times.window != 0 => {
+            Event::Aborted { range, times, .. }
+                if times.window != 0 && times.mapped >= times.window =>
+            {
                 let (start_tsc, end_tsc) = (times.window, times.mapped);
                 self.windows.push(Window {
                     start_tsc,
                     end_tsc,
                     range: *range,
                 });
+                self.record(HostMetric::Window, start_tsc, end_tsc);
             }
             Event::Fault { read, done, .. } => self.record(HostMetric::Fault, *read, *done),
             _ => {}

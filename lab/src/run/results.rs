@@ -7,7 +7,7 @@ use super::{ProcessStart, integrity};
 use crate::histogram::Histogram;
 use crate::record::{
     Histograms, Host, KindCounts, KvmStats, Migration, MigrationCounts, Outcome, RunRecord, Spins,
-    Stage2, Startup, VcpuProgress, Waits,
+    Stage2, Stalls, Startup, VcpuProgress, Waits,
 };
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering::Relaxed;
@@ -42,7 +42,7 @@ pub fn collect(session: &Session<'_>, outcome: Outcome) -> RunRecord {
         progress: progress(session),
         kvm_stats: kvm_stats(session),
         startup_ns: startup(session),
-        stalls: session.stall_counts,
+        stalls: stalls(session),
         waits: waits(session),
         engine: session.engine.as_ref().map(Engine::cost),
     }
@@ -112,7 +112,7 @@ fn host(session: &Session<'_>) -> Host {
             format!("{dropped} windows came too fast to be held against stalls"),
         );
     }
-    if !session.machine.tsc().iter().all(TscRelation::is_same) {
+    if !one_clock(session) {
         let reason = "guest and host TSC differ, so that stalls and windows cannot be compared";
         lacks("stalls.own_window", reason.into());
     }
@@ -163,14 +163,11 @@ fn convert(counts: Counts, retried: u64) -> MigrationCounts {
 
 fn progress(session: &Session<'_>) -> Vec<VcpuProgress> {
     let shared = session.machine.shared();
-    let mut gaps = session
-        .machine
-        .progress()
-        .into_iter()
-        .flat_map(|watch| watch.vcpus());
+    let mut gaps = session.gaps.iter();
     (0..shared.cpus())
         .map(|vcpu| {
             let area = shared.vcpu(vcpu);
+            let gap = gaps.next();
             VcpuProgress {
                 vcpu,
                 operations: area.progress.load(Relaxed),
@@ -179,7 +176,8 @@ fn progress(session: &Session<'_>) -> Vec<VcpuProgress> {
                 checked: area.checked.load(Relaxed),
                 errors: area.errors.load(Relaxed),
                 updates: area.updates.load(Relaxed),
-                longest_gap_ns: gaps.next().map(|gap| gap.longest_gap_ns),
+                longest_gap_ns: gap.map(|gap| gap.longest_gap_ns),
+                open_gap_ns: gap.map(|gap| gap.open_gap_ns),
             }
         })
         .collect()
@@ -206,6 +204,22 @@ fn kvm_stats(session: &Session<'_>) -> Option<KvmStats> {
             .map(|(after, before)| named(after, before))
             .collect(),
     })
+}
+
+/// The guest's stalls; those in windows only where they can be told from the others.
+fn stalls(session: &Session<'_>) -> Stalls {
+    let mut stalls = session.stall_counts;
+    if session.windows_dropped > 0 || !one_clock(session) {
+        stalls.own_window = None;
+    } else if session.engine.is_some() {
+        stalls.own_window.get_or_insert(0);
+    }
+    stalls
+}
+
+/// Whether guest and host share one TSC.
+fn one_clock(session: &Session<'_>) -> bool {
+    session.machine.tsc().iter().all(TscRelation::is_same)
 }
 
 fn waits(session: &Session<'_>) -> Waits {

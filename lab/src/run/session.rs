@@ -26,10 +26,11 @@ const PROGRESS: Duration = Duration::from_millis(1);
 const UP: Duration = Duration::from_secs(120);
 /// What the guest gets for its audit.
 const AUDIT: Duration = Duration::from_secs(120);
-/// What a guest gets that found itself damaged: where a lock's word was lost, nobody ever takes it.
-const DAMAGED_AUDIT: Duration = Duration::from_secs(5);
-/// A vCPU that has a CPU and gets nowhere for so long is stuck.
-const STUCK_NS: u64 = 10_000_000_000;
+/// What a guest gets that found itself damaged (where a lock's word was lost, nobody ever takes it),
+/// or whose run was interrupted: somebody waits.
+const HASTY_AUDIT: Duration = Duration::from_secs(5);
+/// A vCPU that gets nowhere for so long is stuck: no host is so busy.
+const STUCK_NS: u64 = 5_000_000_000;
 
 /// What a run is doing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,8 +59,10 @@ pub struct Session<'a> {
     pub process_start: ProcessStart,
     pub host: HostInfo,
     progress: &'a mut dyn FnMut(Stage, u64),
-    pub machine: Machine,
+    /// Before the machine, so that it goes first: whoever the kernel still keeps waiting for a page
+    /// is let go by that.
     pub engine: Option<Engine>,
+    pub machine: Machine,
     stalls: Option<StallReader>,
     ended: Option<Outcome>,
     pub started: SystemTime,
@@ -263,16 +266,15 @@ impl<'a> Session<'a> {
             // What it said comes when it is joined.
             self.end_by(Ending::Failed, "a thread of the engine ended".into());
         }
-        let stuck = self.machine.progress().and_then(|watch| {
-            watch
-                .vcpus()
-                .position(|vcpu| vcpu.longest_gap_ns > STUCK_NS)
-        });
+        let stuck = self
+            .machine
+            .progress()
+            .and_then(|watch| watch.vcpus().position(|vcpu| vcpu.open_gap_ns > STUCK_NS));
         if let Some(vcpu) = stuck {
             let seconds = STUCK_NS / 1_000_000_000;
             self.end_by(
                 Ending::Watchdog,
-                format!("vCPU {vcpu} had a CPU and got nowhere for {seconds} s"),
+                format!("vCPU {vcpu} got nowhere for {seconds} s"),
             );
         }
     }
@@ -307,7 +309,10 @@ impl<'a> Session<'a> {
             self.stall_counts = reader.finish(self.machine.shared());
             self.windows_dropped = reader.windows_dropped();
         }
-        if healthy && !stopped.in_order {
+        if let Some(signal) = stopped.signal {
+            self.note(Wake::Signal(signal));
+        }
+        if healthy && !stopped.in_order && stopped.signal.is_none() {
             match stopped.exits.first() {
                 Some(_) => self.end_by_exits(&stopped.exits),
                 None => self.end_by(
@@ -338,9 +343,20 @@ impl<'a> Session<'a> {
 
     fn audit_patience(&self) -> Duration {
         let shared = self.machine.shared();
+        if shared.state() == Some(GuestState::Booting) {
+            // It does not know the question yet, or is not ours.
+            return Duration::ZERO;
+        }
+        let interrupted = matches!(
+            self.ended,
+            Some(Outcome {
+                ending: Ending::Interrupted { .. },
+                ..
+            })
+        );
         let damaged = |index| shared.vcpu(index).errors.load(Ordering::Relaxed) > 0;
-        if (0..shared.cpus()).any(damaged) {
-            DAMAGED_AUDIT
+        if interrupted || (0..shared.cpus()).any(damaged) {
+            HASTY_AUDIT
         } else {
             AUDIT
         }

@@ -38,6 +38,8 @@ impl StallReader {
     /// Forgets everything so far: the moving phase begins.
     pub fn begin(&mut self, shared: &SharedRegion) {
         shared.drain_stalls(|_, _| ());
+        self.waiting = Default::default();
+        self.counts = Stalls::default();
         self.dropped_before = dropped(shared);
     }
 
@@ -78,7 +80,7 @@ impl StallReader {
         for stall in self.waiting[0].drain(..) {
             self.counts.total += 1;
             let own = self.overlaps.iter().any(|overlap| overlap.explains(&stall));
-            self.counts.own_window += u64::from(own);
+            *self.counts.own_window.get_or_insert(0) += u64::from(own);
         }
         self.waiting.swap(0, 1);
     }
