@@ -26,7 +26,7 @@ impl Verify {
     /// Batches above this size have their old frames sampled.
     pub const LARGE: u32 = 16;
     /// Then one old frame in so many is checked.
-    pub const LARGE_STRIDE: u32 = 4;
+    pub const LARGE_STRIDE: u32 = 16;
 
     pub(crate) const fn limbo_stride(self, batch: u32) -> u32 {
         match self {
