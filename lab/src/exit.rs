@@ -43,7 +43,6 @@ impl ExitStatus {
             _ if record.integrity.errors > 0 => Self::Failed,
             Ending::Done => Self::Sound,
             Ending::Interrupted { .. } | Ending::Failed => Self::Failed,
-            Ending::Watchdog => Self::Watchdog,
         }
     }
 }
