@@ -1,11 +1,19 @@
 //! Claiming contiguous pages around one that was picked.
 
-use crate::Class;
 use crate::clock::Tsc;
 use crate::engine::Engine;
-use crate::page_word::Lane;
+use crate::page_word::{Lane, PageWord};
 use crate::regions::Region;
-use crate::transaction::Claim;
+use crate::{Class, Gfn};
+
+/// Contiguous pages, claimed by whoever holds this.
+pub(crate) struct Claim<'a> {
+    pub(crate) words: &'a [PageWord],
+    pub(crate) classes: &'a [Class],
+    pub(crate) gfn: Gfn,
+    pub(crate) hva: usize,
+    pub(crate) lane: Lane,
+}
 
 /// The classes of the pages that are claimed.
 pub(crate) struct Batch {

@@ -52,8 +52,8 @@ pub struct Counters {
     pub same_frames: u64,
     /// Integrity errors: old frames that were written after commit.
     pub stale_writes: u64,
-    /// Pages whose old frames could not be put back: whoever touches them waits for ever. Counted
-    /// as aborted as well.
+    /// Pages whose old frames could not be put back: they are never moved nor populated again, and
+    /// whoever touches them waits until the migrator is dropped. Counted as aborted as well.
     pub lost_pages: u64,
 }
 

@@ -5,22 +5,24 @@ use std::fmt;
 use crate::clock::Tsc;
 use crate::{Gfn, PageRange, Phase};
 
-/// When the steps of a migration were, in TSC ticks.
+/// When the steps of a migration were, in TSC ticks; 0 for a step that was not reached.
 ///
 /// The window, an upper bound of the time in which the pages were unavailable, is `window` to
-/// `mapped`.
+/// `mapped`. An abort before any page was taken away had no window: both are 0. Otherwise neither is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Times {
     /// The pages were claimed.
     pub start: Tsc,
-    /// Right before the call that unmaps.
+    /// Right before the call that unmaps; 0 if it took nothing.
     pub window: Tsc,
-    /// Right after it.
+    /// Right after it; 0 if it took nothing.
     pub unmapped: Tsc,
     /// The new frames hold the contents. Equal to `unmapped` with the backend
     /// [`Copy`](crate::BackendKind::Copy), whose mapping call copies as well.
     pub copied: Tsc,
-    /// Right after the call that maps.
+    /// Right after the last call that maps: the new frames, or the old ones that an abort put back.
+    /// If some could not be put back ([`MoverError::Lost`](crate::MoverError::Lost)), when that was
+    /// given up.
     pub mapped: Tsc,
     /// The old frames are in limbo and the pages are free to be claimed again.
     pub end: Tsc,
@@ -66,6 +68,9 @@ pub enum Served {
     Window,
     /// The page was mapped in the meantime; whoever waited was woken.
     Present,
+    /// The page was lost ([`MoverError::Lost`](crate::MoverError::Lost)): whoever touched it waits
+    /// on.
+    Lost,
 }
 
 /// Something that happened. All times are TSC ticks.
@@ -87,7 +92,8 @@ pub enum Event {
         phase: Phase,
         /// Why.
         reason: AbortReason,
-        /// When, as far as it went; `mapped` is when the old frames were back.
+        /// When, as far as it went. If `window` is 0, the pages were never away; else `mapped` is
+        /// when the old frames were back.
         times: Times,
     },
     /// Pages were claimed and left alone.

@@ -12,10 +12,11 @@ use loom::sync::{Arc, Mutex};
 use loom::thread;
 
 use crate::backend::{Backend, Source};
-use crate::counters::{Counts, LiveCounters};
+use crate::batch::Claim;
+use crate::counters::{Counters, Counts, LiveCounters};
 use crate::inject::Injector;
 use crate::page_word::{Lane, Leave, PageWord, serve};
-use crate::transaction::{Claim, Tools, Transaction};
+use crate::transaction::{Fatal, Tools, Transaction};
 use crate::uffd::{Transfer, UffdError};
 use crate::windows::Windows;
 use crate::{Class, Gfn, Inject, InjectAction, PAGE_SIZE, Phase, Served, Silent, Variant};
@@ -67,13 +68,16 @@ impl Kernel {
     }
 }
 
-struct Fake {
+struct Fake<'a> {
     kernel: Arc<Kernel>,
+    windows: &'a Windows,
     limbo: Option<u8>,
     staged: Option<u8>,
+    /// Old frames cannot be put back.
+    broken: bool,
 }
 
-impl Fake {
+impl Fake<'_> {
     fn give(&self, frame: Option<u8>) -> Transfer {
         match self.kernel.fill(frame.expect("a frame to give")) {
             Ok(()) => all(),
@@ -89,7 +93,7 @@ fn all() -> Transfer {
     }
 }
 
-impl Backend for Fake {
+impl Backend for Fake<'_> {
     fn prepare(&mut self, _: u32) -> io::Result<u32> {
         Ok(0)
     }
@@ -114,6 +118,13 @@ impl Backend for Fake {
     }
 
     fn put_back(&mut self, _: Lane, _: usize, _: u32, _: u32) -> Transfer {
+        assert!(self.windows.is_open(), "who spins was told before the end");
+        if self.broken {
+            return Transfer {
+                done: 0,
+                errno: libc::EINVAL,
+            };
+        }
         self.give(self.limbo)
     }
 
@@ -137,12 +148,27 @@ impl Backend for Fake {
 
 /// Moves the page once, if it can be claimed; returns the counters.
 fn migrate(kernel: &Arc<Kernel>, word: &PageWord, now: u64, inject: Option<Phase>) -> Counts {
+    let (counters, end) = try_migrate(kernel, word, now, inject, false);
+    end.expect("nothing is lost");
+    counters.total()
+}
+
+fn try_migrate(
+    kernel: &Arc<Kernel>,
+    word: &PageWord,
+    now: u64,
+    inject: Option<Phase>,
+    broken: bool,
+) -> (Counters, Result<(), Fatal>) {
+    let mut end = Ok(());
     let counters = LiveCounters::default();
     let windows = Windows::default();
     let mut backend = Fake {
         kernel: Arc::clone(kernel),
+        windows: &windows,
         limbo: None,
         staged: None,
+        broken,
     };
     let mut injector = Injector::new(inject.map(|phase| Inject {
         phase,
@@ -171,9 +197,9 @@ fn migrate(kernel: &Arc<Kernel>, word: &PageWord, now: u64, inject: Option<Phase
             now,
         );
         transaction.run();
-        transaction.finish().expect("nothing is lost");
+        end = transaction.finish();
     }
-    counters.snapshot().total()
+    (counters.snapshot(), end)
 }
 
 /// The handler's turn, after an event.
@@ -261,6 +287,33 @@ fn loom_catches_a_handler_that_leaves_no_mark() {
         if word.is_movable(u64::MAX, 0) {
             handle(kernel, word);
         }
+    });
+}
+
+#[test]
+fn loom_a_lost_page_is_never_filled_nor_claimed() {
+    loom::model(|| {
+        let kernel = Arc::new(Kernel::default());
+        *kernel.entry.lock().expect("no panic") = Some(DATA);
+        let word = Arc::new(PageWord::new(Lane::Blocking));
+        let guest = {
+            let (kernel, word) = (Arc::clone(&kernel), Arc::clone(&word));
+            thread::spawn(move || {
+                if kernel.touch() {
+                    handle(&kernel, &word);
+                }
+            })
+        };
+        let (counters, end) = try_migrate(&kernel, &word, 100, Some(Phase::Unmapped), true);
+        guest.join().expect("no panic");
+        assert!(matches!(end, Err(Fatal::Lost { range, .. }) if range.pages == 1));
+        assert_eq!((counters.lost_pages, counters.total().aborted), (1, 1));
+        // Whoever touches it now, again or for the first time, sleeps and is not given zeroes.
+        assert!(kernel.touch());
+        handle(&kernel, &word);
+        assert!(*kernel.asleep.lock().expect("no panic") && !kernel.is_mapped());
+        let (other, _) = try_migrate(&kernel, &word, u64::MAX, None, false);
+        assert_eq!(other.total().attempted, 0, "claimed by another mover");
     });
 }
 

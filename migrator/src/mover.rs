@@ -44,8 +44,8 @@ pub enum NewMoverError {
     Pagemap(#[source] io::Error),
 }
 
-/// Why a mover ended before it was asked to. Guest memory is whole but where [`MoverError::Lost`]
-/// says so.
+/// Why a mover ended before it was asked to. Guest memory is whole but for the
+/// [`lost_pages`](Counters::lost_pages).
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum MoverError {
@@ -55,7 +55,8 @@ pub enum MoverError {
         /// What the panic said.
         message: String,
     },
-    /// Old frames could not be put back: the guest cannot go on.
+    /// Old frames could not be put back: the guest cannot go on. Whoever touches these pages waits
+    /// until the migrator is dropped, and would then find zeroes: end the guest first.
     #[error("the old frames of {range} could not be put back")]
     Lost {
         /// The pages.

@@ -4,10 +4,12 @@
 //! | --- | --- | --- |
 //! | idle | moving | a mover, if the page has rested |
 //! | moving | idle, hole | that mover: committed, aborted or nothing was there |
+//! | moving | lost | that mover: the old frame could not be put back |
 //! | idle, hole | populating | the fault handler |
 //! | populating | idle | the fault handler |
 //!
-//! Fixed pages never change. A fault that finds a page moving (or being populated by somebody else)
+//! Fixed pages never change, and neither do lost ones: a frame that somebody gave them would hold
+//! zeroes where the guest left its data. A fault that finds a page moving (or being populated by somebody else)
 //! leaves the *waited* mark; whoever ends that state sees the mark and wakes.
 
 use crate::Served;
@@ -24,6 +26,7 @@ const HOLE: u64 = 1;
 const POPULATING: u64 = 2;
 const MOVING: u64 = 3;
 const FIXED: u64 = 4;
+const LOST: u64 = 5;
 
 /// Which userfaultfd a page belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,6 +46,8 @@ pub(crate) enum Leave {
     Untouched,
     /// Nothing is mapped there.
     Hole,
+    /// What it held cannot be brought back.
+    Lost,
 }
 
 /// What the fault handler has to do about a page.
@@ -52,6 +57,8 @@ pub(crate) enum Populate {
     Claimed,
     /// Somebody else will wake who waits.
     Left,
+    /// Nobody ever will.
+    Lost,
 }
 
 /// The state of one page. Bits 0..3 tag, 3 waited, 4 signalled, 5.. time of the last move.
@@ -135,6 +142,7 @@ impl PageWord {
             Leave::Idle(tsc) => (tsc & STAMP, IDLE),
             Leave::Untouched => (word & STAMP, IDLE),
             Leave::Hole => (word & STAMP, HOLE),
+            Leave::Lost => (word & STAMP, LOST),
         };
         // Release pairs with the acquire of the next claim. Acquire pairs with the release in
         // `begin_populate`, so that the wake comes after the fault that asked for it.
@@ -152,6 +160,7 @@ impl PageWord {
             let (next, outcome) = match word & TAG {
                 IDLE | HOLE => (word & !TAG | POPULATING, Populate::Claimed),
                 FIXED => return Populate::Left,
+                LOST => return Populate::Lost,
                 _ => (word | WAITED, Populate::Left),
             };
             match self
@@ -189,6 +198,7 @@ pub(crate) fn serve<E>(
     match word.begin_populate() {
         // Whoever owns the page sees the mark that was left, and wakes.
         Populate::Left => Ok(Served::Window),
+        Populate::Lost => Ok(Served::Lost),
         Populate::Claimed => {
             let filled = fill();
             let waited = word.end_populate();
@@ -240,6 +250,20 @@ mod tests {
         assert_eq!(word.begin_populate(), Populate::Claimed);
         assert!(!word.end_populate());
         assert!(!word.is_hole() && word.try_claim(0, 0));
+    }
+
+    #[test]
+    fn a_lost_page_is_never_moved_nor_populated() {
+        let word = PageWord::new(Lane::Signalling);
+        assert!(word.try_claim(0, 0));
+        assert_eq!(word.begin_populate(), Populate::Left);
+        assert!(word.leave(Leave::Lost), "the fault left its mark");
+        assert_eq!(word.begin_populate(), Populate::Lost);
+        assert!(!word.is_hole() && !word.is_movable(u64::MAX, 0));
+        assert!(!word.try_claim(u64::MAX, 0));
+        let never = || -> Result<_, ()> { unreachable!("a frame of zeroes, or a wake for it") };
+        assert_eq!(serve(&word, never, || never().map(drop)), Ok(Served::Lost));
+        assert_eq!(word.lane(), Lane::Signalling);
     }
 
     #[test]

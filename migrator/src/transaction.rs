@@ -4,15 +4,16 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
 use crate::backend::{Backend, Source};
+use crate::batch::Claim;
 use crate::clock::Tsc;
 use crate::counters::LiveCounters;
 use crate::inject::Injector;
-use crate::page_word::{Lane, Leave, PageWord};
+use crate::page_word::Leave;
 use crate::uffd::{Transfer, UffdError};
 use crate::windows::Windows;
 use crate::{
-    AbortReason, Class, Event, Gfn, Observer, PAGE_SIZE, PageRange, Phase, SkipReason, Times,
-    Variant, clock,
+    AbortReason, Event, Gfn, Observer, PAGE_SIZE, PageRange, Phase, SkipReason, Times, Variant,
+    clock,
 };
 
 /// Tries of a call that the kernel asks to repeat.
@@ -22,15 +23,6 @@ const TRIES_BACK: u32 = 1 << 16;
 
 /// Between the copy and the second unmap of [`Variant::NoUnmap`].
 const BUSTED_GAP: Duration = Duration::from_micros(20);
-
-/// Contiguous pages, claimed by whoever holds this.
-pub(crate) struct Claim<'a> {
-    pub(crate) words: &'a [PageWord],
-    pub(crate) classes: &'a [Class],
-    pub(crate) gfn: Gfn,
-    pub(crate) hva: usize,
-    pub(crate) lane: Lane,
-}
 
 /// What a migration works with.
 pub(crate) struct Tools<'a> {
@@ -51,8 +43,8 @@ pub(crate) enum Fatal {
     Wake(UffdError),
 }
 
-/// An open migration. Dropped unfinished, by a panic too, it puts the old frames back, wakes who
-/// waits and counts the pages as aborted.
+/// An open migration. Dropped unfinished, by a panic too, it lets the pages go, wakes who waits and
+/// counts the pages as aborted.
 pub(crate) struct Transaction<'a> {
     claim: Claim<'a>,
     tools: Tools<'a>,
@@ -61,11 +53,12 @@ pub(crate) struct Transaction<'a> {
     out: u32,
     /// Pages of those with a new frame mapped.
     mapped: u32,
+    /// Pages after those that are in their old frames again.
+    restored: u32,
     /// Pages after `out` that were tried in vain.
     tried: u32,
     hole: bool,
     abort: Option<AbortReason>,
-    is_open: bool,
     /// Pages of `mapped` that are in their old frames, as a busted variant has it.
     forged: bool,
     lost: Option<Fatal>,
@@ -83,10 +76,10 @@ impl<'a> Transaction<'a> {
             phase: Phase::Claimed,
             out: 0,
             mapped: 0,
+            restored: 0,
             tried: 0,
             hole: false,
             abort: None,
-            is_open: false,
             forged: false,
             lost: None,
             retried: 0,
@@ -122,18 +115,18 @@ impl<'a> Transaction<'a> {
         self.hole = true;
     }
 
-    /// Runs the window. The claims are kept until [`Transaction::finish`].
+    /// Runs the window: at its end each page is in its new frame or in its old one. The claims are
+    /// kept until [`Transaction::finish`].
     pub(crate) fn run(&mut self) {
         if self.tools.injector.strikes(Phase::Claimed) {
             return self.give_up(AbortReason::Injected);
         }
-        self.tools.windows.open();
-        self.is_open = true;
-        self.unmap();
-        if self.out > 0 {
-            self.refill();
+        let window = OpenWindow::new(self);
+        window.0.unmap();
+        if window.0.out > 0 {
+            window.0.refill();
         }
-        self.close();
+        drop(window);
         if self.mapped == self.out && self.out > 0 {
             self.phase = Phase::Committed;
             self.tools.injector.strikes(Phase::Committed);
@@ -172,6 +165,9 @@ impl<'a> Transaction<'a> {
         }
         if self.out > 0 {
             self.phase = Phase::Unmapped;
+        } else {
+            // Nothing was away: there was no window to report.
+            (self.times.window, self.times.unmapped) = (0, 0);
         }
     }
 
@@ -228,11 +224,11 @@ impl<'a> Transaction<'a> {
     #[cold]
     fn bust_unmap(&mut self) -> bool {
         let out = self.out;
-        if let Err(fatal) = self.roll_back() {
-            self.lost = Some(fatal);
+        self.restore();
+        if self.lost.is_some() {
             return false;
         }
-        self.out = 0;
+        (self.out, self.restored) = (0, 0);
         self.hole = false;
         let source = Source::Mapped(self.claim.hva);
         self.tools.backend.copy(source, out, PAGE_SIZE);
@@ -250,23 +246,58 @@ impl<'a> Transaction<'a> {
     /// Puts the old frames back and takes that for a commit.
     #[cold]
     fn forge(&mut self) {
-        match self.roll_back() {
-            Ok(()) => {
-                self.forged = true;
-                self.mapped = self.out;
+        self.restore();
+        if self.lost.is_none() {
+            self.forged = true;
+            (self.mapped, self.restored) = (self.out, 0);
+        }
+    }
+
+    /// Puts back the old frames of what has no new one.
+    fn restore(&mut self) {
+        if self.present() < self.out {
+            self.put_back();
+        }
+    }
+
+    #[cold]
+    fn put_back(&mut self) {
+        let mut tries = 1;
+        // Once it failed, old frames are where they are.
+        while self.present() < self.out && self.lost.is_none() {
+            let (back, left) = (self.present(), self.out - self.present());
+            let given = self
+                .tools
+                .backend
+                .put_back(self.claim.lane, self.claim.hva, back, left);
+            self.restored += pages_done(given);
+            if given.errno == 0 {
+                continue;
             }
-            Err(fatal) => self.lost = Some(fatal),
+            if !is_transient(given.errno) || tries == TRIES_BACK {
+                self.lost = Some(Fatal::Lost {
+                    range: self.range(self.present(), self.lost_pages()),
+                    errno: given.errno,
+                });
+                self.abort.get_or_insert(AbortReason::Errno(given.errno));
+            }
+            tries += 1;
+            std::thread::yield_now();
         }
+        self.times.mapped = clock::now();
     }
 
-    fn close(&mut self) {
-        if std::mem::take(&mut self.is_open) {
-            self.tools.windows.close();
-        }
+    /// Pages of `out` that are mapped, from the start of the claim.
+    fn present(&self) -> u32 {
+        self.mapped + self.restored
     }
 
-    /// Ends the migration: what has no new frame gets its old one back, the pages are let go, who
-    /// waits is woken, and all is counted.
+    /// The rest of them, once the window is closed.
+    fn lost_pages(&self) -> u32 {
+        self.out - self.present()
+    }
+
+    /// Ends the migration: the pages are let go, who waits is woken, and all is counted.
     ///
     /// # Errors
     /// What could not be mended.
@@ -278,16 +309,6 @@ impl<'a> Transaction<'a> {
 
     fn settle(&mut self) -> Result<(), Fatal> {
         self.settled = true;
-        // Once it failed, old frames are where they are.
-        let lost = match self.lost.take() {
-            Some(fatal) => Err(fatal),
-            None if self.forged => Ok(()),
-            None => self.roll_back(),
-        };
-        if let Err(Fatal::Lost { range, .. }) = &lost {
-            self.tools.counters.lost_pages.add(range.pages.into());
-        }
-        self.close();
         if !self.forged {
             self.tools.backend.commit(self.mapped);
         }
@@ -297,31 +318,7 @@ impl<'a> Transaction<'a> {
         let woken = self.let_go();
         self.times.end = clock::now();
         self.count();
-        lost.and(woken)
-    }
-
-    fn roll_back(&mut self) -> Result<(), Fatal> {
-        let mut back = self.mapped;
-        let mut tries = 1;
-        while back < self.out {
-            let given =
-                self.tools
-                    .backend
-                    .put_back(self.claim.lane, self.claim.hva, back, self.out - back);
-            back += pages_done(given);
-            if given.errno != 0 {
-                if !is_transient(given.errno) || tries == TRIES_BACK {
-                    return Err(Fatal::Lost {
-                        range: self.range(back, self.out - back),
-                        errno: given.errno,
-                    });
-                }
-                tries += 1;
-                std::thread::yield_now();
-            }
-            self.times.mapped = clock::now();
-        }
-        Ok(())
+        self.lost.take().map_or(woken, Err)
     }
 
     fn let_go(&mut self) -> Result<(), Fatal> {
@@ -330,8 +327,10 @@ impl<'a> Transaction<'a> {
         let mut waited = false;
         for (nth, word) in self.claim.words.iter().enumerate() {
             let nth = nth as u32;
-            waited |= word.leave(if nth < self.out {
+            waited |= word.leave(if nth < self.present() {
                 Leave::Idle(now)
+            } else if nth < self.out {
+                Leave::Lost
             } else if nth == self.out && self.hole {
                 Leave::Hole
             } else {
@@ -371,6 +370,7 @@ impl<'a> Transaction<'a> {
         }
         self.tools.counters.windows.add(u64::from(self.mapped > 0));
         self.tools.counters.retried.add(self.retried.into());
+        self.tools.counters.lost_pages.add(self.lost_pages().into());
     }
 
     fn range(&self, skip: u32, pages: u32) -> PageRange {
@@ -408,6 +408,24 @@ impl<'a> Transaction<'a> {
                 reason: SkipReason::Hole,
             });
         }
+    }
+}
+
+/// The window of a migration. However it ends, by a panic too, the old frames are put back where
+/// there is no new one, before those who spin are told and before stopped vCPUs go on.
+struct OpenWindow<'t, 'a>(&'t mut Transaction<'a>);
+
+impl<'t, 'a> OpenWindow<'t, 'a> {
+    fn new(transaction: &'t mut Transaction<'a>) -> Self {
+        transaction.tools.windows.open();
+        Self(transaction)
+    }
+}
+
+impl Drop for OpenWindow<'_, '_> {
+    fn drop(&mut self) {
+        self.0.restore();
+        self.0.tools.windows.close();
     }
 }
 
