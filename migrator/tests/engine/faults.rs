@@ -1,11 +1,12 @@
 //! Migrations that go wrong, on purpose.
 
-use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 
-use crate::rig::{Rig, rights};
+use crate::rig::{Rig, holes, rights};
 use underfoot_migrator::{
-    BackendKind, Inject, InjectAction, MoverError, Phase, Stop, StrategyKind, Vcpus,
+    AbortReason, BackendKind, Event, Inject, InjectAction, MoverError, Observer, Phase, Stop,
+    StrategyKind, Times, Vcpus,
 };
 
 const PAGES: usize = 512;
@@ -45,6 +46,7 @@ fn an_abort_in_any_phase_puts_the_old_frames_back() {
                 assert_eq!(total.aborted + total.skipped, total.attempted, "{what}");
                 assert!(total.aborted >= 2000, "{what}");
                 assert_eq!(rig.tally.aborted.load(Ordering::Relaxed), total.aborted);
+                assert_eq!(rig.tally.half_windows.load(Ordering::Relaxed), 0, "{what}");
                 assert!(outcome.increments > 0, "{what}: the writers got on");
             }
         }
@@ -74,6 +76,103 @@ fn one_abort_among_commits_keeps_the_frame_pool_in_step() {
             assert!((1..=7).contains(&total.aborted), "{total:?}");
             assert!(total.committed > 3900, "{total:?}");
         }
+    }
+}
+
+/// vCPUs that look at guest memory the moment they go on.
+struct Watching {
+    base: usize,
+    missing: AtomicU64,
+    resumed: AtomicU64,
+}
+
+impl Vcpus for Watching {
+    fn pause(&self) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+        Ok(())
+    }
+
+    fn resume(&self) {
+        let missing = holes(self.base, PAGES).len() as u64;
+        self.missing.fetch_add(missing, Ordering::Relaxed);
+        self.resumed.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+#[test]
+#[cfg_attr(no_userfaultfd, ignore = "this host has no userfaultfd for us")]
+fn stopped_vcpus_go_on_with_every_page_in_place() {
+    if !rights() {
+        return;
+    }
+    for action in [InjectAction::Abort, InjectAction::Panic] {
+        for phase in Phase::ALL {
+            let rig = Rig::new(PAGES, PAGES);
+            let vcpus = Arc::new(Watching {
+                base: rig.base,
+                missing: AtomicU64::new(0),
+                resumed: AtomicU64::new(0),
+            });
+            let migrator = rig
+                .builder()
+                .strategy(StrategyKind::StopWorld)
+                .vcpus(vcpus.clone())
+                .batch(7)
+                .inject(inject(phase, action, 3, false))
+                .build()
+                .expect("sound");
+            let outcome = rig.run(&migrator, 1, PAGES, 70);
+            let seen = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+            assert_eq!(seen(&vcpus.missing), 0, "{action:?} {phase}");
+            assert!(seen(&vcpus.resumed) >= 3, "{action:?} {phase}");
+            assert_eq!(outcome.counters.integrity_errors(), 0);
+        }
+    }
+}
+
+/// Keeps the times of the aborts that the kernel made.
+#[derive(Default)]
+struct Refusals(Mutex<Vec<(i32, Times)>>);
+
+impl Observer for Refusals {
+    fn on(&self, event: &Event) {
+        if let Event::Aborted {
+            reason: AbortReason::Errno(errno),
+            times,
+            ..
+        } = *event
+        {
+            self.0.lock().expect("no panic").push((errno, times));
+        }
+    }
+}
+
+#[test]
+#[cfg_attr(no_userfaultfd, ignore = "this host has no userfaultfd for us")]
+fn an_abort_that_took_nothing_away_has_no_window() {
+    if !rights() {
+        return;
+    }
+    let rig = Rig::new(8, 8);
+    let migrator = rig.builder().build().expect("sound");
+    // Frames only move between mappings of the same rights.
+    rig.protect(libc::PROT_READ);
+    let refusals = Arc::new(Refusals::default());
+    let mut mover = migrator
+        .mover()
+        .expect("a mover")
+        .with_observer(refusals.clone());
+    let stop = Stop::new().expect("eventfd");
+    std::thread::scope(|scope| {
+        scope.spawn(|| mover.run(&stop).expect("refusals end nothing"));
+        while migrator.counters().total().aborted == 0 {
+            std::thread::yield_now();
+        }
+        stop.request().expect("eventfd");
+    });
+    for (errno, times) in &*refusals.0.lock().expect("no panic") {
+        assert_eq!(*errno, libc::EINVAL);
+        assert_eq!((times.window, times.unmapped, times.mapped), (0, 0, 0));
+        assert!(times.start != 0 && times.start <= times.end, "{times:?}");
     }
 }
 

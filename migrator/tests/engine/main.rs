@@ -3,6 +3,7 @@
 mod builder;
 mod busted;
 mod faults;
+mod lost;
 mod moving;
 mod rig;
 mod signals;

@@ -33,6 +33,21 @@ pub fn rights() -> bool {
     }
 }
 
+/// Those of the `pages` pages of the mapping at `base` that have no frame.
+pub fn holes(base: usize, pages: usize) -> Vec<usize> {
+    let mut resident = vec![0u8; pages];
+    // SAFETY: a mapping, and a byte for each of its pages.
+    let result = unsafe {
+        libc::mincore(
+            base as *mut libc::c_void,
+            pages * PAGE_SIZE,
+            resident.as_mut_ptr(),
+        )
+    };
+    assert_eq!(result, 0);
+    (0..pages).filter(|&page| resident[page] & 1 == 0).collect()
+}
+
 /// Class 0 but for every eighth page, which is of class 1; every sixteenth page sleeps.
 pub struct Eighths;
 
@@ -56,6 +71,8 @@ pub struct Tally {
     pub stale: AtomicU64,
     pub same: AtomicU64,
     pub unordered: AtomicU64,
+    /// Aborts whose window begins or ends at 0, but not both.
+    pub half_windows: AtomicU64,
 }
 
 impl Observer for Tally {
@@ -75,7 +92,12 @@ impl Observer for Tally {
                 }
                 (&self.committed, range.pages)
             }
-            Event::Aborted { range, .. } => (&self.aborted, range.pages),
+            Event::Aborted { range, times, .. } => {
+                if (times.window == 0) != (times.mapped == 0) || times.window > times.mapped {
+                    self.half_windows.fetch_add(1, Ordering::Relaxed);
+                }
+                (&self.aborted, range.pages)
+            }
             Event::Skipped { range, .. } => (&self.skipped, range.pages),
             Event::Fault { .. } => (&self.faults, 1),
             Event::StaleWrite { frames, .. } => (&self.stale, frames),
@@ -174,6 +196,17 @@ impl Rig {
                 .store(page as u64 + 1, Ordering::Relaxed);
         }
         rig
+    }
+
+    /// Changes what may be done with all guest memory, behind the engine's back.
+    pub fn protect(&self, rights: libc::c_int) {
+        // SAFETY: the mapping is this rig's; who touches it meanwhile is ended by a signal.
+        let result = unsafe { libc::mprotect(self.base as *mut libc::c_void, self.len(), rights) };
+        assert_eq!(result, 0, "{}", std::io::Error::last_os_error());
+    }
+
+    pub fn len(&self) -> usize {
+        self.pages * PAGE_SIZE
     }
 
     pub fn builder(&self) -> Builder {
