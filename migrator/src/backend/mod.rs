@@ -3,6 +3,7 @@
 mod copy_in;
 mod move_in;
 mod pool;
+mod sample;
 
 use std::fmt;
 use std::io;
@@ -82,7 +83,8 @@ pub(crate) trait Backend {
     fn wake(&mut self, lane: Lane, hva: usize, pages: u32) -> Result<(), UffdError>;
     /// Where the `nth` old frame of the open migration is.
     fn limbo_address(&self, nth: u32) -> usize;
-    /// Writes into the old frame that was committed last: a busted variant does this.
+    /// Writes into the youngest old frame, which may or may not be one that is checked: a busted
+    /// variant does this.
     fn scribble(&mut self);
     /// Checks every frame in limbo. Returns how many were written.
     fn audit(&mut self) -> u32;

@@ -3,6 +3,7 @@
 use std::io;
 use std::sync::Arc;
 
+use super::sample::Sample;
 use crate::PAGE_SIZE;
 use crate::arena::{Arena, ArenaError};
 use crate::page_word::Lane;
@@ -17,8 +18,8 @@ pub(super) struct Pool {
     pub(super) ring: Ring,
     /// Frames older than this position were checked.
     checked: u64,
-    /// One position in so many is filled and checked.
-    stride: u64,
+    /// The positions that are filled and checked.
+    sample: Sample,
     pub(super) registration: Arc<Registration>,
 }
 
@@ -33,7 +34,7 @@ impl Pool {
             arena: Arena::new(slots as usize, full as usize)?,
             ring: Ring::new(slots, full),
             checked: 0,
-            stride: stride.into(),
+            sample: Sample::one_in(stride),
             registration,
         })
     }
@@ -45,8 +46,8 @@ impl Pool {
         let first = self.checked.max(tail);
         let end = first.max(tail + u64::from(pages));
         self.checked = end;
-        (first.next_multiple_of(self.stride)..end)
-            .step_by(self.stride as usize)
+        self.sample
+            .among(first..end)
             .map(|position| {
                 let frame = self.one(self.ring.oldest((position - tail) as u32, 1));
                 // SAFETY: the ring says that this slot holds a frame, which was filled on entering.
@@ -165,9 +166,7 @@ impl Pool {
     /// The first `pages` taken frames stay: fills those that will be checked.
     pub(super) fn keep(&mut self, pages: u32) {
         let head = self.ring.head();
-        for position in (head.next_multiple_of(self.stride)..head + u64::from(pages))
-            .step_by(self.stride as usize)
-        {
+        for position in self.sample.among(head..head + u64::from(pages)) {
             let frame = self.one(self.ring.vacant((position - head) as u32, 1));
             // SAFETY: this frame was taken from the guest, which has a new one.
             unsafe { pattern::fill(frame, 1) };
@@ -175,17 +174,11 @@ impl Pool {
         self.ring.push(pages);
     }
 
-    /// Writes a word into the youngest frames, as many as have one among them that will be checked.
+    /// Writes a word into the youngest frame, whether or not it will be checked.
     pub(super) fn scribble(&mut self) {
-        let full = self.ring.full();
-        let youngest = full.min(self.stride as u32);
-        for piece in self.ring.oldest(full - youngest, youngest) {
-            for slot in piece.slot..piece.slot + piece.pages {
-                let word = self.arena.address(slot).cast::<u64>();
-                // SAFETY: a full slot of ours, aligned to a page.
-                unsafe { word.write(u64::from_ne_bytes(*b"busted!!")) };
-            }
-        }
+        let word = self.one(self.ring.oldest(self.ring.full() - 1, 1));
+        // SAFETY: a full slot of ours, aligned to a page.
+        unsafe { word.cast::<u64>().write(u64::from_ne_bytes(*b"busted!!")) };
     }
 }
 
