@@ -190,7 +190,10 @@ impl Builder {
         self
     }
 
-    /// How many migrations are checked by frame number.
+    /// How many migrations are checked by frame number, and how many old frames for writes after
+    /// commit. With the default, [`Verify::Sample`], and a batch above [`Verify::LARGE`] that is one
+    /// old frame in [`Verify::LARGE_STRIDE`]; else all of them.
+    /// [`Migrator::limbo_stride`] says which it is.
     #[must_use]
     pub fn verify(mut self, verify: Verify) -> Self {
         self.verify = verify;

@@ -50,7 +50,8 @@ pub struct Counters {
     pub checked_frames: u64,
     /// Integrity errors: committed pages still in the same frame.
     pub same_frames: u64,
-    /// Integrity errors: old frames that were written after commit.
+    /// Integrity errors: old frames that were written after commit, of those that are checked
+    /// ([`Migrator::limbo_stride`](crate::Migrator::limbo_stride)).
     pub stale_writes: u64,
     /// Pages whose old frames could not be put back: they are never moved nor populated again, and
     /// whoever touches them waits until the migrator is dropped. Counted as aborted as well.

@@ -7,8 +7,9 @@
 //!
 //! A page is unmapped by `UFFDIO_MOVE` into *limbo*, copied, and its new frame is mapped. Whoever
 //! touches it meanwhile waits. The old frame stays in limbo for a while, filled with a pattern that
-//! is checked before the frame is used again, so that a write that reached it is seen. From every
-//! phase before the new frame is mapped there is a way back ([`Phase`]).
+//! is checked before the frame is used again, so that a write that reached it is seen ([`Verify`]
+//! says how many are). From every phase before the new frame is mapped there is a way back
+//! ([`Phase`]).
 //!
 //! Needs Linux 6.8 (`UFFD_FEATURE_MOVE`) on x86-64, and a userfaultfd that serves the kernel's own
 //! faults ([`probe`]).

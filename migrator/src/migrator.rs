@@ -56,6 +56,13 @@ impl Migrator {
         self.0.counters()
     }
 
+    /// One old frame in so many is checked for writes after commit; 1 is all. A single such write is
+    /// seen with this chance only.
+    #[must_use]
+    pub fn limbo_stride(&self) -> u32 {
+        self.0.config.verify.limbo_stride(self.0.config.batch)
+    }
+
     /// Whether whoever meets a window of the page at `gfn` is sent a signal, instead of sleeping.
     #[must_use]
     pub fn signals(&self, gfn: Gfn) -> bool {

@@ -6,12 +6,14 @@ use crate::backend::Backend;
 use crate::pagemap::{Entry, Pagemap};
 use crate::{Class, PAGE_SIZE};
 
-/// How much is checked.
+/// How much is checked: frame numbers before and after a move, and old frames for writes after
+/// commit, when they leave limbo.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Verify {
     /// Frame numbers: the first [`Verify::FIRST`] pages of each class, and then one window in
-    /// [`Verify::ONE_IN`]. Old frames: all, or one in [`Verify::LARGE_STRIDE`] with batches above
-    /// [`Verify::LARGE`], where filling and reading all of them would cost more than the moves may.
+    /// [`Verify::ONE_IN`]. Old frames: all, up to batches of [`Verify::LARGE`]; above that one in
+    /// [`Verify::LARGE_STRIDE`], as filling and reading all of them would cost more than the moves
+    /// may. Which one varies, so that no place in a window escapes for long.
     #[default]
     Sample,
     /// Every frame number and every old frame.
@@ -28,6 +30,7 @@ impl Verify {
     /// Then one old frame in so many is checked.
     pub const LARGE_STRIDE: u32 = 16;
 
+    /// With batches of up to `batch` pages one old frame in so many is checked.
     pub(crate) const fn limbo_stride(self, batch: u32) -> u32 {
         match self {
             Self::Sample if batch > Self::LARGE => Self::LARGE_STRIDE,

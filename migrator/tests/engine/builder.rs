@@ -3,11 +3,11 @@
 use std::sync::Arc;
 
 use underfoot_migrator::{
-    BuildError, Builder, ClassSet, MAX_LIMBO, Migrator, StrategyKind, Variant,
+    BuildError, Builder, ClassSet, MAX_LIMBO, Migrator, StrategyKind, Variant, Verify,
 };
 use vm_memory::{FileOffset, GuestAddress, GuestMemoryMmap};
 
-use crate::rig::{Eighths, Rig};
+use crate::rig::{Eighths, Rig, rights};
 
 fn builder() -> Builder {
     let memory = GuestMemoryMmap::from_ranges(&[(GuestAddress(0), 0x10000)]);
@@ -52,6 +52,23 @@ fn the_control_with_a_variant_is_refused() {
     let error = refusal(control.variant(Variant::StaleFrame));
     assert!(error.to_string().contains("busted-stale-frame"), "{error}");
     assert!(matches!(error, BuildError::Unsound { .. }));
+}
+
+#[test]
+#[cfg_attr(no_userfaultfd, ignore = "this host has no userfaultfd for us")]
+fn what_share_of_old_frames_is_checked_can_be_asked() {
+    if !rights() {
+        return;
+    }
+    for (verify, batch, stride) in [
+        (Verify::Sample, 1, 1),
+        (Verify::Sample, Verify::LARGE, 1),
+        (Verify::Sample, Verify::LARGE + 1, Verify::LARGE_STRIDE),
+        (Verify::Full, 512, 1),
+    ] {
+        let migrator = builder().verify(verify).batch(batch).build();
+        assert_eq!(migrator.expect("sound").limbo_stride(), stride);
+    }
 }
 
 #[test]
