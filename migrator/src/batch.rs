@@ -38,8 +38,10 @@ impl Batch {
     }
 
     /// Claims `page` and its neighbours of target classes that have rested and belong to the same
-    /// lane and region: those after it first, then those before it. `None` if `page` itself moves,
-    /// rests or is no target any more.
+    /// lane, region and block. `None` if `page` itself moves, rests or is no target any more.
+    ///
+    /// Blocks are as large as a batch and aligned to their size: a window of 512 pages then lies
+    /// under one page table, and the kernel flushes once for each of its two calls, not twice.
     ///
     /// The embedder's page map is asked before anything is claimed: should it panic, nothing is
     /// left behind.
@@ -85,9 +87,10 @@ impl Batch {
                 None
             }
         };
+        let start = region.first.max(page - page % self.limit);
+        let end = region.end().min(start - start % self.limit + self.limit);
         let mut len = 0;
-        let after = page..region.end().min(page.saturating_add(self.limit));
-        for class in after.map_while(eligible) {
+        for class in (page..end).map_while(eligible) {
             self.classes[len] = class;
             len += 1;
         }
@@ -95,11 +98,7 @@ impl Batch {
             return None;
         }
         let tail = len;
-        let room = self.limit - len as u32;
-        for class in (region.first.max(page.saturating_sub(room))..page)
-            .rev()
-            .map_while(eligible)
-        {
+        for class in (start..page).rev().map_while(eligible) {
             self.classes[len] = class;
             len += 1;
         }

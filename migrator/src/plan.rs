@@ -9,7 +9,7 @@ const SAMPLE: usize = 256;
 const TRIES: u32 = 8;
 /// A class has at least the share of one in so many, whatever its size: the few pages of text, stacks
 /// and tables are those that every access needs, and whose windows are met.
-const FLOOR_DIVISOR: u64 = 16;
+const FLOOR_DIVISOR: u64 = 10;
 
 /// Pages of each class found by one pass over the map.
 struct Sample {
@@ -155,8 +155,8 @@ mod tests {
         plan.scan(u32::MAX, map);
         let picks = 65_000;
         let small = (0..picks).filter(|_| plan.pick(map) == Some(77)).count();
-        // 1024 of 17407: 3824 expected, and a standard deviation of 60.
-        assert!((3500..4150).contains(&small), "{small}");
+        // 1638 of 18021: 5908 expected, and a standard deviation of 73.
+        assert!((5500..6300).contains(&small), "{small}");
     }
 
     #[test]

@@ -74,12 +74,12 @@ impl Walk {
         let tree = &self.tree;
         let slot = tree.pick(&mut worker.random);
         match worker.random.below(100) {
-            0..30 => tree.climb(cpu, slot),
-            30..50 => tree.climb_rcu(cpu, slot),
-            50..62 => tree.update(cpu, slot),
-            62..70 => tree.rename(cpu, slot, &mut worker.random),
-            70..75 => tree.remove_at(cpu, slot),
-            75..80 => tree.create_at(cpu, slot, &mut worker.random),
+            0..20 => tree.climb(cpu, slot),
+            20..34 => tree.climb_rcu(cpu, slot),
+            34..42 => tree.update(cpu, slot),
+            42..48 => tree.rename(cpu, slot, &mut worker.random),
+            48..52 => tree.remove_at(cpu, slot),
+            52..56 => tree.create_at(cpu, slot, &mut worker.random),
             _ => self.targets.touch(cpu, worker),
         }
     }
