@@ -155,6 +155,7 @@ fn json_that_cannot_be_written_is_refused_before_the_run() {
 }
 
 #[test]
+#[cfg_attr(no_kvm, ignore = "this host has no /dev/kvm for us")]
 fn ring_0_is_refused_where_it_is_emulated() {
     if !kvm() {
         return;
@@ -183,6 +184,7 @@ fn ring_0_is_refused_where_it_is_emulated() {
 }
 
 #[test]
+#[cfg_attr(no_kvm, ignore = "this host has no /dev/kvm for us")]
 fn a_kernel_that_is_none_is_refused() {
     if !kvm() {
         return;
@@ -225,6 +227,7 @@ fn a_missing_kvm_is_named() {
 }
 
 #[test]
+#[cfg_attr(no_kvm, ignore = "this host has no /dev/kvm for us")]
 fn a_forbidden_kvm_is_named() {
     if !kvm() || !is_root() {
         return;
@@ -237,6 +240,7 @@ fn a_forbidden_kvm_is_named() {
 }
 
 #[test]
+#[cfg_attr(no_kvm, ignore = "this host has no /dev/kvm for us")]
 fn a_refused_userfaultfd_is_named() {
     let open = fs::read_to_string("/proc/sys/vm/unprivileged_userfaultfd");
     if !kvm() || open.is_ok_and(|value| value.trim() == "1") {

@@ -3,6 +3,7 @@
 use underfoot_tests::{Confinement, Scratch, kvm, turn};
 
 #[test]
+#[cfg_attr(no_kvm, ignore = "this host has no /dev/kvm for us")]
 fn a_full_disk_is_named_and_left_clean() {
     if !kvm() || !Confinement::possible() {
         return;

@@ -5,17 +5,24 @@ use std::fs;
 use underfoot_tests::{Command, Finished, Scratch, kvm, turn};
 
 fn failing(scratch: &Scratch, variant: &str) -> Finished {
+    ending(scratch, variant, "5s", 1)
+}
+
+fn ending(scratch: &Scratch, variant: &str, duration: &str, status: i32) -> Finished {
     let _turn = turn();
     let finished = Command::underfoot(scratch)
-        .words(&format!("run --duration 5s --variant {variant} --out"))
+        .words(&format!(
+            "run --duration {duration} --variant {variant} --out"
+        ))
         .args([scratch.join("run")])
         .run();
-    finished.assert_status(1);
+    finished.assert_status(status);
     scratch.assert_untouched();
     finished
 }
 
 #[test]
+#[cfg_attr(no_kvm, ignore = "this host has no /dev/kvm for us")]
 fn a_crash_is_reported_with_its_registers() {
     if kvm() {
         let scratch = Scratch::new();
@@ -25,6 +32,7 @@ fn a_crash_is_reported_with_its_registers() {
 }
 
 #[test]
+#[cfg_attr(no_kvm, ignore = "this host has no /dev/kvm for us")]
 fn a_triple_fault_is_reported_with_its_registers() {
     if kvm() {
         let scratch = Scratch::new();
@@ -34,11 +42,22 @@ fn a_triple_fault_is_reported_with_its_registers() {
 }
 
 #[test]
+#[cfg_attr(no_kvm, ignore = "this host has no /dev/kvm for us")]
 fn an_rcu_stall_is_reported_on_the_console() {
     if kvm() {
         let scratch = Scratch::new();
         failing(&scratch, "busted-rcu-stall").assert_says(&["RCU", "stall"]);
         let console = fs::read_to_string(scratch.join("run/console.log")).expect("the console");
         assert!(console.contains("stall"), "{console}");
+    }
+}
+
+#[test]
+#[cfg_attr(no_kvm, ignore = "this host has no /dev/kvm for us")]
+fn a_vcpu_that_stands_still_is_ended_by_the_watchdog() {
+    if kvm() {
+        let scratch = Scratch::new();
+        let finished = ending(&scratch, "busted-stuck", "20s", 3);
+        finished.assert_says(&["vCPU", "got nowhere for 5 s"]);
     }
 }

@@ -59,6 +59,7 @@ fn sigterm_ends_a_run_in_order() {
 }
 
 #[test]
+#[cfg_attr(no_kvm, ignore = "this host has no /dev/kvm for us")]
 fn a_killed_run_leaves_no_process_and_no_result() {
     if !kvm() {
         return;
@@ -75,6 +76,7 @@ fn a_killed_run_leaves_no_process_and_no_result() {
 }
 
 #[test]
+#[cfg_attr(no_kvm, ignore = "this host has no /dev/kvm for us")]
 fn a_killed_mover_ends_the_run_and_leaves_the_guest_whole() {
     if !kvm() {
         return;
