@@ -84,7 +84,7 @@ impl Sleepers {
 }
 
 /// A wait that spins first and then halts, so that on an overcommitted host the CPU waited for can
-/// run. The halt ends with a kick, if there are [`Sleepers`] to be kicked, or with the next tick.
+/// run. The halt ends with a kick, if there are `Sleepers` to be kicked, or with the next tick.
 #[derive(Debug, Default)]
 pub struct Backoff {
     began_tsc: u64,
