@@ -34,6 +34,7 @@ impl Shootdown {
     pub fn run(&self, apic: Apic, cpu: &Cpu, address: usize) {
         let mut backoff = Backoff::new();
         while self.busy.swap(true, Ordering::Acquire) {
+            cpu.waits_for(Wait::Lock, (core::ptr::from_ref(self).addr() >> 4) as u32);
             backoff.pause(cpu, || !self.busy.load(Ordering::Relaxed));
         }
         let span = Span::start(cpu);
