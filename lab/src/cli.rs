@@ -24,7 +24,8 @@ Examples:
   underfoot run --variant busted-no-unmap        must fail: proves that the check works
 
 Times take a unit (ns, us, ms, s, m), sizes too (KiB, MiB, GiB, TiB). Names: `underfoot list`.
-Every long flag is also a key of an experiment file; flags win.";
+Flags that describe the guest, the moving, the measuring and the host are also keys of an
+experiment file; flags win.";
 
 /// Moves a running guest kernel's pages behind its back and measures what it feels.
 ///

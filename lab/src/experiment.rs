@@ -298,7 +298,7 @@ fn memory(
     limits: &HostLimits,
 ) -> Result<Size, ExperimentError> {
     let check = |size: Size| -> Result<Size, ValueError> {
-        let most = "ask for less than the host has available, or free some";
+        let most = "choose a size in between, or free memory on the host for more";
         size.within(LEAST_MEMORY, limits.memory.max(LEAST_MEMORY), most)?
             .aligned_to(MEMORY_GRAIN)?
             .within(

@@ -61,8 +61,9 @@ fn cut_to(line: &str, width: usize) -> String {
 fn setup_line(record: &RunRecord) -> String {
     let experiment = &record.experiment;
     cut(&format!(
-        "{}, {}, {}, {}, batch {}, rate {}, {} vCPUs, {}, seed {}",
+        "{}, seed {}, {}, {}, {}, batch {}, rate {}, {} vCPUs, {}",
         experiment.workload.name(),
+        experiment.seed,
         experiment.strategy.name(),
         experiment.backend.name(),
         experiment.wait.name(),
@@ -70,7 +71,6 @@ fn setup_line(record: &RunRecord) -> String {
         experiment.rate,
         experiment.cpus,
         experiment.memory,
-        experiment.seed,
     ))
 }
 

@@ -13,7 +13,7 @@ use vmm_sys_util::signal::{block_signal, clear_signal, get_blocked_signals, unbl
 use vmm_sys_util::timerfd::TimerFd;
 
 /// The signals that end a run in order.
-const SIGNALS: [libc::c_int; 2] = [libc::SIGINT, libc::SIGTERM];
+const SIGNALS: [libc::c_int; 3] = [libc::SIGINT, libc::SIGTERM, libc::SIGHUP];
 
 /// Why the event loop cannot go on.
 #[derive(Debug, thiserror::Error)]

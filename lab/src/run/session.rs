@@ -153,10 +153,12 @@ impl<'a> Session<'a> {
         if let Some(reader) = &mut self.stalls {
             reader.begin(self.machine.shared());
         }
-        if let Some(engine) = &mut self.engine {
+        let moving = experiment.moving_span().duration();
+        if let Some(engine) = &mut self.engine
+            && !moving.is_zero()
+        {
             engine.begin_moving(experiment)?;
         }
-        let moving = experiment.moving_span().duration();
         self.moving_ns = self.phase(Stage::Moving, Phase::Moving, moving)?;
         // Before the audit, in which no vCPU gets on.
         self.gaps = self
@@ -306,7 +308,10 @@ impl<'a> Session<'a> {
         let stopped = self.machine.stop(patience);
         self.audited = self.machine.shared().state() == Some(GuestState::Done);
         if let Some(reader) = &mut self.stalls {
-            self.stall_counts = reader.finish(self.machine.shared());
+            let counts = reader.finish(self.machine.shared());
+            if self.moving_ns > 0 {
+                self.stall_counts = counts;
+            }
             self.windows_dropped = reader.windows_dropped();
         }
         if let Some(signal) = stopped.signal {
