@@ -31,7 +31,11 @@ fn wrong_values_name_value_bound_and_remedy() {
         ("--memory", "8MiB", ["`8MiB`", "16MiB"]),
         ("--memory", "17MiB", ["`17MiB`", "multiple of 2MiB"]),
         ("--memory", "1", ["`1` has no unit", "64MiB"]),
-        ("--memory", "5000GiB", ["`5000GiB`", "less than the host"]),
+        (
+            "--memory",
+            "5000GiB",
+            ["`5000GiB`", "free memory on the host"],
+        ),
         ("--workload", "wlak", ["`wlak`", "mean `walk`"]),
         ("--target", "slab,txt", ["`txt`", "mean `text`"]),
         ("--strategy", "nnoe", ["`nnoe`", "mean `none`"]),
