@@ -1,5 +1,10 @@
 //! What a guest frame holds, as the guest publishes it.
 
+/// Fills freed pages.
+pub const POISON_PAGE: u64 = 0xaaaa_f4ee_9a6e_aaaa;
+/// Fills freed slab objects.
+pub const POISON_OBJECT: u64 = 0x6b6b_f4ee_0b7e_6b6b;
+
 /// What lies in one guest frame. The discriminants are the wire format.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[repr(u8)]

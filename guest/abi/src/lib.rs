@@ -21,7 +21,7 @@ mod vcpu;
 pub use context::{Context, Wait};
 pub use header::{Cpl, GuestState, Header, MAGIC, Phase, VERSION, Variant, WorkloadId};
 pub use histogram::{BUCKETS, Histogram, MAX_TRACKABLE, SUB_BUCKETS, bucket_index, bucket_low};
-pub use kind::{PageByte, PageKind};
+pub use kind::{POISON_OBJECT, POISON_PAGE, PageByte, PageKind};
 pub use layout::{Layout, PAGE_SIZE};
 pub use port::{PORT_DOORBELL, PORT_EXIT, PORT_SERIAL};
 pub use stall::{STALL_RING, StallRecord, StallRing};

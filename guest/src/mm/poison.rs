@@ -3,10 +3,7 @@
 use crate::{Cpu, record};
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-/// Fills freed pages.
-pub(super) const PAGE: u64 = 0xaaaa_f4ee_9a6e_aaaa;
-/// Fills freed slab objects.
-pub(super) const OBJECT: u64 = 0x6b6b_f4ee_0b7e_6b6b;
+pub(super) use underfoot_abi::{POISON_OBJECT as OBJECT, POISON_PAGE as PAGE};
 
 /// The words of memory from `address` on.
 ///

@@ -3,6 +3,7 @@
 use super::session::Session;
 use crate::record::{Ending, Integrity, Outcome};
 use std::sync::atomic::Ordering::Relaxed;
+use underfoot_abi::{POISON_OBJECT, POISON_PAGE};
 use underfoot_migrator::Counters;
 
 /// A guest that ran for so long has had a tick.
@@ -88,11 +89,9 @@ fn guest(integrity: &mut Integrity, session: &Session<'_>) {
 
 /// Says so where a value is the guest's poison of freed memory.
 fn poison(found: u64) -> &'static str {
-    const OBJECT: u64 = 0x6b6b_f4ee_0b7e_6b6b;
-    const PAGE: u64 = 0xaaaa_f4ee_9a6e_aaaa;
     match found {
-        OBJECT => ", poison of a freed object",
-        PAGE => ", poison of a freed page",
+        POISON_OBJECT => ", poison of a freed object",
+        POISON_PAGE => ", poison of a freed page",
         _ => "",
     }
 }

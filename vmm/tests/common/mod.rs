@@ -1,7 +1,9 @@
 //! A tiny assembler and the machine around it, for guests of a few instructions.
 
-// Each test file uses its own part of this module.
-#![allow(dead_code)]
+#![allow(
+    dead_code,
+    reason = "each test binary is compiled with the whole of it and uses its part"
+)]
 
 use std::path::PathBuf;
 use std::sync::atomic::Ordering;
