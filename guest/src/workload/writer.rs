@@ -15,7 +15,7 @@ use underfoot_abi::Variant;
 
 /// Turns that a busted form dawdles where the right one would be protected, so that its fault shows
 /// soon.
-const DAWDLE: usize = 1_000;
+const DAWDLE: usize = 200;
 
 impl Tree {
     /// Adds one to both halves of the pair of the object in `slot`, and to this CPU's count.
