@@ -197,7 +197,7 @@ impl<'a> From<&'a RunRecord> for RunJson<'a> {
             kvm_stats: record.kvm_stats.as_ref(),
             startup_ns: record.startup_ns,
             stalls: StallsJson {
-                counts: record.stalls,
+                counts: record.stalls.clone(),
                 stalled_ns_per_page: record.stalled_ns_per_page(),
                 vcpu_time_share: record.moving_stall_share(),
                 control_vcpu_time_share: record.control_stall_share(),

@@ -145,7 +145,7 @@ pub struct Startup {
 }
 
 /// The guest's stalls of one phase, told one by one.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Stalls {
     /// Stall records read from the guest.
     pub total: u64,
@@ -154,6 +154,11 @@ pub struct Stalls {
     /// Of `total`, those that overlap a window of the page accessed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub own_window: Option<u64>,
+    /// Of `own_window`, by the kind of the page accessed.
+    pub own_window_by_kind: BTreeMap<&'static str, u64>,
+    /// Of `own_window`, by the wait policy that held for the page accessed: under `spin`, pages
+    /// that the hypervisor itself reaches are waited for by `block`.
+    pub own_window_by_wait: BTreeMap<&'static str, u64>,
 }
 
 /// How one vCPU met windows that sent it a signal instead of making it sleep.
@@ -183,13 +188,17 @@ pub struct Waits {
     pub spins: Vec<Spins>,
 }
 
-/// What the engine itself takes.
+/// What the engine itself takes, and what it met.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct EngineCost {
     /// Guest pages that it manages.
     pub pages: u64,
     /// Bytes of state that it keeps for them, frame pools not counted.
     pub state_bytes: u64,
+    /// One old frame in so many is filled and checked.
+    pub limbo_stride: u32,
+    /// Pages that the kernel moved and denied having moved; see the engine's counters.
+    pub uncounted_pages: u64,
 }
 
 /// How a run ended.

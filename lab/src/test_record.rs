@@ -123,6 +123,8 @@ pub(crate) fn test_record() -> RunRecord {
             total: 1_000,
             dropped: 0,
             own_window: Some(990),
+            own_window_by_kind: BTreeMap::from([("data", 990)]),
+            own_window_by_wait: BTreeMap::from([("halt", 990)]),
         },
         waits: Waits {
             policy: "halt",
@@ -132,6 +134,8 @@ pub(crate) fn test_record() -> RunRecord {
         engine: Some(EngineCost {
             pages: 16_384,
             state_bytes: 131_072,
+            limbo_stride: 1,
+            uncounted_pages: 0,
         }),
     }
 }

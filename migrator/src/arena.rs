@@ -3,6 +3,7 @@
 use std::io;
 
 use crate::PAGE_SIZE;
+use crate::pagemap::Pagemap;
 use crate::pattern;
 use crate::ring::Piece;
 use crate::uffd::{Transfer, UffdError, Userfaultfd, Waiting};
@@ -22,6 +23,9 @@ pub enum ArenaError {
         #[source]
         source: io::Error,
     },
+    /// /proc/self/pagemap, which says which slots hold a frame.
+    #[error("cannot open /proc/self/pagemap")]
+    Pagemap(#[source] io::Error),
     /// The pool's own userfaultfd.
     #[error("the frame pool needs a userfaultfd of its own")]
     Uffd(#[from] UffdError),
@@ -119,6 +123,12 @@ impl Arena {
         let dst = self.start(piece) as usize;
         // SAFETY: the caller's duty.
         unsafe { self.uffd.move_pages(dst, src, piece.pages * PAGE_SIZE) }
+    }
+
+    /// Whether a slot holds a frame; `None` if the kernel does not say.
+    pub(crate) fn holds(&self, pagemap: &mut Pagemap, slot: usize) -> Option<bool> {
+        let entry = pagemap.one(self.address(slot) as usize).ok()?;
+        Some(!entry.is_hole())
     }
 
     /// Gives the frames of full slots back to the kernel, and leaves the slots empty.

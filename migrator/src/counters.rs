@@ -56,6 +56,9 @@ pub struct Counters {
     /// Pages whose old frames could not be put back: they are never moved nor populated again, and
     /// whoever touches them waits until the migrator is dropped. Counted as aborted as well.
     pub lost_pages: u64,
+    /// Pages that `UFFDIO_MOVE` moved and denied having moved, as Linux 6.18 does now and then. They
+    /// are counted above as what they are; nothing is wrong with them.
+    pub uncounted_pages: u64,
 }
 
 impl Counters {
@@ -84,6 +87,7 @@ impl Counters {
         self.same_frames += other.same_frames;
         self.stale_writes += other.stale_writes;
         self.lost_pages += other.lost_pages;
+        self.uncounted_pages += other.uncounted_pages;
     }
 }
 
@@ -123,6 +127,7 @@ pub(crate) struct LiveCounters {
     pub(crate) same_frames: Cell,
     pub(crate) stale_writes: Cell,
     pub(crate) lost_pages: Cell,
+    pub(crate) uncounted_pages: Cell,
 }
 
 impl LiveCounters {
@@ -145,6 +150,7 @@ impl LiveCounters {
             same_frames: self.same_frames.get(),
             stale_writes: self.stale_writes.get(),
             lost_pages: self.lost_pages.get(),
+            uncounted_pages: self.uncounted_pages.get(),
         }
     }
 }

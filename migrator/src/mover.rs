@@ -254,7 +254,11 @@ impl Mover {
                 Err(error) => looked = Err(error),
             }
         }
-        transaction.finish()?;
+        let finished = transaction.finish();
+        self.counters
+            .uncounted_pages
+            .add(self.backend.take_uncounted().into());
+        finished?;
         looked.map_err(MoverError::Pagemap)?;
         if verify {
             let committed = &self.batch.classes()[..mapped as usize];

@@ -9,7 +9,7 @@ const SAMPLE: usize = 256;
 const TRIES: u32 = 8;
 /// A class has at least the share of one in so many, whatever its size: the few pages of text, stacks
 /// and tables are those that every access needs, and whose windows are met.
-const FLOOR_DIVISOR: u64 = 10;
+const FLOOR_DIVISOR: u64 = 4;
 
 /// Pages of each class found by one pass over the map.
 struct Sample {

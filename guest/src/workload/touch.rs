@@ -94,9 +94,10 @@ impl Targets {
         descriptors.iter().fold(0, |sum, range| fold(sum, range))
     }
 
-    /// Touches some page of some kind.
+    /// Touches some page of some kind. Tables come more often: they are few pages that move often, so
+    /// that even windows of a few µs are met there.
     pub(super) fn touch(&self, cpu: &Cpu, worker: &mut Worker) {
-        let number = worker.random.below(9);
+        let number = worker.random.below(12);
         let page = worker.random.below(1 << 20);
         match number {
             0 => text::touch(cpu, page % text::COUNT, worker.random.bits()),
@@ -104,9 +105,9 @@ impl Targets {
             2 => pair(cpu, &self.data.0, page),
             3 => stack(cpu, worker.random.bits(), 0),
             4 => pair(cpu, self.percpu_of(cpu.id, cpu.header.cpus), page),
-            5 => self.page_table(cpu, worker.random.bits() as usize),
-            6 => self.descriptors(cpu),
-            7 => self.free(cpu, worker),
+            5 | 6 => self.page_table(cpu, worker.random.bits() as usize),
+            7..10 => self.descriptors(cpu),
+            10 => self.free(cpu, worker),
             _ => pair(cpu, self.large, page),
         }
     }

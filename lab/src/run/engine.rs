@@ -175,6 +175,8 @@ impl Engine {
         EngineCost {
             pages: self.migrator.pages().into(),
             state_bytes: self.migrator.state_bytes() as u64,
+            limbo_stride: self.migrator.limbo_stride(),
+            uncounted_pages: self.counters().uncounted_pages,
         }
     }
 

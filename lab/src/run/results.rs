@@ -208,9 +208,11 @@ fn kvm_stats(session: &Session<'_>) -> Option<KvmStats> {
 
 /// The guest's stalls; those in windows only where they can be told from the others.
 fn stalls(session: &Session<'_>) -> Stalls {
-    let mut stalls = session.stall_counts;
+    let mut stalls = session.stall_counts.clone();
     if session.windows_dropped > 0 || !one_clock(session) {
         stalls.own_window = None;
+        stalls.own_window_by_kind.clear();
+        stalls.own_window_by_wait.clear();
     } else if session.engine.is_some() {
         stalls.own_window.get_or_insert(0);
     }

@@ -137,7 +137,11 @@ impl<'a> Session<'a> {
     fn measure(&mut self) -> Result<(), RunError> {
         let experiment = self.experiment;
         let engine = Engine::start(experiment, &self.machine)?;
-        let reader = StallReader::new(engine.recorders().to_vec(), self.machine.tsc_khz());
+        let reader = StallReader::new(
+            engine.recorders().to_vec(),
+            self.machine.tsc_khz(),
+            experiment.wait,
+        );
         (self.engine, self.stalls) = (Some(engine), Some(reader));
         self.phase(Stage::Warmup, Phase::Warmup, experiment.warmup.duration())?;
         self.machine

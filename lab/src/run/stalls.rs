@@ -4,7 +4,8 @@ use super::observer::EventRecorder;
 use super::overlap::Overlap;
 use crate::record::Stalls;
 use std::sync::Arc;
-use underfoot_abi::StallRecord;
+use underfoot_abi::{PAGE_SIZE, StallRecord};
+use underfoot_migrator::WaitKind;
 use underfoot_vmm::SharedRegion;
 
 /// Drains the rings of stalls and of windows from one thread.
@@ -17,11 +18,13 @@ pub struct StallReader {
     waiting: [Vec<StallRecord>; 2],
     counts: Stalls,
     dropped_before: u64,
+    policy: WaitKind,
 }
 
 impl StallReader {
-    /// For the movers that `recorders` record, on a counter that runs at `tsc_khz`.
-    pub fn new(recorders: Vec<Arc<EventRecorder>>, tsc_khz: u32) -> Self {
+    /// For the movers that `recorders` record, on a counter that runs at `tsc_khz`, in a run with
+    /// this wait policy.
+    pub fn new(recorders: Vec<Arc<EventRecorder>>, tsc_khz: u32, policy: WaitKind) -> Self {
         let overlaps = recorders
             .iter()
             .map(|_| Overlap::new(tsc_khz.into()))
@@ -32,6 +35,7 @@ impl StallReader {
             waiting: Default::default(),
             counts: Stalls::default(),
             dropped_before: 0,
+            policy,
         }
     }
 
@@ -46,7 +50,7 @@ impl StallReader {
     /// Reads what has come since the last call.
     pub fn drain(&mut self, shared: &SharedRegion) {
         self.take_windows();
-        self.judge_oldest();
+        self.judge_oldest(shared);
         let newest = &mut self.waiting[1];
         shared.drain_stalls(|_, stall| newest.push(stall));
     }
@@ -57,7 +61,7 @@ impl StallReader {
             self.drain(shared);
         }
         self.counts.dropped = dropped(shared) - self.dropped_before;
-        self.counts
+        std::mem::take(&mut self.counts)
     }
 
     /// Windows that were lost because this reader was too slow.
@@ -76,13 +80,35 @@ impl StallReader {
         }
     }
 
-    fn judge_oldest(&mut self) {
+    fn judge_oldest(&mut self, shared: &SharedRegion) {
+        let counts = &mut self.counts;
+        let own = counts.own_window.get_or_insert(0);
         for stall in self.waiting[0].drain(..) {
-            self.counts.total += 1;
-            let own = self.overlaps.iter().any(|overlap| overlap.explains(&stall));
-            *self.counts.own_window.get_or_insert(0) += u64::from(own);
+            counts.total += 1;
+            if !self.overlaps.iter().any(|overlap| overlap.explains(&stall)) {
+                continue;
+            }
+            *own += 1;
+            // The address is the guest's word; one beyond its memory has overlapped no window.
+            if let Some(byte) = shared.page_byte(stall.gva / PAGE_SIZE as u64) {
+                let wait = wait_in_force(self.policy, byte.hypervisor());
+                *counts
+                    .own_window_by_kind
+                    .entry(byte.kind().name())
+                    .or_default() += 1;
+                *counts.own_window_by_wait.entry(wait.name()).or_default() += 1;
+            }
         }
         self.waiting.swap(0, 1);
+    }
+}
+
+/// How a vCPU waits that accesses a page in flight itself. Pages that the hypervisor reaches are
+/// never registered for signals, so that nobody spins on them.
+const fn wait_in_force(policy: WaitKind, hypervisor: bool) -> WaitKind {
+    match policy {
+        WaitKind::Spin if hypervisor => WaitKind::Block,
+        _ => policy,
     }
 }
 

@@ -77,4 +77,8 @@ impl Backend for CopyIn {
     fn audit(&mut self) -> u32 {
         self.0.check_oldest(self.0.ring.full())
     }
+
+    fn take_uncounted(&mut self) -> u32 {
+        self.0.take_uncounted()
+    }
 }

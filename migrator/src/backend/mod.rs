@@ -4,6 +4,7 @@ mod copy_in;
 mod move_in;
 mod pool;
 mod sample;
+mod settle;
 
 use std::fmt;
 use std::io;
@@ -88,4 +89,6 @@ pub(crate) trait Backend {
     fn scribble(&mut self);
     /// Checks every frame in limbo. Returns how many were written.
     fn audit(&mut self) -> u32;
+    /// Pages that the kernel moved and did not count, since the last call.
+    fn take_uncounted(&mut self) -> u32;
 }

@@ -47,11 +47,7 @@ impl Backend for MoveIn {
     }
 
     fn map(&mut self, lane: Lane, hva: usize, skip: u32, pages: u32) -> Transfer {
-        self.0.give(
-            self.0.ring.oldest(skip, pages),
-            lane,
-            hva + skip as usize * crate::PAGE_SIZE,
-        )
+        self.0.give_oldest(lane, hva, skip, pages)
     }
 
     fn put_back(&mut self, lane: Lane, hva: usize, skip: u32, pages: u32) -> Transfer {
@@ -77,5 +73,9 @@ impl Backend for MoveIn {
 
     fn audit(&mut self) -> u32 {
         self.0.check_oldest(self.0.ring.full())
+    }
+
+    fn take_uncounted(&mut self) -> u32 {
+        self.0.take_uncounted()
     }
 }

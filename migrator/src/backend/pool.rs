@@ -4,9 +4,11 @@ use std::io;
 use std::sync::Arc;
 
 use super::sample::Sample;
+use super::settle::settle;
 use crate::PAGE_SIZE;
 use crate::arena::{Arena, ArenaError};
 use crate::page_word::Lane;
+use crate::pagemap::Pagemap;
 use crate::pattern;
 use crate::registration::Registration;
 use crate::ring::{Piece, Ring};
@@ -21,6 +23,9 @@ pub(super) struct Pool {
     /// The positions that are filled and checked.
     sample: Sample,
     pub(super) registration: Arc<Registration>,
+    /// To look at slots where the kernel's word is not enough.
+    pagemap: Pagemap,
+    uncounted: u32,
 }
 
 impl Pool {
@@ -36,6 +41,8 @@ impl Pool {
             checked: 0,
             sample: Sample::one_in(stride),
             registration,
+            pagemap: Pagemap::open(1).map_err(ArenaError::Pagemap)?,
+            uncounted: 0,
         })
     }
 
@@ -67,39 +74,75 @@ impl Pool {
     }
 
     /// Takes guest frames into the first empty slots.
-    pub(super) fn take(&self, hva: usize, pages: u32) -> Transfer {
-        // SAFETY: the caller claimed these guest pages; whoever touches them waits or is told, as
-        // they are registered, until they are mapped again.
-        run(self.ring.vacant(0, pages), |offset, piece| unsafe {
-            self.arena.take(piece, hva + offset)
+    pub(super) fn take(&mut self, hva: usize, pages: u32) -> Transfer {
+        let Self {
+            arena,
+            ring,
+            pagemap,
+            uncounted,
+            ..
+        } = self;
+        run(ring.vacant(0, pages), |offset, piece| {
+            // SAFETY: the caller claimed these guest pages; whoever touches them waits or is told,
+            // as they are registered, until they are mapped again.
+            let taken = unsafe { arena.take(piece, hva + offset) };
+            let (taken, more) = settle(taken, piece.pages, |nth| {
+                arena.holds(pagemap, piece.slot + nth) == Some(true)
+            });
+            *uncounted += more;
+            taken
         })
     }
 
-    /// Moves the frames of `pieces` to the guest.
-    pub(super) fn give(
-        &self,
-        pieces: impl Iterator<Item = Piece>,
+    /// Moves the oldest frames to the guest, from the `skip`th on.
+    pub(super) fn give_oldest(
+        &mut self,
         lane: Lane,
         hva: usize,
+        skip: u32,
+        pages: u32,
     ) -> Transfer {
-        let uffd = self.registration.uffd(lane);
-        // SAFETY: the slots are ours, and the ring will not name them as full again.
-        run(pieces, |offset, piece| unsafe {
-            uffd.move_pages(
-                hva + offset,
-                self.arena.start(piece) as usize,
-                piece.pages * PAGE_SIZE,
-            )
-        })
+        let start = hva + skip as usize * PAGE_SIZE;
+        self.give(lane, start, |ring| ring.oldest(skip, pages))
     }
 
     /// Moves the taken frames back, from the `skip`th on.
-    pub(super) fn put_back(&self, lane: Lane, hva: usize, skip: u32, pages: u32) -> Transfer {
-        self.give(
-            self.ring.vacant(skip, pages),
-            lane,
-            hva + skip as usize * PAGE_SIZE,
-        )
+    pub(super) fn put_back(&mut self, lane: Lane, hva: usize, skip: u32, pages: u32) -> Transfer {
+        let start = hva + skip as usize * PAGE_SIZE;
+        self.give(lane, start, |ring| ring.vacant(skip, pages))
+    }
+
+    /// Moves the frames of the pieces that `pieces` names to the guest's pages at `start`.
+    fn give<'a, P: Iterator<Item = Piece>>(
+        &'a mut self,
+        lane: Lane,
+        start: usize,
+        pieces: impl FnOnce(&'a Ring) -> P,
+    ) -> Transfer {
+        let Self {
+            arena,
+            ring,
+            registration,
+            pagemap,
+            uncounted,
+            ..
+        } = self;
+        let uffd = registration.uffd(lane);
+        run(pieces(ring), |offset, piece| {
+            let src = arena.start(piece) as usize;
+            // SAFETY: the slots are ours, and the ring will not name them as full again.
+            let given = unsafe { uffd.move_pages(start + offset, src, piece.pages * PAGE_SIZE) };
+            let (given, more) = settle(given, piece.pages, |nth| {
+                arena.holds(pagemap, piece.slot + nth) == Some(false)
+            });
+            *uncounted += more;
+            given
+        })
+    }
+
+    /// Pages that the kernel moved and did not count, since the last call.
+    pub(super) fn take_uncounted(&mut self) -> u32 {
+        std::mem::take(&mut self.uncounted)
     }
 
     /// Copies the taken frames into fresh guest frames, from the `skip`th on.

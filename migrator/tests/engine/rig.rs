@@ -205,6 +205,14 @@ impl Rig {
         assert_eq!(result, 0, "{}", std::io::Error::last_os_error());
     }
 
+    /// Has the kernel take all pages for old: it changes their page-table entries.
+    pub fn age(&self) {
+        // SAFETY: keeps the contents of this rig's mapping.
+        let result =
+            unsafe { libc::madvise(self.base as *mut libc::c_void, self.len(), libc::MADV_COLD) };
+        assert_eq!(result, 0, "{}", std::io::Error::last_os_error());
+    }
+
     pub fn len(&self) -> usize {
         self.pages * PAGE_SIZE
     }
