@@ -33,6 +33,7 @@ pub fn boot(cpus: u32, bytes: u64) -> Machine {
             variant: Variant::None,
             stall_threshold_ns: 2_000,
             probe_period_ns: 100_000,
+            parameters: [0; underfoot_abi::MAX_PARAMETERS],
         },
         console: Console::discard(),
         wait: WaitKind::Halt,

@@ -1,7 +1,9 @@
 //! One CPU, as the kernel sees it.
 
 use crate::arch::PrivOps;
-use core::sync::atomic::Ordering::Relaxed;
+use crate::sched::Sched;
+use core::sync::atomic::Ordering::{Relaxed, SeqCst};
+use core::sync::atomic::{AtomicBool, AtomicU32, compiler_fence};
 use underfoot_abi::{Context, Header, VcpuArea, Wait};
 
 /// A CPU: who it is, what it may ask of the processor, and where it publishes what it does.
@@ -18,6 +20,55 @@ pub struct Cpu {
     pub area: &'static VcpuArea,
     /// TSC ticks to nanoseconds: `(ticks * ns_per_tick_q32) >> 32`.
     pub ns_per_tick_q32: u64,
+    /// The scheduler.
+    pub sched: &'static dyn Sched,
+    /// What keeps this CPU from changing threads.
+    pub hold: Hold,
+}
+
+/// What keeps a CPU from changing threads and from running bottom halves. Only that CPU touches it;
+/// interrupt handlers leave the counts as they find them.
+#[derive(Debug, Default)]
+pub struct Hold {
+    preempt: AtomicU32,
+    bottom_half: AtomicU32,
+    /// Another thread should run as soon as that is possible.
+    pub reschedule: AtomicBool,
+    /// Bottom halves that were raised, a bit each.
+    pub raised: AtomicU32,
+}
+
+impl Hold {
+    /// Nothing is held.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self {
+            preempt: AtomicU32::new(0),
+            bottom_half: AtomicU32::new(0),
+            reschedule: AtomicBool::new(false),
+            raised: AtomicU32::new(0),
+        }
+    }
+
+    /// Whether the CPU may change threads.
+    #[must_use]
+    pub fn is_preemptible(&self) -> bool {
+        self.preempt.load(Relaxed) == 0 && self.bottom_half.load(Relaxed) == 0
+    }
+
+    /// Whether bottom halves are held back.
+    #[must_use]
+    pub fn holds_bottom_halves(&self) -> bool {
+        self.bottom_half.load(Relaxed) != 0
+    }
+}
+
+fn add(count: &AtomicU32, n: u32) -> u32 {
+    let new = count.load(Relaxed).wrapping_add(n);
+    count.store(new, Relaxed);
+    // What follows must not be seen by this CPU's own interrupts before the count is.
+    compiler_fence(SeqCst);
+    new
 }
 
 impl Cpu {
@@ -26,6 +77,44 @@ impl Cpu {
     #[must_use]
     pub fn ns(&self, ticks: u64) -> u64 {
         ((u128::from(ticks) * u128::from(self.ns_per_tick_q32)) >> 32) as u64
+    }
+
+    /// Keeps this CPU from changing threads until [`Self::preempt_enable`]. Nests.
+    #[inline]
+    pub fn preempt_disable(&self) {
+        add(&self.hold.preempt, 1);
+    }
+
+    /// Undoes one [`Self::preempt_disable`], and changes threads if somebody wanted that meanwhile.
+    #[inline]
+    pub fn preempt_enable(&self) {
+        compiler_fence(SeqCst);
+        let left = add(&self.hold.preempt, u32::MAX);
+        if left == 0 && self.hold.reschedule.load(Relaxed) {
+            self.sched.preempt(self);
+        }
+    }
+
+    /// Keeps bottom halves from running on this CPU until [`Self::bottom_half_enable`], and the CPU
+    /// from changing threads. Nests.
+    #[inline]
+    pub fn bottom_half_disable(&self) {
+        add(&self.hold.bottom_half, 1);
+    }
+
+    /// Undoes one [`Self::bottom_half_disable`]; what was raised meanwhile runs.
+    #[inline]
+    pub fn bottom_half_enable(&self) {
+        compiler_fence(SeqCst);
+        let left = add(&self.hold.bottom_half, u32::MAX);
+        if left == 0 {
+            if self.hold.raised.load(Relaxed) != 0 {
+                self.sched.bottom_halves(self);
+            }
+            if self.hold.reschedule.load(Relaxed) {
+                self.sched.preempt(self);
+            }
+        }
     }
 
     /// Adds to a counting field of the context word, for instance [`Context::RCU_ONE`]. Interrupt

@@ -2,7 +2,8 @@
 
 #[cfg(not(loom))]
 use crate::mm::{Frame, MAX_ORDER, PageAllocator};
-use crate::{Cpu, arch::PrivOps};
+use crate::sched::{Priority, Sched, ThreadId, ThreadLocal};
+use crate::{Cpu, Hold, arch::PrivOps};
 #[cfg(not(loom))]
 use std::sync::atomic::{AtomicU8, AtomicU64};
 use std::{
@@ -43,6 +44,42 @@ impl PrivOps for HostOps {
     }
     fn exit(&self, status: u32) -> ! {
         panic!("guest left with status {status}");
+    }
+}
+
+/// Every CPU runs one thread, of the same number: the test's, or the model's.
+struct HostSched;
+
+static LOCALS: [ThreadLocal; 64] = [const { ThreadLocal::new() }; 64];
+
+impl Sched for HostSched {
+    fn current(&self, cpu: &Cpu) -> ThreadId {
+        ThreadId(cpu.id as u32)
+    }
+    fn local<'a>(&'a self, cpu: &'a Cpu) -> &'a ThreadLocal {
+        self.local_of(self.current(cpu))
+    }
+    fn local_of(&self, thread: ThreadId) -> &ThreadLocal {
+        &LOCALS[thread.0 as usize]
+    }
+    // Parks may return early: so these do, at once.
+    fn park(&self, cpu: &Cpu) {
+        self.yield_now(cpu);
+    }
+    fn unpark(&self, _cpu: &Cpu, _thread: ThreadId) {}
+    fn yield_now(&self, _cpu: &Cpu) {
+        #[cfg(loom)]
+        loom::thread::yield_now();
+        #[cfg(not(loom))]
+        std::thread::yield_now();
+    }
+    fn preempt(&self, cpu: &Cpu) {
+        cpu.hold.reschedule.store(false, Relaxed);
+    }
+    fn bottom_halves(&self, _cpu: &Cpu) {}
+    fn boost(&self, _cpu: &Cpu, _thread: ThreadId, _priority: Option<Priority>) {}
+    fn sleep_ns(&self, cpu: &Cpu, _ns: u64) {
+        self.yield_now(cpu);
     }
 }
 
@@ -98,6 +135,8 @@ impl Fixture {
             header: self.header,
             area: self.areas[id],
             ns_per_tick_q32: 1 << 32,
+            sched: &HostSched,
+            hold: Hold::new(),
         }
     }
 

@@ -11,8 +11,9 @@ mod fixture;
 #[cfg(not(loom))]
 pub mod mm;
 pub mod record;
+pub mod sched;
 pub mod sync;
 #[cfg(not(loom))]
 pub mod workload;
 
-pub use cpu::Cpu;
+pub use cpu::{Cpu, Hold};

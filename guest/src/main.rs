@@ -16,6 +16,7 @@ mod kernel {
     pub mod start_info;
     pub mod state;
     pub mod targets;
+    pub mod threads;
     pub mod trap;
     pub mod work;
 }

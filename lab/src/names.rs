@@ -188,18 +188,14 @@ pub fn parse_backend(text: &str) -> Result<BackendKind, ValueError> {
 
 impl Named for WorkloadId {
     const WHAT: &'static str = "workload";
-    const ALL: &'static [Self] = &[Self::Walk];
+    const ALL: &'static [Self] = Self::ALL;
 
     fn name(self) -> &'static str {
-        match self {
-            Self::Walk => "walk",
-        }
+        self.name()
     }
 
     fn about(self) -> &'static str {
-        match self {
-            Self::Walk => "RCU and sequence counts over a dentry-like tree, and every kind of page",
-        }
+        self.about()
     }
 }
 

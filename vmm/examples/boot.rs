@@ -45,6 +45,7 @@ fn main() -> Result<(), Box<dyn Error>> {
             variant: Variant::None,
             stall_threshold_ns: 2000,
             probe_period_ns: 1_000_000,
+            parameters: [0; underfoot_abi::MAX_PARAMETERS],
         },
         console: Console::terminal(),
         wait: argument(3, "halt").parse()?,

@@ -6,8 +6,8 @@ use std::ptr::{NonNull, addr_of, addr_of_mut};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
 use underfoot_abi::{
-    Cpl, GuestState, Header, Layout, MAGIC, PageByte, Phase, StallRecord, VERSION, Variant,
-    VcpuArea, WorkloadId,
+    Cpl, GuestState, Header, Layout, MAGIC, MAX_PARAMETERS, PageByte, Phase, StallRecord, VERSION,
+    Variant, VcpuArea, WorkloadId,
 };
 use vm_memory::{GuestAddress, GuestMemoryBackend, GuestMemoryMmap};
 
@@ -28,6 +28,8 @@ pub struct HeaderInit {
     pub stall_threshold_ns: u32,
     /// Period of the paced probe.
     pub probe_period_ns: u32,
+    /// What the workload is told, in the order of its parameters.
+    pub parameters: [u64; MAX_PARAMETERS],
 }
 
 /// The words of [`Header`] that change while the guest runs, by reference.
@@ -155,6 +157,7 @@ impl SharedRegion {
             addr_of_mut!((*header).variant).write(init.variant as u32);
             addr_of_mut!((*header).stall_threshold_ns).write(init.stall_threshold_ns);
             addr_of_mut!((*header).probe_period_ns).write(init.probe_period_ns);
+            addr_of_mut!((*header).parameters).write(init.parameters);
         }
     }
 
@@ -307,6 +310,7 @@ mod tests {
             variant: Variant::NoLock,
             stall_threshold_ns: 2000,
             probe_period_ns: 50_000,
+            parameters: [0; underfoot_abi::MAX_PARAMETERS],
         });
         let read32 = |offset| -> u32 {
             ram.memory()

@@ -1,12 +1,13 @@
 //! The first page of the shared region.
 
+use crate::{MAX_PARAMETERS, MAX_REPORTS, Report};
 use core::sync::atomic::{AtomicU32, AtomicU64};
 
 /// `"undrfoot"`, little-endian.
 pub const MAGIC: u64 = u64::from_le_bytes(*b"undrfoot");
 
 /// Version of this contract. The guest refuses any other.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 
 /// What the run is doing, written by the host, read by the guest before each operation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,14 +51,6 @@ pub enum Cpl {
     Auto = 255,
 }
 
-/// Which workload the guest runs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u32)]
-pub enum WorkloadId {
-    /// RCU and sequence counts over a dentry-like tree, and touches of every kind of page.
-    Walk = 0,
-}
-
 /// Deliberately wrong forms of the guest, which a checker must catch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u32)]
@@ -97,7 +90,7 @@ pub struct Header {
     pub tsc_khz: u32,
     /// Host: [`Cpl`] demanded.
     pub cpl: u32,
-    /// Host: [`WorkloadId`].
+    /// Host: [`WorkloadId`](crate::WorkloadId).
     pub workload: u32,
     /// Host: [`Variant`].
     pub variant: u32,
@@ -105,6 +98,9 @@ pub struct Header {
     pub stall_threshold_ns: u32,
     /// Host: period of the paced probe.
     pub probe_period_ns: u32,
+    /// Host: what the workload is told, in the order of
+    /// [`WorkloadId::parameters`](crate::WorkloadId::parameters).
+    pub parameters: [u64; MAX_PARAMETERS],
     /// Host, at run time: [`Phase`].
     pub phase: AtomicU32,
     /// Guest: [`GuestState`].
@@ -137,6 +133,10 @@ pub struct Header {
     pub message_len: AtomicU32,
     /// Guest: why it failed, UTF-8.
     pub message: [core::sync::atomic::AtomicU8; 512],
+    /// Guest: reports made, those beyond [`MAX_REPORTS`] included.
+    pub reports_made: AtomicU32,
+    /// Guest: the first of them.
+    pub reports: [Report; MAX_REPORTS],
 }
 
 const _: () = assert!(size_of::<Header>() == crate::PAGE_SIZE);

@@ -15,17 +15,21 @@ mod histogram;
 mod kind;
 mod layout;
 mod port;
+mod report;
 mod stall;
 mod vcpu;
+mod workload;
 
 pub use context::{Context, Wait};
-pub use header::{Cpl, GuestState, Header, MAGIC, Phase, VERSION, Variant, WorkloadId};
+pub use header::{Cpl, GuestState, Header, MAGIC, Phase, VERSION, Variant};
 pub use histogram::{BUCKETS, Histogram, MAX_TRACKABLE, SUB_BUCKETS, bucket_index, bucket_low};
 pub use kind::{POISON_OBJECT, POISON_PAGE, PageByte, PageKind};
 pub use layout::{Layout, PAGE_SIZE};
 pub use port::{PORT_DOORBELL, PORT_EXIT, PORT_SERIAL};
+pub use report::{MAX_REPORTS, REPORT_TEXT, Report, ReportKind};
 pub use stall::{STALL_RING, StallRecord, StallRing};
 pub use vcpu::{MAX_CPUS, Metric, RecordedPhase, VcpuArea};
+pub use workload::{Counter, MAX_COUNTERS, MAX_PARAMETERS, OPERATIONS, Parameter, WorkloadId};
 
 /// The kernel command-line key whose hexadecimal value is the GPA of the shared region.
 ///

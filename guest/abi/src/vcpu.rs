@@ -1,6 +1,6 @@
 //! What each vCPU writes about itself.
 
-use crate::{Histogram, StallRing};
+use crate::{Histogram, MAX_COUNTERS, StallRing};
 use core::sync::atomic::AtomicU64;
 
 /// The most vCPUs that the contract carries.
@@ -26,11 +26,19 @@ pub enum Metric {
     LockWait = 6,
     /// TLB shootdowns, from request to the last acknowledgement.
     Shootdown = 7,
+    /// From a thread's wake-up to its first instruction.
+    Sched = 8,
+    /// Page faults of the guest's own address spaces.
+    Fault = 9,
+    /// The workload's operations.
+    Operation = 10,
+    /// RCU callbacks, from queued to run.
+    Callback = 11,
 }
 
 impl Metric {
     /// All of them, by discriminant.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 12] = [
         Self::Access,
         Self::Stall,
         Self::Probe,
@@ -39,6 +47,10 @@ impl Metric {
         Self::LockHold,
         Self::LockWait,
         Self::Shootdown,
+        Self::Sched,
+        Self::Fault,
+        Self::Operation,
+        Self::Callback,
     ];
 
     /// The name under `histograms` in the results.
@@ -53,6 +65,10 @@ impl Metric {
             Self::LockHold => "guest.lock.hold",
             Self::LockWait => "guest.lock.wait",
             Self::Shootdown => "guest.tlb.shootdown",
+            Self::Sched => "guest.sched",
+            Self::Fault => "guest.fault",
+            Self::Operation => "guest.operation",
+            Self::Callback => "guest.rcu.callback",
         }
     }
 }
@@ -90,6 +106,9 @@ pub struct VcpuArea {
     pub first_error: [AtomicU64; 2],
     /// RCU callbacks queued and run.
     pub callbacks: [AtomicU64; 2],
+    /// What the workload counts: by [`RecordedPhase`], then in the order of
+    /// [`WorkloadId::counters`](crate::WorkloadId::counters).
+    pub counters: [[AtomicU64; MAX_COUNTERS]; 2],
     /// By [`RecordedPhase`], then by [`Metric`].
     pub histograms: [[Histogram; Metric::ALL.len()]; 2],
     /// Stalls, drained by the host while the guest runs.

@@ -6,11 +6,11 @@ use super::shared::Shared;
 use core::sync::atomic::Ordering::Relaxed;
 use underfoot_abi::{Cpl, Header, MAX_CPUS, PageByte, PageKind};
 use underfoot_firmware::{CpuHeader, kernel_cpl};
-use underfoot_guest::Cpu;
 use underfoot_guest::arch::{Apic, PrivOps, Ring0, Ring3};
 use underfoot_guest::mm::{PageAllocator, PageTable};
 use underfoot_guest::sync::{Barrier, Rcu};
 use underfoot_guest::workload::Walk;
+use underfoot_guest::{Cpu, Hold};
 
 /// All that the CPUs share.
 pub struct Kernel {
@@ -89,6 +89,8 @@ pub fn add_cpu(id: usize, trap_header: &'static CpuHeader, pending: fn(&Cpu, u64
         header: shared.header,
         area: &shared.areas[id],
         ns_per_tick_q32: (1_000_000 << 32) / u64::from(shared.header.tsc_khz),
+        sched: &super::threads::SCHEDULER,
+        hold: Hold::new(),
     })
 }
 

@@ -4,8 +4,10 @@
 //! outside of interrupts; what an interrupt handler records must be a metric of its own.
 
 mod probe;
+mod report;
 
 pub use probe::Probe;
+pub use report::report;
 
 use crate::{Cpu, arch::tsc};
 use core::sync::atomic::Ordering::Relaxed;
@@ -131,6 +133,17 @@ fn stall(cpu: &Cpu, set: RecordedPhase, ns: u64, address: usize, start_tsc: u64,
         gva: address as u64,
         context: cpu.context().0,
     });
+}
+
+/// Counts `n` of what `counter` names among the workload's counters, if anything is recorded now.
+/// Not from interrupts.
+#[inline]
+pub fn count(cpu: &Cpu, counter: usize, n: u64) {
+    let Some(set) = phase(cpu) else { return };
+    cpu.preempt_disable();
+    let cell = &cpu.area.counters[set as usize][counter];
+    cell.store(cell.load(Relaxed) + n, Relaxed);
+    cpu.preempt_enable();
 }
 
 /// Counts `words` check words as verified.

@@ -219,6 +219,7 @@ pub fn config(image: &[u8], cpus: u32) -> MachineConfig<'_> {
             variant: Variant::None,
             stall_threshold_ns: 2000,
             probe_period_ns: 0,
+            parameters: [0; underfoot_abi::MAX_PARAMETERS],
         },
         console: Console::discard(),
         wait: WaitKind::Halt,

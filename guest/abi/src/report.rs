@@ -1,0 +1,81 @@
+//! What the guest's own checkers found, told to the host as it happens.
+
+use core::sync::atomic::{AtomicU8, AtomicU32, AtomicU64};
+
+/// Reports that the header holds; later ones are counted and dropped.
+pub const MAX_REPORTS: usize = 8;
+/// Bytes of text in a report.
+pub const REPORT_TEXT: usize = 256;
+
+/// Which checker found something.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
+pub enum ReportKind {
+    /// The lock-order checker: a cycle of lock classes.
+    LockCycle = 1,
+    /// The lock-order checker: a lock taken in an interrupt or bottom half, and elsewhere with these
+    /// open.
+    LockContext = 2,
+    /// RCU: a grace period that does not end.
+    RcuStall = 3,
+    /// RCU: a reader saw an object that was freed.
+    RcuTorture = 4,
+    /// Page tables: a fragment used twice, or freed while in use.
+    Fragment = 5,
+    /// TLB: a translation used after its shootdown was reported done.
+    Translation = 6,
+    /// The guest is out of memory.
+    OutOfMemory = 7,
+}
+
+impl ReportKind {
+    /// All of them.
+    pub const ALL: [Self; 7] = [
+        Self::LockCycle,
+        Self::LockContext,
+        Self::RcuStall,
+        Self::RcuTorture,
+        Self::Fragment,
+        Self::Translation,
+        Self::OutOfMemory,
+    ];
+
+    /// The kind with this number.
+    #[must_use]
+    pub fn from_number(number: u32) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| *kind as u32 == number)
+    }
+
+    /// Its name in the results.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::LockCycle => "lock-cycle",
+            Self::LockContext => "lock-context",
+            Self::RcuStall => "rcu-stall",
+            Self::RcuTorture => "rcu-torture",
+            Self::Fragment => "fragment",
+            Self::Translation => "translation",
+            Self::OutOfMemory => "out-of-memory",
+        }
+    }
+}
+
+/// One finding. The writer claims a slot by [`Header::reports_made`](crate::Header::reports_made)
+/// and stores `kind` last, with release.
+#[repr(C)]
+pub struct Report {
+    /// [`ReportKind`]; 0 while the slot is empty or being written.
+    pub kind: AtomicU32,
+    /// The CPU that found it.
+    pub cpu: AtomicU32,
+    /// TSC.
+    pub tsc: AtomicU64,
+    /// Numbers by kind of report, in the order of its text.
+    pub words: [AtomicU64; 4],
+    /// Bytes of `text` in use.
+    pub text_len: AtomicU32,
+    reserved: u32,
+    /// What was found, in one line, UTF-8.
+    pub text: [AtomicU8; REPORT_TEXT],
+}
