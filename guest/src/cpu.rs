@@ -117,6 +117,33 @@ impl Cpu {
         }
     }
 
+    /// What [`Self::bottom_half_disable`] does, for the scheduler itself.
+    pub(crate) fn hold_bottom_halves(&self) {
+        add(&self.hold.bottom_half, 1);
+    }
+
+    /// Undoes one [`Self::hold_bottom_halves`], and nothing else.
+    pub(crate) fn release_bottom_halves(&self) {
+        add(&self.hold.bottom_half, u32::MAX);
+    }
+
+    /// Interrupts were opened: what was held back while they were masked has its turn.
+    #[inline]
+    pub(crate) fn interrupts_opened(&self) {
+        if self.hold.raised.load(Relaxed) != 0 && !self.hold.holds_bottom_halves() {
+            self.sched.bottom_halves(self);
+        }
+        if self.hold.reschedule.load(Relaxed) && self.hold.is_preemptible() {
+            self.sched.preempt(self);
+        }
+    }
+
+    /// Has bottom half `bit` run on this CPU as soon as interrupts and bottom halves allow it.
+    #[inline]
+    pub fn raise(&self, bit: u32) {
+        self.hold.raised.fetch_or(1 << bit, Relaxed);
+    }
+
     /// Adds to a counting field of the context word, for instance [`Context::RCU_ONE`]. Interrupt
     /// handlers restore the word before they return, so a load and a store are enough.
     #[inline]

@@ -67,6 +67,9 @@ impl Sched for HostSched {
         self.yield_now(cpu);
     }
     fn unpark(&self, _cpu: &Cpu, _thread: ThreadId) {}
+    fn is_alone(&self, _cpu: &Cpu) -> bool {
+        true
+    }
     fn yield_now(&self, _cpu: &Cpu) {
         #[cfg(loom)]
         loom::thread::yield_now();
@@ -80,6 +83,9 @@ impl Sched for HostSched {
     fn boost(&self, _cpu: &Cpu, _thread: ThreadId, _priority: Option<Priority>) {}
     fn sleep_ns(&self, cpu: &Cpu, _ns: u64) {
         self.yield_now(cpu);
+    }
+    fn begin(&self, _cpu: &'static Cpu) -> ! {
+        unreachable!("nobody starts threads here")
     }
 }
 
@@ -143,6 +149,11 @@ impl Fixture {
     #[cfg(not(loom))]
     pub fn errors(&self) -> u64 {
         self.areas.iter().map(|a| a.errors.load(Relaxed)).sum()
+    }
+
+    #[cfg(not(loom))]
+    pub fn updates(&self) -> u64 {
+        self.areas.iter().map(|a| a.updates.load(Relaxed)).sum()
     }
 
     #[cfg(not(loom))]

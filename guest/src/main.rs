@@ -19,6 +19,7 @@ mod kernel {
     pub mod threads;
     pub mod trap;
     pub mod work;
+    pub mod workloads;
 }
 
 use kernel::{boot, work};

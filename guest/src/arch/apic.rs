@@ -58,6 +58,11 @@ impl Apic {
         self.write(TIMER_INITIAL, TIMER_HZ / tick_hz);
     }
 
+    /// Stops the tick ([`Self::start`] has begun it once), or lets it go on.
+    pub fn set_tick(self, tick_hz: Option<u32>) {
+        self.write(TIMER_INITIAL, tick_hz.map_or(0, |hz| TIMER_HZ / hz));
+    }
+
     /// Ends the interrupt being handled.
     pub fn end_of_interrupt(self) {
         self.write(EOI, 0);

@@ -3,10 +3,12 @@
 mod apic;
 mod ring0;
 mod ring3;
+mod switch;
 
 pub use apic::{APIC_BASE, Apic};
 pub use ring0::Ring0;
 pub use ring3::{Ring3, console_from_ring3, exit_from_ring3};
+pub use switch::{new_stack, switch};
 
 /// What differs between a kernel at CPL 0 and one at CPL 3 above a ring-0 trap layer.
 pub trait PrivOps: Sync {

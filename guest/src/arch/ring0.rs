@@ -27,6 +27,7 @@ impl PrivOps for Ring0 {
             cpu.set_masked(false);
             // SAFETY: the caller had interrupts open before its `irq_save`.
             unsafe { asm!("sti", options(nostack)) };
+            cpu.interrupts_opened();
         }
     }
 

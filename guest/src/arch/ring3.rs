@@ -50,11 +50,12 @@ impl PrivOps for Ring3 {
             compiler_fence(Ordering::SeqCst);
             // Whatever came before the store left its bit; whatever comes after is taken at once.
             if self.header.pending.load(Relaxed) == 0 {
-                return;
+                break;
             }
             self.header.masked.store(1, Relaxed);
             cpu.set_masked(true);
         }
+        cpu.interrupts_opened();
     }
 
     fn halt(&self, cpu: &Cpu) {

@@ -5,14 +5,12 @@ use super::memory::{self, Memory};
 use super::shared::Shared;
 use super::start_info::LoaderInfo;
 use super::state::{self, Kernel};
-use super::{fail, ipi, smp, targets, trap};
+use super::{fail, ipi, smp, targets, threads, trap, workloads};
 use core::sync::atomic::Ordering::{Relaxed, Release};
 use underfoot_abi::{Cpl, GuestState, Header, PAGE_SIZE};
 use underfoot_firmware::{CpuHeader, build_idt, enter_ring3, kernel_cpl, ring0_ticks};
 use underfoot_guest::Cpu;
 use underfoot_guest::arch::{Apic, tsc};
-use underfoot_guest::sync::Barrier;
-use underfoot_guest::workload::{Tree, Walk};
 
 /// Timer ticks a second, on every CPU. Where ring 0 is emulated a tick costs some 30 µs.
 pub const TICK_HZ: u32 = 250;
@@ -36,6 +34,7 @@ pub fn boot(trap_header: &'static CpuHeader, start_info: usize) -> (&'static Ker
     // SAFETY: this is the boot CPU, once, still on the boot code's tables.
     let memory = unsafe { memory::build(cpu, shared, &loader) };
     let kernel = state::set_kernel(assemble(cpu, shared, memory));
+    threads::start_on(kernel, cpu);
     open_interrupts(kernel, cpu);
     shared.header.cpus_up.store(1, Release);
     let up = smp::start(kernel, cpu, shared.header.cpus);
@@ -50,6 +49,7 @@ pub fn join(id: usize, trap_header: &'static CpuHeader) -> (&'static Kernel, &'s
     let cpu = state::add_cpu(id, trap_header, trap::pending);
     cpu.area.entered_tsc.store(entered_tsc, Relaxed);
     RCU.idle_exit(cpu);
+    threads::start_on(kernel, cpu);
     open_interrupts(kernel, cpu);
     // Pairs with the acquire in `smp`: this CPU no longer needs the boot mailbox.
     kernel.shared.header.cpus_up.store(id as u32 + 1, Release);
@@ -91,7 +91,6 @@ fn choose_level(header: &Header, trap_header: &CpuHeader) {
 fn assemble(cpu: &Cpu, shared: &'static Shared, memory: Memory) -> Kernel {
     let (pages, table) = state::set_memory(memory.pages, memory.table);
     let targets = targets::new(shared, pages, table, memory.large, cpu);
-    let objects = Tree::objects_for(pages.free_pages(cpu));
     Kernel {
         shared,
         // SAFETY: the page tables that are loaded map it.
@@ -100,8 +99,7 @@ fn assemble(cpu: &Cpu, shared: &'static Shared, memory: Memory) -> Kernel {
         table,
         rcu: &RCU,
         shootdown: ipi::Shootdown::new(),
-        barrier: Barrier::new(),
-        walk: Walk::build(cpu, &RCU, targets, objects).expect("memory for the workload"),
+        workload: workloads::build(cpu, pages, targets),
     }
 }
 

@@ -8,8 +8,8 @@ use underfoot_abi::{Cpl, Header, MAX_CPUS, PageByte, PageKind};
 use underfoot_firmware::{CpuHeader, kernel_cpl};
 use underfoot_guest::arch::{Apic, PrivOps, Ring0, Ring3};
 use underfoot_guest::mm::{PageAllocator, PageTable};
-use underfoot_guest::sync::{Barrier, Rcu};
-use underfoot_guest::workload::Walk;
+use underfoot_guest::sync::Rcu;
+use underfoot_guest::workload::Workload;
 use underfoot_guest::{Cpu, Hold};
 
 /// All that the CPUs share.
@@ -20,8 +20,7 @@ pub struct Kernel {
     pub table: &'static PageTable,
     pub rcu: &'static Rcu,
     pub shootdown: Shootdown,
-    pub barrier: Barrier,
-    pub walk: Walk,
+    pub workload: &'static dyn Workload,
 }
 
 static SHARED: Once<Shared> = Once::new();

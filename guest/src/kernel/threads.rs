@@ -1,41 +1,129 @@
-//! One thread per CPU: the one that booted it.
+//! The kernel's threads: the scheduler, idle threads, stacks.
 
+use super::boot::TICK_HZ;
+use super::state::{self, Kernel};
 use core::sync::atomic::Ordering::Relaxed;
-use underfoot_abi::MAX_CPUS;
+use underfoot_abi::{PageByte, PageKind, Wait};
 use underfoot_guest::Cpu;
-use underfoot_guest::sched::{Priority, Sched, ThreadId, ThreadLocal};
+use underfoot_guest::arch::tsc;
+use underfoot_guest::sched::{Hooks, MAX_THREADS, Main, Priority, Sched, Scheduler, ThreadId};
 
-/// Nothing to choose from.
-pub struct OneEach;
+/// The bottom half that runs RCU's callbacks.
+pub const CALLBACKS: u32 = 0;
+
+/// Stacks are 2^3 pages: as large as those that CPUs boot on.
+const STACK_ORDER: usize = 3;
+/// Those of idle threads hold a few nested interrupts.
+const IDLE_STACK_ORDER: usize = 2;
+/// An idle CPU stops its tick after so long: stopping it costs two exits.
+const PATIENCE_NS: u64 = 10_000_000;
 
 /// The guest's scheduler.
-pub static SCHEDULER: OneEach = OneEach;
+pub static SCHEDULER: Scheduler = Scheduler::new(Hooks {
+    switch: |cpu, _, _| {
+        if let Some(kernel) = state::kernel() {
+            kernel.rcu.quiescent(cpu);
+        }
+    },
+    bottom_halves,
+});
 
-static LOCALS: [ThreadLocal; MAX_CPUS] = [const { ThreadLocal::new() }; MAX_CPUS];
+const _: () = assert!(MAX_THREADS > 4 * underfoot_abi::MAX_CPUS);
 
-impl Sched for OneEach {
-    fn current(&self, cpu: &Cpu) -> ThreadId {
-        ThreadId(cpu.id as u32)
+/// What runs on this CPU becomes its main thread; an idle thread stands behind it.
+pub fn start_on(kernel: &'static Kernel, cpu: &'static Cpu) {
+    SCHEDULER.adopt(cpu, Priority::NORMAL);
+    let idle_thread = spawn_with(
+        kernel,
+        cpu,
+        cpu.id,
+        Priority::IDLE,
+        IDLE_STACK_ORDER,
+        idle,
+        0,
+    );
+    idle_thread.expect("memory for an idle thread");
+}
+
+/// Starts a thread on CPU `on`; `None` if there is no memory or no number left.
+pub fn spawn(
+    kernel: &Kernel,
+    cpu: &Cpu,
+    on: usize,
+    priority: Priority,
+    main: Main,
+    argument: usize,
+) -> Option<ThreadId> {
+    spawn_with(kernel, cpu, on, priority, STACK_ORDER, main, argument)
+}
+
+fn spawn_with(
+    kernel: &Kernel,
+    cpu: &Cpu,
+    on: usize,
+    priority: Priority,
+    order: usize,
+    main: Main,
+    argument: usize,
+) -> Option<ThreadId> {
+    let bytes = underfoot_abi::PAGE_SIZE << order;
+    let byte = PageByte::new(PageKind::Stack, false);
+    let start = kernel.pages.allocate(cpu, order, byte)?;
+    // SAFETY: just allocated, mapped as all RAM is, a multiple of pages, and freed only by `join`.
+    let thread =
+        unsafe { SCHEDULER.spawn(cpu, on, priority, start..start + bytes, main, argument) };
+    if thread.is_none() {
+        // SAFETY: nobody else knows it.
+        unsafe { kernel.pages.free(cpu, start, order) };
     }
-    fn local<'a>(&'a self, cpu: &'a Cpu) -> &'a ThreadLocal {
-        &LOCALS[cpu.id]
+    thread
+}
+
+/// Waits for a thread that [`spawn`] started to end, and frees what it had.
+pub fn join(kernel: &Kernel, cpu: &Cpu, thread: ThreadId) {
+    let stack = SCHEDULER.join(cpu, thread);
+    // SAFETY: allocated by `spawn` for this thread, which has left it for good.
+    unsafe { kernel.pages.free(cpu, stack, STACK_ORDER) };
+}
+
+/// What a CPU does when nothing can run: it halts, an extended quiescent state for RCU; after a
+/// while without its tick, unless somebody sleeps until a time or callbacks wait.
+fn idle(cpu: &'static Cpu, _: usize) {
+    let kernel = state::kernel().expect("threads start once the kernel is whole");
+    cpu.waits_for(Wait::Interrupt, 0);
+    let mut busy_tsc = tsc();
+    loop {
+        let open = cpu.ops.irq_save(cpu);
+        if SCHEDULER.is_alone(cpu) {
+            kernel.rcu.idle_enter(cpu);
+            let stop = cpu.ns(tsc().saturating_sub(busy_tsc)) > PATIENCE_NS
+                && !SCHEDULER.has_sleepers(cpu)
+                && !has_callbacks(cpu);
+            if stop {
+                kernel.apic.set_tick(None);
+            }
+            cpu.ops.halt(cpu);
+            if stop {
+                kernel.apic.set_tick(Some(TICK_HZ));
+            }
+            kernel.rcu.idle_exit(cpu);
+        } else {
+            busy_tsc = tsc();
+        }
+        cpu.ops.irq_restore(cpu, open);
+        SCHEDULER.yield_now(cpu);
     }
-    fn local_of(&self, thread: ThreadId) -> &ThreadLocal {
-        &LOCALS[thread.0 as usize]
-    }
-    fn park(&self, _cpu: &Cpu) {
-        core::hint::spin_loop();
-    }
-    fn unpark(&self, _cpu: &Cpu, _thread: ThreadId) {}
-    fn yield_now(&self, _cpu: &Cpu) {
-        core::hint::spin_loop();
-    }
-    fn preempt(&self, cpu: &Cpu) {
-        cpu.hold.reschedule.store(false, Relaxed);
-    }
-    fn bottom_halves(&self, _cpu: &Cpu) {}
-    fn boost(&self, _cpu: &Cpu, _thread: ThreadId, _priority: Option<Priority>) {}
-    fn sleep_ns(&self, _cpu: &Cpu, _ns: u64) {
-        core::hint::spin_loop();
+}
+
+fn has_callbacks(cpu: &Cpu) -> bool {
+    let [queued, run] = [0, 1].map(|which| cpu.area.callbacks[which].load(Relaxed));
+    queued != run
+}
+
+fn bottom_halves(cpu: &Cpu, raised: u32) {
+    if raised & (1 << CALLBACKS) != 0
+        && let Some(kernel) = state::kernel()
+    {
+        kernel.rcu.process(cpu);
     }
 }

@@ -1,5 +1,6 @@
 //! What the kernel does with interrupts and traps.
 
+use super::threads::SCHEDULER;
 use super::{fail, state};
 use core::sync::atomic::Ordering::Relaxed;
 use underfoot_abi::Context;
@@ -30,6 +31,7 @@ extern "C" fn kernel_trap(header: &'static CpuHeader, frame: &mut TrapFrame) {
         Relaxed,
     );
     handle(cpu, bits, interrupted, frame.rip);
+    SCHEDULER.interrupt_exit(cpu, interrupted);
     cpu.area.context.store(interrupted.0, Relaxed);
 }
 
@@ -47,6 +49,7 @@ fn handle(cpu: &Cpu, bits: u64, interrupted: Context, rip: u64) {
             .ticks
             .store(cpu.area.ticks.load(Relaxed) + 1, Relaxed);
         kernel.rcu.tick(cpu, interrupted, rip);
+        SCHEDULER.tick(cpu);
         kernel.apic.end_of_interrupt();
     }
     if bits & PENDING_IPI != 0 {
@@ -55,5 +58,6 @@ fn handle(cpu: &Cpu, bits: u64, interrupted: Context, rip: u64) {
             .store(cpu.area.ipis.load(Relaxed) + 1, Relaxed);
         kernel.apic.end_of_interrupt();
         kernel.shootdown.answer(cpu);
+        SCHEDULER.interrupt(cpu);
     }
 }

@@ -1,13 +1,13 @@
 //! What each CPU does once the kernel is up: the workload, then the audit, then nothing.
 
-use super::fail;
-use super::state::Kernel;
+use super::state::{self, Kernel};
+use super::{fail, threads};
 use core::sync::atomic::AtomicU64;
-use core::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+use core::sync::atomic::Ordering::{Relaxed, Release};
 use underfoot_abi::{GuestState, Header, Phase, Variant};
 use underfoot_guest::Cpu;
 use underfoot_guest::arch::tsc;
-use underfoot_guest::workload::Worker;
+use underfoot_guest::sched::MAX_THREADS;
 
 /// Operations between two TLB shootdowns by one CPU.
 const SHOOTDOWN_EVERY: u64 = 16_384;
@@ -18,27 +18,26 @@ const DEADLY_OPERATIONS: u64 = 10_000;
 
 /// Works until the host says stop, audits on the boot CPU, and ends.
 pub fn run(kernel: &'static Kernel, cpu: &'static Cpu) -> ! {
-    let header = kernel.shared.header;
-    if cpu.id == 0 {
-        announce(kernel, cpu);
-    } else {
-        // Pairs with the release in `announce`: the number of CPUs is final.
-        while header.state.load(Acquire) != GuestState::Running as u32 {
-            kernel.rcu.quiescent(cpu);
-            core::hint::spin_loop();
+    if cpu.id != 0 {
+        // Threads of the workload run here, or the idle thread.
+        loop {
+            cpu.sched.park(cpu);
         }
     }
-    work(kernel, cpu);
-    let cpus = header.cpus_up.load(Relaxed);
-    kernel.barrier.wait(cpu, cpus, || kernel.rcu.quiescent(cpu));
-    if cpu.id == 0 {
-        finish(kernel, cpu);
+    let header = kernel.shared.header;
+    let cpus = header.cpus_up.load(Relaxed) as usize;
+    announce(kernel, cpu);
+    let count = kernel.workload.threads(cpus);
+    let mut threads = [None; MAX_THREADS];
+    for (number, thread) in threads.iter_mut().enumerate().take(count) {
+        let seat = kernel.workload.seat(number, cpus);
+        let started = threads::spawn(kernel, cpu, seat.cpu, seat.priority, work, number);
+        *thread = Some(started.expect("memory for the workload's threads"));
     }
-    kernel.rcu.idle_enter(cpu);
-    cpu.ops.irq_save(cpu);
-    loop {
-        cpu.ops.halt(cpu);
+    for thread in threads.into_iter().flatten() {
+        threads::join(kernel, cpu, thread);
     }
+    finish(kernel, cpu)
 }
 
 fn announce(kernel: &Kernel, cpu: &Cpu) {
@@ -64,28 +63,32 @@ fn announce(kernel: &Kernel, cpu: &Cpu) {
     ));
 }
 
-fn work(kernel: &Kernel, cpu: &Cpu) {
-    let header = kernel.shared.header;
-    let mut worker = Worker::new(cpu, kernel.pages.free_pages(cpu));
-    let mut operations = 0;
-    // The first CPU to get here says when: the others find it said.
-    let _ = header
+fn work(cpu: &'static Cpu, number: usize) {
+    let kernel = state::kernel().expect("threads start once the kernel is whole");
+    // The first thread to get here says when: the others find it said.
+    let _ = kernel
+        .shared
+        .header
         .first_operation_tsc
         .compare_exchange(0, tsc(), Relaxed, Relaxed);
-    while header.phase.load(Relaxed) != Phase::Stop as u32 {
-        kernel.walk.step(cpu, &mut worker);
-        operations += 1;
-        if operations % SHOOTDOWN_EVERY == 0 {
-            kernel
-                .shootdown
-                .run(kernel.apic, cpu, kernel.shared.range.0);
-        }
-        if header.variant != Variant::None as u32 && operations > DEADLY_OPERATIONS {
-            die(header, cpu);
-        }
-        if kernel.shared.standalone && cpu.id == 0 && operations == SELF_TEST_OPERATIONS {
-            header.phase.store(Phase::Stop as u32, Relaxed);
-        }
+    kernel.workload.run(cpu, number);
+}
+
+/// What happens after each of a thread's operations: now and then a shootdown; the end of those
+/// variants that die; the end of a self-test.
+pub fn between(cpu: &Cpu, operations: u64) {
+    let kernel = state::kernel().expect("threads start once the kernel is whole");
+    let header = kernel.shared.header;
+    if operations.is_multiple_of(SHOOTDOWN_EVERY) {
+        kernel
+            .shootdown
+            .run(kernel.apic, cpu, kernel.shared.range.0);
+    }
+    if header.variant != Variant::None as u32 && operations > DEADLY_OPERATIONS {
+        die(header, cpu);
+    }
+    if kernel.shared.standalone && cpu.id == 0 && operations == SELF_TEST_OPERATIONS {
+        header.phase.store(Phase::Stop as u32, Relaxed);
     }
 }
 
@@ -113,11 +116,14 @@ fn die(header: &Header, cpu: &Cpu) {
 fn finish(kernel: &Kernel, cpu: &Cpu) -> ! {
     let header = kernel.shared.header;
     let up = &kernel.shared.areas[..header.cpus_up.load(Relaxed) as usize];
-    // SAFETY: the other CPUs have passed the barrier, after which they only halt.
-    let audit = unsafe { kernel.walk.audit(cpu, up.iter()) };
     let sum = |count: fn(&underfoot_abi::VcpuArea) -> &AtomicU64| -> u64 {
         up.iter().map(|area| count(area).load(Relaxed)).sum()
     };
+    // SAFETY: the workload's threads have ended, and nobody else reads.
+    let audit = unsafe { kernel.workload.audit(cpu, sum(|area| &area.updates)) };
+    header.audit_checked.store(audit.checked, Relaxed);
+    header.audit_errors.store(audit.errors, Relaxed);
+    header.audit_updates.store(audit.updates, Relaxed);
     // Release: the audit's words are final.
     header.state.store(GuestState::Done as u32, Release);
     if !kernel.shared.standalone {

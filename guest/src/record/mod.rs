@@ -10,6 +10,7 @@ pub use probe::Probe;
 pub use report::report;
 
 use crate::{Cpu, arch::tsc};
+use core::sync::atomic::AtomicU64;
 use core::sync::atomic::Ordering::Relaxed;
 use underfoot_abi::{Metric, Phase, RecordedPhase, StallRecord};
 
@@ -35,7 +36,9 @@ pub fn phase(cpu: &Cpu) -> Option<RecordedPhase> {
 /// Records `ns` in the histogram of `metric` for `phase`.
 #[inline]
 pub fn record(cpu: &Cpu, phase: RecordedPhase, metric: Metric, ns: u64) {
+    cpu.preempt_disable();
     cpu.area.histograms[phase as usize][metric as usize].record(ns);
+    cpu.preempt_enable();
 }
 
 /// A stretch of time that is being measured. One that begins in one phase and ends in another is
@@ -127,12 +130,14 @@ pub fn access<T>(cpu: &Cpu, address: usize, op: impl FnOnce() -> T) -> T {
 #[cold]
 fn stall(cpu: &Cpu, set: RecordedPhase, ns: u64, address: usize, start_tsc: u64, end_tsc: u64) {
     record(cpu, set, Metric::Stall, ns);
+    cpu.preempt_disable();
     cpu.area.stalls.push(StallRecord {
         start_tsc,
         end_tsc,
         gva: address as u64,
         context: cpu.context().0,
     });
+    cpu.preempt_enable();
 }
 
 /// Counts `n` of what `counter` names among the workload's counters, if anything is recorded now.
@@ -140,36 +145,45 @@ fn stall(cpu: &Cpu, set: RecordedPhase, ns: u64, address: usize, start_tsc: u64,
 #[inline]
 pub fn count(cpu: &Cpu, counter: usize, n: u64) {
     let Some(set) = phase(cpu) else { return };
+    add(cpu, &cpu.area.counters[set as usize][counter], n);
+}
+
+/// Counts one operation of the workload.
+#[inline]
+pub fn operation(cpu: &Cpu) {
+    add(cpu, &cpu.area.progress, 1);
+    count(cpu, 0, 1);
+}
+
+/// Adds to a word that only threads of this CPU write.
+#[inline]
+fn add(cpu: &Cpu, word: &AtomicU64, n: u64) {
     cpu.preempt_disable();
-    let cell = &cpu.area.counters[set as usize][counter];
-    cell.store(cell.load(Relaxed) + n, Relaxed);
+    word.store(word.load(Relaxed) + n, Relaxed);
     cpu.preempt_enable();
 }
 
 /// Counts `words` check words as verified.
 #[inline]
 pub fn checked(cpu: &Cpu, words: u64) {
-    let count = &cpu.area.checked;
-    count.store(count.load(Relaxed) + words, Relaxed);
+    add(cpu, &cpu.area.checked, words);
 }
 
 /// Counts an update that this CPU made to what the audit will look at.
 #[inline]
 pub fn updated(cpu: &Cpu) {
-    let count = &cpu.area.updates;
-    count.store(count.load(Relaxed) + 1, Relaxed);
+    add(cpu, &cpu.area.updates, 1);
 }
 
 /// Counts an integrity error: the word at `address` held `found`. The first one of each CPU is kept.
 #[cold]
 pub fn error(cpu: &Cpu, address: usize, found: u64) {
     let area = cpu.area;
-    let errors = area.errors.load(Relaxed);
-    if errors == 0 {
+    // From interrupts too.
+    if area.errors.fetch_add(1, Relaxed) == 0 {
         area.first_error[0].store(address as u64, Relaxed);
         area.first_error[1].store(found, Relaxed);
     }
-    area.errors.store(errors + 1, Relaxed);
 }
 
 #[cfg(all(test, not(loom)))]

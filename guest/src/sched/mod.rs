@@ -5,8 +5,18 @@
 //! on a tick nor on a wake-up.
 
 mod local;
+#[cfg(not(loom))]
+mod run_queue;
+#[cfg(not(loom))]
+mod scheduler;
+#[cfg(not(loom))]
+mod thread;
 
 pub use local::ThreadLocal;
+#[cfg(not(loom))]
+pub use scheduler::{Hooks, Scheduler};
+#[cfg(not(loom))]
+pub use thread::Main;
 
 use crate::Cpu;
 
@@ -53,6 +63,8 @@ pub trait Sched: Sync {
     /// Ends the thread's [`Self::park`], or lets its next one return at once. What the thread waits
     /// for must have been stored before. From anywhere, interrupts included.
     fn unpark(&self, cpu: &Cpu, thread: ThreadId);
+    /// Whether nobody else can run on this CPU but its idle thread.
+    fn is_alone(&self, cpu: &Cpu) -> bool;
     /// Lets another thread of the same priority run, if there is one.
     fn yield_now(&self, cpu: &Cpu);
     /// Preemption was enabled again, and somebody wanted it meanwhile.
@@ -63,4 +75,6 @@ pub trait Sched: Sync {
     fn boost(&self, cpu: &Cpu, thread: ThreadId, priority: Option<Priority>);
     /// Sleeps for at least `ns`, to the tick.
     fn sleep_ns(&self, cpu: &Cpu, ns: u64);
+    /// The first thing that a new thread does: runs its main function, and ends.
+    fn begin(&self, cpu: &'static Cpu) -> !;
 }

@@ -117,6 +117,11 @@ impl Backoff {
             relax();
             return;
         }
+        if cpu.hold.is_preemptible() && !cpu.sched.is_alone(cpu) {
+            // A thread that halted its CPU would keep the others from running there.
+            cpu.sched.sleep_ns(cpu, 0);
+            return;
+        }
         match sleepers {
             Some(sleepers) => sleepers.halt(cpu, ready),
             None => halt_unless(cpu, ready),

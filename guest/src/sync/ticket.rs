@@ -16,7 +16,7 @@ use core::{
 };
 use underfoot_abi::{Context, Metric, Wait};
 
-/// A fair spinlock: CPUs enter in the order in which they asked.
+/// A fair spinlock: CPUs enter in the order in which they asked. Its holder is not preempted.
 ///
 /// With `RECORDED`, holds and waits are recorded as [`Metric::LockHold`] and [`Metric::LockWait`];
 /// such a lock must not be taken in an interrupt, whose records would mix with the interrupted
@@ -58,6 +58,7 @@ impl<T, const RECORDED: bool> TicketLock<T, RECORDED> {
     /// Takes the lock, spinning as long as others have it.
     #[inline]
     pub fn lock<'a>(&'a self, cpu: &'a Cpu) -> TicketGuard<'a, T, RECORDED> {
+        cpu.preempt_disable();
         let wait = RECORDED.then(|| Span::start(cpu));
         let ticket = self.next.fetch_add(1, Relaxed);
         // Pairs with the release in the guard's drop.
@@ -73,6 +74,7 @@ impl<T, const RECORDED: bool> TicketLock<T, RECORDED> {
     /// `virt_spin_lock`, arch/x86/include/asm/qspinlock.h, is unfair for that reason). All who take
     /// such a lock should take it this way: a turn once asked for comes first.
     pub fn lock_unfair<'a>(&'a self, cpu: &'a Cpu) -> TicketGuard<'a, T, RECORDED> {
+        cpu.preempt_disable();
         let wait = RECORDED.then(|| Span::start(cpu));
         let ticket = self.attempt().unwrap_or_else(|| self.chance(cpu));
         self.guard(cpu, ticket, wait)
@@ -81,8 +83,12 @@ impl<T, const RECORDED: bool> TicketLock<T, RECORDED> {
     /// Takes the lock if it is free.
     #[inline]
     pub fn try_lock<'a>(&'a self, cpu: &'a Cpu) -> Option<TicketGuard<'a, T, RECORDED>> {
+        cpu.preempt_disable();
         let wait = RECORDED.then(|| Span::start(cpu));
-        let ticket = self.attempt()?;
+        let Some(ticket) = self.attempt() else {
+            cpu.preempt_enable();
+            return None;
+        };
         Some(self.guard(cpu, ticket, wait))
     }
 
@@ -215,6 +221,7 @@ impl<T, const RECORDED: bool> Drop for TicketGuard<'_, T, RECORDED> {
             wait.follow(acquired)
                 .finish_at(self.cpu, Metric::LockHold, released);
         }
+        self.cpu.preempt_enable();
     }
 }
 

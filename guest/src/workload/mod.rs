@@ -5,6 +5,7 @@
 
 mod audit;
 mod dentry;
+mod plan;
 mod random;
 mod reader;
 mod text;
@@ -16,6 +17,7 @@ mod writer;
 
 pub use audit::Audit;
 pub use dentry::Dentry;
+pub use plan::{Seat, Workload, is_over};
 pub use random::Random;
 pub use touch::{DATA, DataPages, Targets};
 pub use tree::{BuildError, Tree};

@@ -2,18 +2,20 @@
 
 use super::{
     audit::Audit,
+    plan::{Workload, is_over},
     touch::Targets,
     tree::{BuildError, Tree},
     worker::Worker,
 };
-use crate::{Cpu, sync::Rcu};
+use crate::{Cpu, record, sync::Rcu};
 use core::sync::atomic::Ordering::Relaxed;
-use underfoot_abi::VcpuArea;
 
 /// The workload, shared by all CPUs.
 pub struct Walk {
     tree: Tree,
     targets: Targets,
+    /// What the kernel does after each operation; it is told how many this thread has done.
+    between: fn(&Cpu, u64),
 }
 
 impl Walk {
@@ -27,10 +29,12 @@ impl Walk {
         rcu: &'static Rcu,
         targets: Targets,
         objects: usize,
+        between: fn(&Cpu, u64),
     ) -> Result<Self, BuildError> {
         Ok(Self {
             tree: Tree::build(cpu, targets.pages, rcu, objects)?,
             targets,
+            between,
         })
     }
 
@@ -42,32 +46,7 @@ impl Walk {
         self.probe(cpu, worker);
         self.tree.rcu.quiescent(cpu);
         self.tree.rcu.process(cpu);
-        let progress = &cpu.area.progress;
-        progress.store(progress.load(Relaxed) + 1, Relaxed);
-    }
-
-    /// Verifies everything and writes the header's audit words. `areas` are those of all CPUs.
-    ///
-    /// # Safety
-    /// No other CPU is at work in the tree, in the page allocator or in a read section, or will be
-    /// until this returns.
-    pub unsafe fn audit<'a>(&self, cpu: &Cpu, areas: impl Iterator<Item = &'a VcpuArea>) -> Audit {
-        let updates: u64 = areas.map(|area| area.updates.load(Relaxed)).sum();
-        let cpus = cpu.header.cpus;
-        let paired: u64 = (0..cpus as usize)
-            .map(|id| self.targets.updates_of(id, cpus))
-            .fold(0, u64::wrapping_add);
-        let errors_before = cpu.area.errors.load(Relaxed);
-        // SAFETY: the caller's promise.
-        let mut audit = unsafe { self.tree.audit(cpu, updates.wrapping_sub(paired)) };
-        audit.updates = audit.updates.wrapping_add(paired);
-        audit.checked += self.targets.pages.audit(cpu);
-        audit.errors = cpu.area.errors.load(Relaxed) - errors_before;
-        let header = cpu.header;
-        header.audit_checked.store(audit.checked, Relaxed);
-        header.audit_errors.store(audit.errors, Relaxed);
-        header.audit_updates.store(audit.updates, Relaxed);
-        audit
+        record::operation(cpu);
     }
 
     fn operation(&self, cpu: &Cpu, worker: &mut Worker) {
@@ -93,5 +72,36 @@ impl Walk {
                 self.tree.inspect(cpu, dentry);
             }
         });
+    }
+}
+
+/// One thread per CPU.
+impl Workload for Walk {
+    fn threads(&self, cpus: usize) -> usize {
+        cpus
+    }
+
+    fn run(&self, cpu: &'static Cpu, _number: usize) {
+        let mut worker = Worker::new(cpu, self.targets.pages.free_pages(cpu));
+        let mut operations = 0;
+        while !is_over(cpu) {
+            self.step(cpu, &mut worker);
+            operations += 1;
+            (self.between)(cpu, operations);
+        }
+    }
+
+    unsafe fn audit(&self, cpu: &Cpu, updates: u64) -> Audit {
+        let cpus = cpu.header.cpus;
+        let paired: u64 = (0..cpus as usize)
+            .map(|id| self.targets.updates_of(id, cpus))
+            .fold(0, u64::wrapping_add);
+        let errors_before = cpu.area.errors.load(Relaxed);
+        // SAFETY: the caller's promise.
+        let mut audit = unsafe { self.tree.audit(cpu, updates.wrapping_sub(paired)) };
+        audit.updates = audit.updates.wrapping_add(paired);
+        audit.checked += self.targets.pages.audit(cpu);
+        audit.errors = cpu.area.errors.load(Relaxed) - errors_before;
+        audit
     }
 }

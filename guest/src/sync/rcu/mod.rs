@@ -74,6 +74,7 @@ impl Rcu {
     /// Enters a read section, which may nest and must not wait for a grace period.
     #[inline]
     pub fn read_lock<'a>(&'a self, cpu: &'a Cpu) -> RcuGuard<'a> {
+        cpu.preempt_disable();
         let span = (cpu.context().rcu_depth() == 0).then(|| Span::start(cpu));
         cpu.context_add(Context::RCU_ONE);
         // A tick on this CPU must not find the depth unchanged while the section already reads.
@@ -266,6 +267,7 @@ impl Drop for RcuGuard<'_> {
         if let Some(span) = self.span {
             span.finish(self.cpu, Metric::RcuRead);
         }
+        self.cpu.preempt_enable();
     }
 }
 

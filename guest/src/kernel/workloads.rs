@@ -1,0 +1,33 @@
+//! The workload that the host asked for.
+
+use super::grace::RCU;
+use super::work;
+use underfoot_abi::{PageByte, PageKind, WorkloadId};
+use underfoot_guest::Cpu;
+use underfoot_guest::mm::PageAllocator;
+use underfoot_guest::workload::{Targets, Tree, Walk, Workload};
+
+/// Builds it, from the pages that are free.
+///
+/// # Panics
+/// If there is no such workload, or not enough memory for it.
+pub fn build(cpu: &Cpu, pages: &'static PageAllocator, targets: Targets) -> &'static dyn Workload {
+    let number = cpu.header.workload;
+    let Some(workload) = WorkloadId::from_number(number) else {
+        panic!("the host asks for workload {number}, which this guest does not have")
+    };
+    match workload {
+        WorkloadId::Walk => {
+            let objects = Tree::objects_for(pages.free_pages(cpu));
+            let walk = Walk::build(cpu, &RCU, targets, objects, work::between);
+            place(cpu, pages, walk.expect("memory for the tree"))
+        }
+    }
+}
+
+fn place<T: Workload>(cpu: &Cpu, pages: &'static PageAllocator, value: T) -> &'static T {
+    let byte = PageByte::new(PageKind::Data, false);
+    pages
+        .place(cpu, byte, value)
+        .expect("memory for the workload")
+}

@@ -1,0 +1,485 @@
+//! The scheduler: a run queue per CPU, priorities, preemption on the tick and on wake-up.
+
+use super::run_queue::RunQueue;
+use super::thread::{Life, Main, NOBODY, Thread, Wake};
+use super::{MAX_THREADS, Priority, Sched, ThreadId, ThreadLocal};
+use crate::Cpu;
+use crate::arch::{new_stack, switch, tsc};
+use crate::record;
+use crate::sync::TicketLock;
+use core::ops::Range;
+use core::ptr::null_mut;
+use core::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release, SeqCst};
+use core::sync::atomic::{AtomicPtr, AtomicU32, fence};
+use underfoot_abi::{Context, MAX_CPUS, Metric};
+
+/// What the kernel does as threads change.
+#[derive(Clone, Copy)]
+pub struct Hooks {
+    /// A thread is about to lose its CPU; interrupts are masked.
+    pub switch: fn(&Cpu, &ThreadLocal, ThreadId),
+    /// Runs the bottom halves whose bits are given; interrupts are open.
+    pub bottom_halves: fn(&Cpu, u32),
+}
+
+/// What each CPU has of its own.
+struct Place {
+    cpu: AtomicPtr<Cpu>,
+    queue: TicketLock<RunQueue, false>,
+    /// [`RunQueue::ready`], to be read without the lock.
+    ready: AtomicU32,
+    /// The running thread's number less the CPU's, so that zero is the thread that booted it.
+    current: AtomicU32,
+    /// Who ran before, for the first steps of the thread that follows it.
+    previous: AtomicU32,
+    /// The first of those that sleep until a time.
+    sleepers: AtomicU32,
+}
+
+/// Where the running thread goes when it makes way.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Back {
+    /// It sleeps, or has ended.
+    Nowhere,
+    /// Before those of its priority: it was interrupted.
+    Before,
+    /// Behind them: it has had its turn.
+    Behind,
+}
+
+/// All threads, and each CPU's run queue. Threads 0 to [`MAX_CPUS`] are those that boot CPUs.
+pub struct Scheduler {
+    threads: [Thread; MAX_THREADS],
+    places: [Place; MAX_CPUS],
+    hooks: Hooks,
+}
+
+impl Scheduler {
+    /// Knows no CPU yet.
+    #[must_use]
+    pub const fn new(hooks: Hooks) -> Self {
+        Self {
+            threads: [const { Thread::new() }; MAX_THREADS],
+            places: [const {
+                Place {
+                    cpu: AtomicPtr::new(null_mut()),
+                    queue: TicketLock::new(RunQueue::new()),
+                    ready: AtomicU32::new(0),
+                    current: AtomicU32::new(0),
+                    previous: AtomicU32::new(0),
+                    sleepers: AtomicU32::new(NOBODY),
+                }
+            }; MAX_CPUS],
+            hooks,
+        }
+    }
+
+    /// What runs on this CPU becomes a thread, with the CPU's number. Until then it must not sleep.
+    pub fn adopt(&self, cpu: &'static Cpu, priority: Priority) {
+        let thread = &self.threads[cpu.id];
+        thread.cpu.store(cpu.id as u32, Relaxed);
+        thread.base.store(priority.0, Relaxed);
+        thread.life.store(Life::Alive as u32, Relaxed);
+        // Release: who finds the CPU here may start threads on it.
+        self.places[cpu.id]
+            .cpu
+            .store(core::ptr::from_ref(cpu).cast_mut(), Release);
+    }
+
+    /// Starts a thread on CPU `on`, which was adopted. `None` if there are too many threads.
+    ///
+    /// # Panics
+    /// If CPU `on` was not adopted.
+    ///
+    /// # Safety
+    /// `stack` must be mapped, aligned to 16 bytes, large enough for `main` and for interrupts, and
+    /// nobody else's until [`Self::join`] returns it.
+    pub unsafe fn spawn(
+        &self,
+        cpu: &Cpu,
+        on: usize,
+        priority: Priority,
+        stack: Range<usize>,
+        main: Main,
+        argument: usize,
+    ) -> Option<ThreadId> {
+        let place = &self.places[on];
+        // Pairs with the release in `adopt`.
+        let home = place.cpu.load(Acquire);
+        assert!(!home.is_null(), "CPU {on} runs no threads");
+        let number = self.claim()?;
+        let thread = &self.threads[number as usize];
+        thread.cpu.store(on as u32, Relaxed);
+        thread.base.store(priority.0, Relaxed);
+        thread.context.store(Context::MASKED, Relaxed);
+        thread.stack.store(stack.start as u64, Relaxed);
+        thread.main.store(main as usize as u64, Relaxed);
+        thread.argument.store(argument as u64, Relaxed);
+        // SAFETY: the stack is the new thread's by the caller's promise, and no CPU knows the
+        // thread before it is queued.
+        unsafe {
+            *thread.stack_pointer.get() =
+                new_stack(stack.end, first_step, home.expose_provenance());
+        }
+        self.enqueue(cpu, number);
+        Some(ThreadId(number))
+    }
+
+    /// Waits until a thread has ended, and gives its number back. Returns its stack's lowest address.
+    pub fn join(&self, cpu: &Cpu, thread: ThreadId) -> usize {
+        let ended = &self.threads[thread.0 as usize];
+        ended.joiner.store(self.current(cpu).0 + 1, SeqCst);
+        // Acquire pairs with the release in `finish_switch`: its stack is free.
+        while ended.life.load(Acquire) != Life::Gone as u32 {
+            self.park(cpu);
+        }
+        ended.joiner.store(0, Relaxed);
+        let stack = ended.stack.load(Relaxed) as usize;
+        ended.life.store(Life::Free as u32, Release);
+        stack
+    }
+
+    /// Whether anybody else can run on this CPU at `priority` or above.
+    #[must_use]
+    pub fn is_wanted(&self, cpu: &Cpu, priority: Priority) -> bool {
+        self.places[cpu.id].ready.load(Relaxed) >> priority.0 != 0
+    }
+
+    /// Whether threads of this CPU sleep until a time: then it needs its tick.
+    #[must_use]
+    pub fn has_sleepers(&self, cpu: &Cpu) -> bool {
+        self.places[cpu.id].sleepers.load(Relaxed) != NOBODY
+    }
+
+    /// In the tick, interrupts masked: wakes who slept long enough, and ends turns.
+    pub fn tick(&self, cpu: &Cpu) {
+        self.wake_due(cpu);
+        self.interrupt(cpu);
+    }
+
+    /// In any interrupt: looks whether somebody was woken who should run.
+    pub fn interrupt(&self, cpu: &Cpu) {
+        let me = &self.threads[self.current(cpu).0 as usize];
+        if self.is_wanted(cpu, me.priority()) {
+            cpu.hold.reschedule.store(true, Relaxed);
+        }
+    }
+
+    /// At the end of an interrupt that came while the context word was `interrupted`, masked:
+    /// runs bottom halves and changes threads, if either is due and possible.
+    pub fn interrupt_exit(&self, cpu: &Cpu, interrupted: Context) {
+        if interrupted.masked() || interrupted.in_interrupt() {
+            return;
+        }
+        if cpu.hold.raised.load(Relaxed) != 0 && !cpu.hold.holds_bottom_halves() {
+            self.run_bottom_halves(cpu);
+        }
+        if cpu.hold.reschedule.load(Relaxed) && cpu.hold.is_preemptible() {
+            let word = &cpu.area.context;
+            word.store(interrupted.0 | Context::MASKED, Relaxed);
+            self.make_way(cpu);
+        }
+    }
+
+    /// Interrupts masked; opens them meanwhile.
+    fn run_bottom_halves(&self, cpu: &Cpu) {
+        let before = cpu.context();
+        let word = &cpu.area.context;
+        word.store(before.0 | Context::INTERRUPT | Context::MASKED, Relaxed);
+        cpu.hold_bottom_halves();
+        loop {
+            let raised = cpu.hold.raised.swap(0, Relaxed);
+            if raised == 0 {
+                break;
+            }
+            cpu.ops.irq_restore(cpu, true);
+            (self.hooks.bottom_halves)(cpu, raised);
+            cpu.ops.irq_save(cpu);
+        }
+        cpu.release_bottom_halves();
+        word.store(before.0, Relaxed);
+    }
+
+    /// The running thread's turn is over, or somebody more urgent is here. Interrupts masked.
+    fn make_way(&self, cpu: &Cpu) {
+        let me = &self.threads[self.current(cpu).0 as usize];
+        let above = me.priority().0 + 1;
+        let back = if self.places[cpu.id].ready.load(Relaxed) >> above != 0 {
+            Back::Before
+        } else {
+            Back::Behind
+        };
+        self.schedule(cpu, back);
+    }
+
+    /// Runs the most urgent thread. Interrupts masked.
+    fn schedule(&self, cpu: &Cpu, back: Back) {
+        cpu.hold.reschedule.store(false, Relaxed);
+        let me = self.current(cpu).0;
+        let next = self.with_queue(cpu, cpu.id, |queue| {
+            if back != Back::Nowhere {
+                queue.push(&self.threads, me, back == Back::Before);
+            }
+            queue.pop(&self.threads)
+        });
+        // Before there is an idle thread a sleep ends early.
+        if let Some(next) = next
+            && next != me
+        {
+            self.change(cpu, me, next);
+        }
+    }
+
+    fn change(&self, cpu: &Cpu, me: u32, next: u32) {
+        let place = &self.places[cpu.id];
+        let (old, new) = (&self.threads[me as usize], &self.threads[next as usize]);
+        (self.hooks.switch)(cpu, &old.local, ThreadId(me));
+        let woken = new.woken_tsc.swap(0, Relaxed);
+        if let (1.., Some(phase)) = (woken, record::phase(cpu)) {
+            let waited = cpu.ns(tsc().saturating_sub(woken));
+            record::record(cpu, phase, Metric::Sched, waited);
+        }
+        old.context.store(cpu.area.context.load(Relaxed), Relaxed);
+        cpu.area.context.store(new.context.load(Relaxed), Relaxed);
+        place.previous.store(me, Relaxed);
+        place
+            .current
+            .store(next.wrapping_sub(cpu.id as u32), Relaxed);
+        // Pairs with the fence in `enqueue`: who was queued just now is seen here, or sees whom it
+        // has to interrupt.
+        fence(SeqCst);
+        if place.ready.load(Relaxed) >> (new.priority().0 + 1) != 0 {
+            cpu.hold.reschedule.store(true, Relaxed);
+        }
+        // SAFETY: the pointer was saved by `change` or made by `new_stack`, and is used once: a
+        // thread is in one queue, of the CPU that it belongs to. Interrupts are masked.
+        unsafe { switch(old.stack_pointer.get(), *new.stack_pointer.get()) };
+        self.finish_switch(cpu);
+    }
+
+    /// The first thing that a thread does on a CPU again.
+    fn finish_switch(&self, cpu: &Cpu) {
+        let before = self.places[cpu.id].previous.load(Relaxed);
+        let thread = &self.threads[before as usize];
+        if thread.life.load(Relaxed) == Life::Leaving as u32 {
+            // Pairs with the acquire in `join`. SeqCst: the joiner is seen here, or sees this.
+            thread.life.store(Life::Gone as u32, SeqCst);
+            if let Some(joiner) = thread.joiner.load(SeqCst).checked_sub(1) {
+                self.unpark(cpu, ThreadId(joiner));
+            }
+        }
+    }
+
+    fn claim(&self) -> Option<u32> {
+        let free = |thread: &Thread| {
+            thread
+                .life
+                .compare_exchange(Life::Free as u32, Life::Alive as u32, AcqRel, Relaxed)
+                .is_ok()
+        };
+        let number = MAX_CPUS + self.threads[MAX_CPUS..].iter().position(free)?;
+        let thread = &self.threads[number];
+        thread.wake.store(Wake::Empty as u32, Relaxed);
+        thread.boosted.store(0, Relaxed);
+        thread.deadline_tsc.store(0, Relaxed);
+        Some(number as u32)
+    }
+
+    /// Puts a thread that sleeps nowhere on the queue of its CPU, and sees to it that it runs.
+    fn enqueue(&self, cpu: &Cpu, number: u32) {
+        let thread = &self.threads[number as usize];
+        let on = thread.cpu.load(Relaxed) as usize;
+        thread.woken_tsc.store(tsc(), Relaxed);
+        let open = cpu.ops.irq_save(cpu);
+        self.with_queue(cpu, on, |queue| queue.push(&self.threads, number, false));
+        self.urge(cpu, on, thread.priority());
+        cpu.ops.irq_restore(cpu, open);
+    }
+
+    /// Somebody of `priority` can run on CPU `on`: interrupts it if that is more urgent than what it
+    /// does.
+    fn urge(&self, cpu: &Cpu, on: usize, priority: Priority) {
+        // Pairs with the fence in `change`.
+        fence(SeqCst);
+        let place = &self.places[on];
+        let current = place.current.load(Relaxed).wrapping_add(on as u32);
+        if priority <= self.threads[current as usize].priority() {
+            return;
+        }
+        if on == cpu.id {
+            cpu.hold.reschedule.store(true, Relaxed);
+        } else {
+            cpu.ops.kick(on);
+        }
+    }
+
+    /// Interrupts masked.
+    fn with_queue<T>(&self, cpu: &Cpu, on: usize, work: impl FnOnce(&mut RunQueue) -> T) -> T {
+        let place = &self.places[on];
+        let mut queue = place.queue.lock(cpu);
+        let value = work(&mut queue);
+        place.ready.store(queue.ready(), Relaxed);
+        value
+    }
+
+    fn wake_due(&self, cpu: &Cpu) {
+        let now = tsc();
+        let mut number = self.places[cpu.id].sleepers.load(Relaxed);
+        while number != NOBODY {
+            let thread = &self.threads[number as usize];
+            if thread.deadline_tsc.load(Relaxed) <= now {
+                self.unpark(cpu, ThreadId(number));
+            }
+            number = thread.next_sleeper.load(Relaxed);
+        }
+    }
+
+    /// Takes a thread out of those that sleep until a time. Interrupts masked.
+    fn forget_sleeper(&self, cpu: &Cpu, number: u32) {
+        let mut link = &self.places[cpu.id].sleepers;
+        while link.load(Relaxed) != number {
+            link = &self.threads[link.load(Relaxed) as usize].next_sleeper;
+        }
+        let next = self.threads[number as usize].next_sleeper.load(Relaxed);
+        link.store(next, Relaxed);
+    }
+}
+
+impl Sched for Scheduler {
+    fn current(&self, cpu: &Cpu) -> ThreadId {
+        let offset = self.places[cpu.id].current.load(Relaxed);
+        ThreadId(offset.wrapping_add(cpu.id as u32))
+    }
+
+    fn local<'a>(&'a self, cpu: &'a Cpu) -> &'a ThreadLocal {
+        self.local_of(self.current(cpu))
+    }
+
+    fn local_of(&self, thread: ThreadId) -> &ThreadLocal {
+        &self.threads[thread.0 as usize].local
+    }
+
+    fn park(&self, cpu: &Cpu) {
+        let thread = &self.threads[self.current(cpu).0 as usize];
+        let change = |from: Wake, to: Wake| {
+            // Acquire pairs with the release in `unpark`: what was waited for is seen.
+            thread
+                .wake
+                .compare_exchange(from as u32, to as u32, Acquire, Acquire)
+                .is_ok()
+        };
+        if change(Wake::Notified, Wake::Empty) {
+            return;
+        }
+        let open = cpu.ops.irq_save(cpu);
+        if change(Wake::Empty, Wake::Parked) {
+            self.schedule(cpu, Back::Nowhere);
+        }
+        // Still parked if nobody else could run.
+        thread.wake.swap(Wake::Empty as u32, Acquire);
+        cpu.ops.irq_restore(cpu, open);
+    }
+
+    fn unpark(&self, cpu: &Cpu, thread: ThreadId) {
+        let woken = &self.threads[thread.0 as usize];
+        // Release pairs with the acquire in `park`.
+        if woken.wake.swap(Wake::Notified as u32, AcqRel) == Wake::Parked as u32 {
+            woken.wake.store(Wake::Empty as u32, Relaxed);
+            self.enqueue(cpu, thread.0);
+        }
+    }
+
+    fn is_alone(&self, cpu: &Cpu) -> bool {
+        !self.is_wanted(cpu, Priority(Priority::IDLE.0 + 1))
+    }
+
+    fn yield_now(&self, cpu: &Cpu) {
+        let me = &self.threads[self.current(cpu).0 as usize];
+        if self.is_wanted(cpu, me.priority()) {
+            let open = cpu.ops.irq_save(cpu);
+            self.schedule(cpu, Back::Behind);
+            cpu.ops.irq_restore(cpu, open);
+        } else {
+            core::hint::spin_loop();
+        }
+    }
+
+    fn preempt(&self, cpu: &Cpu) {
+        let context = cpu.context();
+        // Masked, or in an interrupt: their end looks at the flag again.
+        if context.masked() || context.in_interrupt() || !cpu.hold.is_preemptible() {
+            return;
+        }
+        let open = cpu.ops.irq_save(cpu);
+        self.make_way(cpu);
+        cpu.ops.irq_restore(cpu, open);
+    }
+
+    fn bottom_halves(&self, cpu: &Cpu) {
+        let context = cpu.context();
+        if context.masked() || context.in_interrupt() || cpu.hold.holds_bottom_halves() {
+            return;
+        }
+        let open = cpu.ops.irq_save(cpu);
+        self.run_bottom_halves(cpu);
+        cpu.ops.irq_restore(cpu, open);
+    }
+
+    fn boost(&self, cpu: &Cpu, thread: ThreadId, priority: Option<Priority>) {
+        let boosted = &self.threads[thread.0 as usize];
+        let on = boosted.cpu.load(Relaxed) as usize;
+        let open = cpu.ops.irq_save(cpu);
+        self.with_queue(cpu, on, |queue| {
+            let waits = queue.remove(&self.threads, thread.0);
+            let level = priority.map_or(0, |priority| priority.0);
+            boosted.boosted.store(level, Relaxed);
+            if waits {
+                queue.push(&self.threads, thread.0, true);
+            }
+        });
+        self.urge(cpu, on, boosted.priority());
+        cpu.ops.irq_restore(cpu, open);
+    }
+
+    fn sleep_ns(&self, cpu: &Cpu, ns: u64) {
+        let ticks = (u128::from(ns) << 32) / u128::from(cpu.ns_per_tick_q32.max(1));
+        let deadline = tsc().saturating_add(ticks as u64);
+        let me = self.current(cpu).0;
+        let thread = &self.threads[me as usize];
+        let sleepers = &self.places[cpu.id].sleepers;
+        let open = cpu.ops.irq_save(cpu);
+        thread.deadline_tsc.store(deadline, Relaxed);
+        thread
+            .next_sleeper
+            .store(sleepers.swap(me, Relaxed), Relaxed);
+        cpu.ops.irq_restore(cpu, open);
+        while tsc() < deadline {
+            self.park(cpu);
+        }
+        let open = cpu.ops.irq_save(cpu);
+        self.forget_sleeper(cpu, me);
+        cpu.ops.irq_restore(cpu, open);
+    }
+
+    fn begin(&self, cpu: &'static Cpu) -> ! {
+        self.finish_switch(cpu);
+        let thread = &self.threads[self.current(cpu).0 as usize];
+        let main = thread.main.load(Relaxed) as usize;
+        // SAFETY: `spawn` stored a `Main` there.
+        let main: Main = unsafe { core::mem::transmute::<usize, Main>(main) };
+        cpu.ops.irq_restore(cpu, true);
+        main(cpu, thread.argument.load(Relaxed) as usize);
+        cpu.ops.irq_save(cpu);
+        thread.life.store(Life::Leaving as u32, Relaxed);
+        loop {
+            self.schedule(cpu, Back::Nowhere);
+        }
+    }
+}
+
+/// A new thread's first function, on its own stack; `cpu` is the address of its CPU.
+unsafe extern "sysv64" fn first_step(cpu: usize) -> ! {
+    // SAFETY: `spawn` passes the address of a CPU that was adopted, which lives for ever.
+    let cpu: &'static Cpu = unsafe { &*core::ptr::with_exposed_provenance(cpu) };
+    cpu.sched.begin(cpu)
+}
