@@ -27,6 +27,16 @@ pub struct Progress {
     pub samples: u64,
 }
 
+/// What a vCPU is in the middle of, by its own word.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    Busy,
+    /// It waits for another vCPU.
+    Waits,
+    /// It has nothing to do.
+    Idle,
+}
+
 #[derive(Debug, Default)]
 struct Watched {
     /// `/proc/self/task/TID/schedstat`; `None` where the kernel has none, and the gaps are then
@@ -48,6 +58,10 @@ struct Watched {
 pub struct ProgressWatch {
     started: Instant,
     vcpus: Vec<Watched>,
+    /// Progress of all vCPUs together, when it last changed, and the last sample.
+    total: u64,
+    changed_ns: u64,
+    looked_ns: u64,
 }
 
 impl ProgressWatch {
@@ -60,6 +74,9 @@ impl ProgressWatch {
         Self {
             started: Instant::now(),
             vcpus: thread_ids.iter().map(watched).collect(),
+            total: 0,
+            changed_ns: 0,
+            looked_ns: 0,
         }
     }
 
@@ -69,11 +86,29 @@ impl ProgressWatch {
         for (index, vcpu) in (0..).zip(&mut self.vcpus) {
             let area = shared.vcpu(index);
             let context = Context(area.context.load(Ordering::Relaxed));
-            let waits = !matches!(context.wait().0, Wait::None | Wait::Interrupt);
+            let state = match context.wait().0 {
+                Wait::None => State::Busy,
+                Wait::Interrupt => State::Idle,
+                _ => State::Waits,
+            };
             let progress = area.progress.load(Ordering::Relaxed);
             let delay_ns = vcpu.schedstat.as_ref().map_or(0, run_delay_ns);
-            vcpu.look(now_ns, progress, delay_ns, waits);
+            vcpu.look(now_ns, progress, delay_ns, state);
         }
+        let total = self
+            .vcpus
+            .iter()
+            .fold(0, |sum: u64, vcpu| sum.wrapping_add(vcpu.progress));
+        if total != self.total {
+            (self.total, self.changed_ns) = (total, now_ns);
+        }
+        self.looked_ns = now_ns;
+    }
+
+    /// How long no vCPU at all has got on, in ns, as of the last sample.
+    #[must_use]
+    pub fn standstill_ns(&self) -> u64 {
+        self.looked_ns - self.changed_ns
     }
 
     /// What was seen so far, by vCPU.
@@ -96,15 +131,16 @@ impl ProgressWatch {
 }
 
 impl Watched {
-    fn look(&mut self, now_ns: u64, progress: u64, delay_ns: u64, waits: bool) {
+    fn look(&mut self, now_ns: u64, progress: u64, delay_ns: u64, state: State) {
         let seen = &mut self.seen;
         let first = seen.samples == 0;
         seen.samples += 1;
         let interval = if first { 0 } else { now_ns - self.looked_ns };
         seen.longest_sample_ns = seen.longest_sample_ns.max(interval);
         self.looked_ns = now_ns;
-        if !first && progress == self.progress {
-            self.excused_ns += if waits { interval } else { 0 };
+        // A vCPU with nothing to do is not late with it.
+        if !first && progress == self.progress && state != State::Idle {
+            self.excused_ns += if state == State::Waits { interval } else { 0 };
             seen.open_gap_ns = now_ns - self.since_ns;
             return;
         }
@@ -140,7 +176,7 @@ mod tests {
         let mut vcpu = Watched::default();
         looks
             .iter()
-            .for_each(|&(now, progress, delay)| vcpu.look(now, progress, delay, false));
+            .for_each(|&(now, progress, delay)| vcpu.look(now, progress, delay, State::Busy));
         vcpu.seen
     }
 
@@ -177,19 +213,37 @@ mod tests {
     fn time_in_which_it_waits_for_another_is_taken_off() {
         let mut vcpu = Watched::default();
         for (now, progress, waits) in [
-            (0, 1, true),
-            (10, 1, false),
-            (30, 1, true),
-            (35, 1, false),
-            (40, 2, false),
-            (60, 2, false),
-            (70, 3, false),
+            (0, 1, State::Waits),
+            (10, 1, State::Busy),
+            (30, 1, State::Waits),
+            (35, 1, State::Busy),
+            (40, 2, State::Busy),
+            (60, 2, State::Busy),
+            (70, 3, State::Busy),
         ] {
             vcpu.look(now, progress, 0, waits);
         }
         assert_eq!(
             (vcpu.seen.longest_gap_ns, vcpu.seen.longest_raw_gap_ns),
             (20, 35)
+        );
+    }
+
+    #[test]
+    fn an_idle_vcpu_is_not_late() {
+        let mut vcpu = Watched::default();
+        for (now, progress, state) in [
+            (0, 1, State::Busy),
+            (10, 1, State::Idle),
+            (5000, 1, State::Idle),
+            (5010, 1, State::Busy),
+            (5020, 2, State::Busy),
+        ] {
+            vcpu.look(now, progress, 0, state);
+        }
+        assert_eq!(
+            (vcpu.seen.open_gap_ns, vcpu.seen.longest_raw_gap_ns),
+            (0, 10)
         );
     }
 

@@ -80,12 +80,19 @@ impl Counter {
 /// What every workload counts first: index 0 of its counters.
 pub const OPERATIONS: Counter = Counter::new("operations", "operations done");
 
+/// What most workloads can be told first.
+const THREADS: Parameter = Parameter::number("threads", "threads on each CPU", 1, 4, 2);
+
 /// Which workload the guest runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u32)]
 pub enum WorkloadId {
     /// RCU and sequence counts over a dentry-like tree, and touches of every kind of page.
     Walk = 0,
+    /// Contended spinlocks.
+    Lock = 1,
+    /// A pointer chase, bandwidth and arithmetic: the baseline.
+    Chase = 2,
 }
 
 /// One workload, described.
@@ -98,7 +105,7 @@ struct Description {
 
 impl WorkloadId {
     /// All of them.
-    pub const ALL: &'static [Self] = &[Self::Walk];
+    pub const ALL: &'static [Self] = &[Self::Walk, Self::Lock, Self::Chase];
 
     /// The workload with this number.
     #[must_use]
@@ -134,15 +141,51 @@ impl WorkloadId {
 
     const fn description(self) -> Description {
         match self {
-            Self::Walk => Description {
-                name: "walk",
-                about: "RCU and sequence counts over a dentry-like tree, and every kind of page",
-                parameters: &[],
-                counters: &[OPERATIONS],
-            },
+            Self::Walk => WALK,
+            Self::Lock => LOCK,
+            Self::Chase => CHASE,
         }
     }
 }
+
+const WALK: Description = Description {
+    name: "walk",
+    about: "RCU and sequence counts over a dentry-like tree, and every kind of page",
+    parameters: &[],
+    counters: &[OPERATIONS],
+};
+
+const LOCK: Description = Description {
+    name: "lock",
+    about: "contended spinlocks whose critical sections touch pages that migrate",
+    parameters: &[
+        THREADS,
+        Parameter::number("locks", "spinlocks to choose from", 1, 64, 4),
+        Parameter::number(
+            "section-ns",
+            "least time in a critical section, ns",
+            0,
+            1_000_000,
+            0,
+        ),
+        Parameter::number("touches", "accesses in a critical section", 0, 64, 4),
+    ],
+    counters: &[OPERATIONS],
+};
+
+const CHASE: Description = Description {
+    name: "chase",
+    about: "a pointer chase, memory bandwidth and arithmetic: the baseline",
+    parameters: &[
+        THREADS,
+        Parameter::number("pages", "pages of the ring", 2, 1 << 20, 256),
+    ],
+    counters: &[
+        OPERATIONS,
+        Counter::new("hops", "pages visited by the chase"),
+        Counter::new("bytes", "bytes written and read back"),
+    ],
+};
 
 #[cfg(test)]
 mod tests {

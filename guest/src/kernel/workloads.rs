@@ -5,7 +5,7 @@ use super::work;
 use underfoot_abi::{PageByte, PageKind, WorkloadId};
 use underfoot_guest::Cpu;
 use underfoot_guest::mm::PageAllocator;
-use underfoot_guest::workload::{Targets, Tree, Walk, Workload};
+use underfoot_guest::workload::{Chase, Lock, Targets, Tree, Walk, Workload};
 
 /// Builds it, from the pages that are free.
 ///
@@ -22,7 +22,13 @@ pub fn build(cpu: &Cpu, pages: &'static PageAllocator, targets: Targets) -> &'st
             let walk = Walk::build(cpu, &RCU, targets, objects, work::between);
             place(cpu, pages, walk.expect("memory for the tree"))
         }
+        WorkloadId::Lock => place(cpu, pages, enough(Lock::build(cpu, pages))),
+        WorkloadId::Chase => place(cpu, pages, enough(Chase::build(cpu, pages))),
     }
+}
+
+fn enough<T>(workload: Option<T>) -> T {
+    workload.expect("memory for the workload")
 }
 
 fn place<T: Workload>(cpu: &Cpu, pages: &'static PageAllocator, value: T) -> &'static T {

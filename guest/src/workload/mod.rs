@@ -4,7 +4,9 @@
 //! update, rename, remove and create; around it every other kind of page is touched and verified.
 
 mod audit;
+mod chase;
 mod dentry;
+mod lock;
 mod plan;
 mod random;
 mod reader;
@@ -16,7 +18,9 @@ mod worker;
 mod writer;
 
 pub use audit::Audit;
+pub use chase::Chase;
 pub use dentry::Dentry;
+pub use lock::Lock;
 pub use plan::{Seat, Workload, is_over};
 pub use random::Random;
 pub use touch::{DATA, DataPages, Targets};

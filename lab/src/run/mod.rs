@@ -7,7 +7,8 @@ mod overlap;
 mod results;
 mod session;
 mod stalls;
-pub mod window_log;
+pub mod waiting;
+mod window_log;
 
 use crate::experiment::Experiment;
 use crate::record::RunRecord;

@@ -2,6 +2,7 @@
 
 use super::engine::Engine;
 use super::stalls::StallReader;
+use super::waiting;
 use super::{ProcessStart, RunError, Setting};
 use crate::experiment::Experiment;
 use crate::names::Role;
@@ -272,17 +273,21 @@ impl<'a> Session<'a> {
             // What it said comes when it is joined.
             self.end_by(Ending::Failed, "a thread of the engine ended".into());
         }
-        let stuck = self
-            .machine
-            .progress()
-            .and_then(|watch| watch.vcpus().position(|vcpu| vcpu.open_gap_ns > STUCK_NS));
-        if let Some(vcpu) = stuck {
-            let seconds = STUCK_NS / 1_000_000_000;
-            self.end_by(
-                Ending::Watchdog,
-                format!("vCPU {vcpu} got nowhere for {seconds} s"),
-            );
-        }
+        let Some(watch) = self.machine.progress() else {
+            return;
+        };
+        let stuck = watch.vcpus().position(|vcpu| vcpu.open_gap_ns > STUCK_NS);
+        let who = match stuck {
+            Some(vcpu) => format!("vCPU {vcpu}"),
+            None if watch.standstill_ns() > STUCK_NS => "the guest".to_owned(),
+            None => return,
+        };
+        let seconds = STUCK_NS / 1_000_000_000;
+        let waits = waiting::describe(self.machine.shared());
+        self.end_by(
+            Ending::Watchdog,
+            format!("{who} got nowhere for {seconds} s: {waits}"),
+        );
     }
 
     /// Stops movers, guest and fault service, in this order; nothing runs afterwards.

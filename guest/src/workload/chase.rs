@@ -1,0 +1,188 @@
+//! The workload `chase`: a pointer chase, memory bandwidth and plain arithmetic, without a lock: the
+//! baseline. What it computes is known, so that a register or a line lost in a preemption or a move
+//! is seen.
+
+use super::audit::Audit;
+use super::plan::{Workload, is_over};
+use super::random::{Random, mix};
+use crate::Cpu;
+use crate::mm::PageAllocator;
+use crate::record::{self, Span, access};
+use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use underfoot_abi::{MAX_CPUS, Metric, PAGE_SIZE, PageByte, PageKind};
+
+/// Parameters, in the order of the contract.
+const THREADS: usize = 0;
+const PAGES: usize = 1;
+/// Counters, in the order of the contract.
+const HOPS: usize = 1;
+const BYTES: usize = 2;
+
+const WORDS: usize = PAGE_SIZE / size_of::<u64>();
+/// Hops and rounds of arithmetic in one operation.
+const HOPS_EACH: usize = 64;
+const ROUNDS: usize = 256;
+/// Floating-point lanes: more than an interrupt handler's own code would happen to leave alone.
+const LANES: usize = 16;
+
+/// A ring of pages, linked in an order that depends on the seed, for all threads to read; and a page
+/// of its own for each thread to write.
+pub struct Chase {
+    ring: &'static [AtomicU64],
+    own: &'static [AtomicU64],
+    threads_each: usize,
+    seed: u64,
+}
+
+impl Chase {
+    /// Takes its pages, and links them. `None` if there are not enough.
+    #[must_use]
+    pub fn build(cpu: &Cpu, pages: &'static PageAllocator) -> Option<Self> {
+        let header = cpu.header;
+        let threads_each = header.parameters[THREADS] as usize;
+        let byte = PageByte::new(PageKind::Data, false);
+        let count = header.parameters[PAGES] as usize;
+        let threads = threads_each * header.cpus as usize;
+        let chase = Self {
+            ring: pages.zeroed_slice(cpu, count * WORDS, byte)?,
+            own: pages.zeroed_slice(cpu, threads * WORDS, byte)?,
+            threads_each,
+            seed: header.seed,
+        };
+        chase.link();
+        Some(chase)
+    }
+
+    fn pages(&self) -> usize {
+        self.ring.len() / WORDS
+    }
+
+    /// Makes one cycle of all pages (Sattolo's algorithm). The first word of a page names the next,
+    /// the others can be computed.
+    fn link(&self) {
+        let next = |page: usize| &self.ring[page * WORDS];
+        (0..self.pages()).for_each(|page| next(page).store(page as u64, Relaxed));
+        let mut random = Random::new(self.seed, MAX_CPUS as u64);
+        for page in (1..self.pages()).rev() {
+            let other = random.below(page);
+            let (a, b) = (next(page).load(Relaxed), next(other).load(Relaxed));
+            next(page).store(b, Relaxed);
+            next(other).store(a, Relaxed);
+        }
+        for (index, word) in self.ring.iter().enumerate().filter(|(i, _)| i % WORDS != 0) {
+            word.store(mix(self.seed ^ index as u64), Relaxed);
+        }
+    }
+
+    /// Follows the ring from `page`; each page's word is verified on the way.
+    fn hop(&self, cpu: &Cpu, mut page: usize, random: &mut Random) -> usize {
+        for _ in 0..HOPS_EACH {
+            let index = page * WORDS + 1 + random.below(WORDS - 1);
+            let word = &self.ring[index];
+            let address = core::ptr::from_ref(word).addr();
+            let found = access(cpu, address, || word.load(Relaxed));
+            verify(cpu, address, found, mix(self.seed ^ index as u64));
+            page = self.ring[page * WORDS].load(Relaxed) as usize % self.pages();
+        }
+        page
+    }
+
+    /// Writes a whole page of this thread's own and reads it back.
+    fn stream(&self, cpu: &Cpu, number: usize, value: u64) {
+        let own = &self.own[number * WORDS..(number + 1) * WORDS];
+        for (index, word) in own.iter().enumerate() {
+            word.store(value ^ index as u64, Relaxed);
+        }
+        for (index, word) in own.iter().enumerate() {
+            let found = word.load(Relaxed);
+            if found != value ^ index as u64 {
+                record::error(cpu, core::ptr::from_ref(word).addr(), found);
+            }
+        }
+        record::checked(cpu, own.len() as u64);
+    }
+
+    fn operation(&self, cpu: &Cpu, number: usize, page: &mut usize, random: &mut Random) {
+        let span = Span::start(cpu);
+        *page = self.hop(cpu, *page, random);
+        self.stream(cpu, number, random.bits());
+        arithmetic(cpu, random.bits());
+        span.finish(cpu, Metric::Operation);
+        record::operation(cpu);
+        record::count(cpu, HOPS, HOPS_EACH as u64);
+        record::count(cpu, BYTES, 2 * PAGE_SIZE as u64);
+    }
+}
+
+/// As many threads on each CPU as the host asked for: more than one has them preempted.
+impl Workload for Chase {
+    fn threads(&self, cpus: usize) -> usize {
+        self.threads_each * cpus
+    }
+
+    fn run(&self, cpu: &'static Cpu, number: usize) {
+        let mut random = Random::new(self.seed, number as u64);
+        let mut page = random.below(self.pages());
+        while !is_over(cpu) {
+            self.operation(cpu, number, &mut page, &mut random);
+        }
+    }
+
+    unsafe fn audit(&self, cpu: &Cpu, _updates: u64) -> Audit {
+        let before = cpu.area.errors.load(Relaxed);
+        let mut page = 0;
+        for length in 1..=self.pages() {
+            let word = &self.ring[page * WORDS];
+            page = word.load(Relaxed) as usize % self.pages();
+            // One cycle: it comes back to the first page only at its end.
+            if (page == 0) != (length == self.pages()) {
+                record::error(cpu, core::ptr::from_ref(word).addr(), page as u64);
+            }
+        }
+        for (index, word) in self.ring.iter().enumerate().filter(|(i, _)| i % WORDS != 0) {
+            let (address, found) = (core::ptr::from_ref(word).addr(), word.load(Relaxed));
+            verify(cpu, address, found, mix(self.seed ^ index as u64));
+        }
+        Audit {
+            checked: self.ring.len() as u64,
+            errors: cpu.area.errors.load(Relaxed) - before,
+            updates: 0,
+        }
+    }
+}
+
+fn verify(cpu: &Cpu, address: usize, found: u64, right: u64) {
+    record::checked(cpu, 1);
+    if found != right {
+        record::error(cpu, address, found);
+    }
+}
+
+/// Sums in every vector register, and again: exact in floating point, so that both must agree.
+fn arithmetic(cpu: &Cpu, seed: u64) {
+    let first = core::hint::black_box((seed >> 44) as f64);
+    let mut lanes: [f64; LANES] = core::array::from_fn(|lane| first + lane as f64);
+    let mut integers: [u64; 4] = core::array::from_fn(|lane| seed ^ lane as u64);
+    for round in 0..ROUNDS {
+        for (lane, sum) in lanes.iter_mut().enumerate() {
+            *sum += (round + lane) as f64;
+        }
+        for integer in &mut integers {
+            *integer = integer.wrapping_add(round as u64);
+        }
+    }
+    let added = (ROUNDS * (ROUNDS - 1) / 2) as u64;
+    record::checked(cpu, (LANES + integers.len()) as u64);
+    for (lane, sum) in lanes.into_iter().enumerate() {
+        let right = first + lane as f64 + added as f64 + (ROUNDS * lane) as f64;
+        // Whole numbers below 2^53: no rounding anywhere.
+        if sum.to_bits() != right.to_bits() {
+            record::error(cpu, lane, sum.to_bits());
+        }
+    }
+    for (lane, integer) in integers.into_iter().enumerate() {
+        if integer != (seed ^ lane as u64).wrapping_add(added) {
+            record::error(cpu, LANES + lane, integer);
+        }
+    }
+}
