@@ -22,6 +22,8 @@ pub struct Cpu {
     pub ns_per_tick_q32: u64,
     /// The scheduler.
     pub sched: &'static dyn Sched,
+    /// Writes to the console, from anywhere.
+    pub console: fn(&[u8]),
     /// What keeps this CPU from changing threads.
     pub hold: Hold,
 }

@@ -35,9 +35,6 @@ impl PrivOps for HostOps {
     fn kick(&self, _id: usize) {}
     fn flush_page(&self, _address: usize) {}
     unsafe fn load_page_table(&self, _root: usize) {}
-    fn console(&self, bytes: &[u8]) {
-        eprint!("{}", String::from_utf8_lossy(bytes));
-    }
     fn doorbell(&self, _value: u32) {}
     fn triple_fault(&self) -> ! {
         panic!("guest triple-faulted");
@@ -142,6 +139,7 @@ impl Fixture {
             area: self.areas[id],
             ns_per_tick_q32: 1 << 32,
             sched: &HostSched,
+            console: |bytes| eprint!("{}", String::from_utf8_lossy(bytes)),
             hold: Hold::new(),
         }
     }

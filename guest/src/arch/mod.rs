@@ -29,8 +29,6 @@ pub trait PrivOps: Sync {
     /// # Safety
     /// The table must map everything that this CPU goes on using, as it is mapped now.
     unsafe fn load_page_table(&self, root: usize);
-    /// Writes to the console.
-    fn console(&self, bytes: &[u8]);
     /// Tells the host that the shared header has changed.
     fn doorbell(&self, value: u32);
     /// Ends the guest.

@@ -9,6 +9,17 @@ use underfoot_firmware::VECTOR_IPI;
 /// [`PrivOps`] by the instructions themselves.
 pub struct Ring0;
 
+impl Ring0 {
+    /// Writes to the console.
+    pub fn console(&self, bytes: &[u8]) {
+        // SAFETY: writes the slice to the serial port and touches nothing else.
+        unsafe {
+            asm!("cld", "rep outsb", inout("rsi") bytes.as_ptr() => _, inout("rcx") bytes.len() => _,
+                in("dx") PORT_SERIAL, options(nostack, readonly));
+        }
+    }
+}
+
 impl PrivOps for Ring0 {
     fn irq_save(&self, cpu: &Cpu) -> bool {
         const INTERRUPT_FLAG: u64 = 1 << 9;
@@ -50,14 +61,6 @@ impl PrivOps for Ring0 {
     unsafe fn load_page_table(&self, root: usize) {
         // SAFETY: the caller's obligation: the table maps all that is in use.
         unsafe { asm!("mov cr3, {root}", root = in(reg) root, options(nostack)) };
-    }
-
-    fn console(&self, bytes: &[u8]) {
-        // SAFETY: writes the slice to the serial port and touches nothing else.
-        unsafe {
-            asm!("cld", "rep outsb", inout("rsi") bytes.as_ptr() => _, inout("rcx") bytes.len() => _,
-                in("dx") PORT_SERIAL, options(nostack, readonly));
-        }
     }
 
     fn doorbell(&self, value: u32) {

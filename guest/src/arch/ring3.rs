@@ -82,10 +82,6 @@ impl PrivOps for Ring3 {
         unsafe { service(Service::LoadPageTable, root as u64, 0) };
     }
 
-    fn console(&self, bytes: &[u8]) {
-        console_from_ring3(bytes);
-    }
-
     fn doorbell(&self, value: u32) {
         out_from_ring3(PORT_DOORBELL, value);
     }

@@ -4,7 +4,7 @@ use core::cell::UnsafeCell;
 use core::sync::atomic::{AtomicBool, Ordering};
 use underfoot_abi::{Cpl, PAGE_SIZE};
 use underfoot_firmware::kernel_cpl;
-use underfoot_guest::arch::{PrivOps, Ring0, console_from_ring3};
+use underfoot_guest::arch::{Ring0, console_from_ring3};
 
 const ROOM: usize = 512;
 /// Long enough for any other CPU to finish its line, unless it died in the middle of it.

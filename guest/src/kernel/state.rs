@@ -89,6 +89,7 @@ pub fn add_cpu(id: usize, trap_header: &'static CpuHeader, pending: fn(&Cpu, u64
         area: &shared.areas[id],
         ns_per_tick_q32: (1_000_000 << 32) / u64::from(shared.header.tsc_khz),
         sched: &super::threads::SCHEDULER,
+        console: super::console::write,
         hold: Hold::new(),
     })
 }

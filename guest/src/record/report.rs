@@ -36,10 +36,12 @@ pub fn report(cpu: &Cpu, kind: ReportKind, words: [u64; 4], text: fmt::Arguments
     // It never fails.
     let _ = line.write_fmt(text);
     let text = &line.bytes[..line.used];
-    cpu.ops.console(kind.name().as_bytes());
-    cpu.ops.console(b": ");
-    cpu.ops.console(text);
-    cpu.ops.console(b"\n");
+    // Whoever writes to the console keeps others from it.
+    let open = cpu.ops.irq_save(cpu);
+    for part in [kind.name().as_bytes(), b": ", text, b"\n"] {
+        (cpu.console)(part);
+    }
+    cpu.ops.irq_restore(cpu, open);
     let number = cpu.header.reports_made.fetch_add(1, Relaxed);
     let Some(slot) = cpu.header.reports.get(number as usize) else {
         return;
