@@ -3,9 +3,10 @@
 use super::threads::SCHEDULER;
 use super::{fail, state};
 use core::sync::atomic::Ordering::Relaxed;
-use underfoot_abi::Context;
+use underfoot_abi::{Context, Cpl};
 use underfoot_firmware::{
     CpuHeader, PENDING_IPI, PENDING_TIMER, TrapFrame, VECTOR_IPI, VECTOR_PENDING, VECTOR_TIMER,
+    kernel_cpl,
 };
 use underfoot_guest::Cpu;
 
@@ -25,6 +26,11 @@ extern "C" fn kernel_trap(header: &'static CpuHeader, frame: &mut TrapFrame) {
         VECTOR_PENDING => header.pending.swap(0, Relaxed),
         _ => fail::unexpected_trap(id, frame),
     };
+    if kernel_cpl() == Cpl::Zero {
+        // The interrupt flag is the mask here, clear until the thread opens it: another thread may,
+        // if this trap ends with a change of threads.
+        header.masked.store(0, Relaxed);
+    }
     let interrupted = cpu.context();
     cpu.area.context.store(
         interrupted.0 | Context::INTERRUPT | Context::MASKED,
