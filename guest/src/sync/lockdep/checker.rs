@@ -20,6 +20,8 @@ const NODES: usize = 64;
 #[derive(Debug)]
 struct Table {
     used: usize,
+    /// There was no number left for a class, and that was said.
+    overflowed: bool,
     classes: [Option<(&'static LockClass, u8)>; NODES],
 }
 
@@ -52,6 +54,7 @@ impl Checker {
             enabled: AtomicBool::new(false),
             table: TicketLock::new(Table {
                 used: 0,
+                overflowed: false,
                 classes: [None; NODES],
             }),
             graph: Graph::new(),
@@ -170,6 +173,9 @@ impl Checker {
         }
         let node = table.used;
         if node == NODES {
+            if core::mem::replace(&mut table.overflowed, true) {
+                return None;
+            }
             drop(table);
             let _ = writeln!(Console(cpu), "lockdep: no room for class {}", class.name());
             return None;
