@@ -1,6 +1,8 @@
 //! What a thread keeps for the primitives that it uses.
 
-use crate::sync::{WaitLink, lockdep::HeldLocks};
+use crate::sync::WaitLink;
+#[cfg(not(loom))]
+use crate::sync::lockdep::HeldLocks;
 
 /// One per thread; only that thread writes it, but for what its parts say.
 #[derive(Default)]
@@ -8,6 +10,7 @@ pub struct ThreadLocal {
     /// Its place where it waits; written under that queue's lock, by whoever has it.
     pub(crate) wait: WaitLink,
     /// The locks that it holds, as far as they are checked.
+    #[cfg(not(loom))]
     pub(crate) held: HeldLocks,
 }
 
@@ -17,6 +20,7 @@ impl ThreadLocal {
     pub const fn new() -> Self {
         Self {
             wait: WaitLink::new(),
+            #[cfg(not(loom))]
             held: HeldLocks::new(),
         }
     }

@@ -242,6 +242,6 @@ impl<T, C: Classed> Drop for MutexGuard<'_, T, C> {
 }
 
 #[cfg(all(test, loom))]
-pub(super) mod loom_models;
+mod loom_models;
 #[cfg(all(test, not(loom)))]
 mod tests;

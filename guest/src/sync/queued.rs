@@ -278,6 +278,6 @@ impl<T, const RECORDED: bool, C: Classed> Drop for QueuedGuard<'_, T, RECORDED, 
 }
 
 #[cfg(all(test, loom))]
-pub(super) mod loom_models;
+mod loom_models;
 #[cfg(all(test, not(loom)))]
 mod tests;

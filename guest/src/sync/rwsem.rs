@@ -330,6 +330,6 @@ impl<T, C: Classed> Drop for WriteGuard<'_, T, C> {
 }
 
 #[cfg(all(test, loom))]
-pub(super) mod loom_models;
+mod loom_models;
 #[cfg(all(test, not(loom)))]
 mod tests;

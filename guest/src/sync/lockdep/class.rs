@@ -1,8 +1,7 @@
 //! Lock classes: what locks of one kind have in common.
 
-use core::sync::atomic::AtomicU8;
 #[cfg(not(loom))]
-use core::sync::atomic::Ordering::Relaxed;
+use core::sync::atomic::{AtomicU8, Ordering::Relaxed};
 
 /// Nesting levels of a class: locks of one class that are taken one within the other, in an order
 /// that the caller knows (Linux's subclasses, `mutex_lock_nested`).
@@ -13,6 +12,7 @@ pub const LEVELS: usize = 4;
 pub struct LockClass {
     name: &'static str,
     /// By level: its number in the checker's table, from 1; 0 before it was first taken.
+    #[cfg(not(loom))]
     numbers: [AtomicU8; LEVELS],
 }
 
@@ -22,6 +22,7 @@ impl LockClass {
     pub const fn new(name: &'static str) -> Self {
         Self {
             name,
+            #[cfg(not(loom))]
             numbers: [const { AtomicU8::new(0) }; LEVELS],
         }
     }

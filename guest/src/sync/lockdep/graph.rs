@@ -21,6 +21,7 @@ impl Chain {
         8 - self.0.leading_zeros() as usize / 8
     }
 
+    #[cfg(not(loom))]
     pub(super) fn nodes(self) -> impl Iterator<Item = u8> {
         self.0
             .to_le_bytes()

@@ -19,12 +19,14 @@ mod class;
 #[cfg(not(loom))]
 mod finding;
 #[cfg(any(not(loom), test))]
-pub(super) mod graph;
+mod graph;
+#[cfg(not(loom))]
 mod held;
 #[cfg(not(loom))]
 mod usage;
 
 pub use class::{Classed, LEVELS, LockClass, Unclassed};
+#[cfg(not(loom))]
 pub use held::HeldLocks;
 
 use crate::Cpu;
@@ -120,5 +122,7 @@ impl<C: Classed> Drop for Section<'_, C> {
     }
 }
 
+#[cfg(all(test, loom))]
+mod loom_models;
 #[cfg(all(test, not(loom)))]
 mod tests;
