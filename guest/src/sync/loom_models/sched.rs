@@ -8,6 +8,7 @@ use loom::{
     sync::atomic::{AtomicU32, Ordering::Relaxed},
     thread,
 };
+use std::sync::Mutex;
 
 /// CPUs, and threads, of a model.
 const CPUS: usize = 3;
@@ -18,14 +19,30 @@ pub(in crate::sync) struct ModelSched {
     /// Wake-ups that were not slept for yet. Relaxed throughout: that an unpark brings about a
     /// return from park orders nothing else.
     woken: [AtomicU32; CPUS],
+    /// Who sleeps for good, by loom's own means. Without it sleepers spin.
+    asleep: Option<Mutex<[Option<thread::Thread>; CPUS]>>,
 }
 
 impl ModelSched {
     /// Runs `model`, which joins its threads, with a scheduler of its own.
     pub(in crate::sync) fn run(model: impl FnOnce(&'static Self)) {
+        Self::with(None, model);
+    }
+
+    /// As [`Self::run`], for more threads than can spin: here loom lets a wake-up publish what came
+    /// before it, so this is not to find missing orderings. Sleepers must not join threads.
+    pub(in crate::sync) fn run_asleep(model: impl FnOnce(&'static Self)) {
+        Self::with(Some(Mutex::default()), model);
+    }
+
+    fn with(
+        asleep: Option<Mutex<[Option<thread::Thread>; CPUS]>>,
+        model: impl FnOnce(&'static Self),
+    ) {
         let sched = Box::into_raw(Box::new(Self {
             locals: [const { ThreadLocal::new() }; CPUS],
             woken: core::array::from_fn(|_| AtomicU32::new(0)),
+            asleep,
         }));
         // SAFETY: made here, and freed below at the earliest.
         model(unsafe { &*sched });
@@ -59,13 +76,26 @@ impl Sched for ModelSched {
         &self.locals[thread.0 as usize]
     }
     fn park(&self, cpu: &Cpu) {
+        if let Some(asleep) = &self.asleep {
+            asleep.lock().expect("no panic")[cpu.id] = Some(thread::current());
+        }
         while self.woken[cpu.id].swap(0, Relaxed) == 0 {
-            thread::yield_now();
+            match self.asleep {
+                Some(_) => thread::park(),
+                None => thread::yield_now(),
+            }
         }
     }
     fn unpark(&self, _cpu: &Cpu, thread: ThreadId) {
         // Read-modify-write: loom lets a plain store come before a swap that did not see it.
-        self.woken[thread.0 as usize].swap(1, Relaxed);
+        let number = thread.0 as usize;
+        self.woken[number].swap(1, Relaxed);
+        if let Some(asleep) = &self.asleep {
+            let sleeper = asleep.lock().expect("no panic")[number].clone();
+            if let Some(sleeper) = sleeper {
+                sleeper.unpark();
+            }
+        }
     }
     fn yield_now(&self, _cpu: &Cpu) {
         thread::yield_now();

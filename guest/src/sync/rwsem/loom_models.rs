@@ -82,24 +82,24 @@ fn loom_rwsem_no_writer_comes_between_a_downgrade() {
 /// A writer waits for one reader, and another reader for the writer.
 #[test]
 fn loom_rwsem_all_who_wait_get_in() {
-    explore(2, || {
-        ModelSched::run(|sched| {
+    explore(1, || {
+        ModelSched::run_asleep(|sched| {
             let semaphore = Arc::new(Guarded::new(Shared::default()));
-            let spawn = |id, work: fn(&Guarded, &Cpu) -> u32| {
-                let semaphore = semaphore.clone();
-                thread::spawn(move || work(&semaphore, &sched.cpu(id)))
-            };
             let read = |semaphore: &Guarded, cpu: &Cpu| {
                 semaphore.read(cpu).get();
                 0
             };
-            let threads = [spawn(0, write), spawn(1, read)];
-            let cpu = sched.cpu(2);
-            semaphore.read(&cpu).get();
+            let works: [fn(&Guarded, &Cpu) -> u32; 3] = [write, read, read];
+            let mut id = 0;
+            let threads = works.map(|work| {
+                let (semaphore, cpu) = (semaphore.clone(), sched.cpu(id));
+                id += 1;
+                thread::spawn(move || work(&semaphore, &cpu))
+            });
             for thread in threads {
                 thread.join().expect("no panic");
             }
-            assert_eq!(semaphore.read(&cpu).get(), 1);
+            assert_eq!(semaphore.read(&sched.cpu(0)).get(), 1);
         });
     });
 }

@@ -68,8 +68,8 @@ fn loom_wait_queue_waiter_that_looks_first_sleeps_for_ever() {
 /// Two threads take what a third brings one by one.
 #[test]
 fn loom_wait_queue_each_waiter_gets_one() {
-    explore(2, || {
-        ModelSched::run(|sched| {
+    explore(1, || {
+        ModelSched::run_asleep(|sched| {
             let event = event();
             let take = |event: &Event, cpu: &Cpu| {
                 event.0.wait_until(cpu, || {
