@@ -65,6 +65,15 @@ struct Entry {
     held: AtomicU32,
 }
 
+impl Entry {
+    const fn new() -> Self {
+        Self {
+            instance: AtomicUsize::new(0),
+            held: AtomicU32::new(0),
+        }
+    }
+}
+
 /// The locks that a thread holds, in the order in which it took them. Touched by that thread alone,
 /// and by what interrupts it, with interrupts masked. Zero is none.
 #[derive(Debug, Default)]
@@ -77,13 +86,9 @@ impl HeldLocks {
     /// None.
     #[must_use]
     pub const fn new() -> Self {
-        const EMPTY: Entry = Entry {
-            instance: AtomicUsize::new(0),
-            held: AtomicU32::new(0),
-        };
         Self {
             depth: AtomicU32::new(0),
-            entries: [EMPTY; MOST],
+            entries: [const { Entry::new() }; MOST],
         }
     }
 

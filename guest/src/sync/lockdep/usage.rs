@@ -73,18 +73,23 @@ struct Marks {
     accused: AtomicU64,
 }
 
+impl Marks {
+    const fn new() -> Self {
+        Self {
+            wanted: AtomicU64::new(0),
+            open: AtomicU64::new(0),
+            accused: AtomicU64::new(0),
+        }
+    }
+}
+
 /// The marks of each class, a bit each. Written under the checker's lock.
 #[derive(Debug)]
 pub(super) struct Usage([Marks; 2]);
 
 impl Usage {
     pub(super) const fn new() -> Self {
-        const NONE: Marks = Marks {
-            wanted: AtomicU64::new(0),
-            open: AtomicU64::new(0),
-            accused: AtomicU64::new(0),
-        };
-        Self([NONE; 2])
+        Self([const { Marks::new() }; 2])
     }
 
     /// What taking or holding a class in `place` means for these marks: wanted, and open.
