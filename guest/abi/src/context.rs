@@ -38,7 +38,7 @@ impl Context {
     pub const MASKED: u64 = 1 << 16;
     /// In an interrupt handler.
     pub const INTERRUPT: u64 = 1 << 17;
-    /// In a bottom half.
+    /// In a bottom half, not in an interrupt on top of it.
     pub const BOTTOM_HALF: u64 = 1 << 18;
     /// Where [`Wait`] and its object lie.
     pub const WAIT_MASK: u64 = 0xffff_ffff_ff00_0000;
@@ -67,7 +67,7 @@ impl Context {
         self.0 & Self::INTERRUPT != 0
     }
 
-    /// In a bottom half (and perhaps in an interrupt on top of it).
+    /// In a bottom half, not in an interrupt on top of it.
     #[must_use]
     pub const fn in_bottom_half(self) -> bool {
         self.0 & Self::BOTTOM_HALF != 0

@@ -9,12 +9,12 @@ use crate::{Cpu, record};
 use core::fmt::{self, Display, Write};
 use underfoot_abi::ReportKind;
 
-/// The console, to be written to.
+/// The console, to be written to with interrupts masked.
 pub(super) struct Console<'a>(pub(super) &'a Cpu);
 
 impl Write for Console<'_> {
     fn write_str(&mut self, text: &str) -> fmt::Result {
-        self.0.ops.console(text.as_bytes());
+        (self.0.console)(text.as_bytes());
         Ok(())
     }
 }

@@ -19,10 +19,10 @@ pub(super) enum Inside {
 impl Inside {
     pub(super) fn of(cpu: &Cpu) -> Self {
         let context = cpu.context();
-        if context.in_interrupt() {
-            Self::Interrupt
-        } else if context.in_bottom_half() {
+        if context.in_bottom_half() {
             Self::BottomHalf
+        } else if context.in_interrupt() {
+            Self::Interrupt
         } else {
             Self::Thread
         }

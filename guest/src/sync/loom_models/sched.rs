@@ -97,6 +97,9 @@ impl Sched for ModelSched {
             }
         }
     }
+    fn is_alone(&self, _cpu: &Cpu) -> bool {
+        true
+    }
     fn yield_now(&self, _cpu: &Cpu) {
         thread::yield_now();
     }
@@ -105,5 +108,8 @@ impl Sched for ModelSched {
     fn boost(&self, _cpu: &Cpu, _thread: ThreadId, _priority: Option<Priority>) {}
     fn sleep_ns(&self, _cpu: &Cpu, _ns: u64) {
         thread::yield_now();
+    }
+    fn begin(&self, _cpu: &'static Cpu) -> ! {
+        unreachable!("nobody starts threads here")
     }
 }

@@ -6,10 +6,7 @@ use crate::{
     fixture::Fixture,
     sync::lockdep::{LockClass, checker::Checker},
 };
-use std::{
-    collections::HashMap,
-    sync::{Mutex, atomic::Ordering::Relaxed},
-};
+use std::{cell::RefCell, collections::HashMap, sync::atomic::Ordering::Relaxed};
 use underfoot_abi::{Context, ReportKind};
 
 /// One report, as the host would read it.
@@ -20,9 +17,17 @@ pub(super) struct Found {
     pub(super) text: String,
 }
 
-/// A CPU whose console is kept.
-#[derive(Default)]
-struct Ops(Mutex<String>);
+thread_local! {
+    /// The console of the one guest that each test runs at a time.
+    static CONSOLE: RefCell<String> = const { RefCell::new(String::new()) };
+}
+
+fn console(bytes: &[u8]) {
+    CONSOLE.with_borrow_mut(|text| *text += &String::from_utf8_lossy(bytes));
+}
+
+/// Interrupts that are open or masked by what the context word says.
+struct Ops;
 
 impl PrivOps for Ops {
     fn irq_save(&self, cpu: &Cpu) -> bool {
@@ -37,10 +42,6 @@ impl PrivOps for Ops {
     fn kick(&self, _id: usize) {}
     fn flush_page(&self, _address: usize) {}
     unsafe fn load_page_table(&self, _root: usize) {}
-    fn console(&self, bytes: &[u8]) {
-        let mut text = self.0.lock().expect("no panic");
-        *text += &String::from_utf8_lossy(bytes);
-    }
     fn doorbell(&self, _value: u32) {}
     fn exit(&self, status: u32) -> ! {
         panic!("left with status {status}");
@@ -75,11 +76,12 @@ pub(super) fn findings(fixture: &Fixture) -> Vec<Found> {
 /// interrupts are masked `off` and `on`, bottom halves held back `bhoff` and `bhon`; an interrupt
 /// `irq`, and a bottom half `bh`, comes and goes `irq!`, `bh!`.
 pub(super) fn reports(script: &str) -> (Vec<Found>, String) {
-    let ops: &'static Ops = Box::leak(Box::default());
+    CONSOLE.take();
     let checker = Box::leak(Box::new(Checker::new()));
     let fixture = Fixture::new(4);
     let cpus = [0, 1, 2, 3].map(|id| Cpu {
-        ops,
+        ops: &Ops,
+        console,
         ..fixture.cpu(id)
     });
     let mut classes = HashMap::new();
@@ -110,8 +112,7 @@ pub(super) fn reports(script: &str) -> (Vec<Found>, String) {
             }
         }
     }
-    let console = ops.0.lock().expect("no panic").clone();
-    (findings(&fixture), console)
+    (findings(&fixture), CONSOLE.take())
 }
 
 /// What [`reports`] finds, in short.
