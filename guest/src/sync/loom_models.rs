@@ -101,7 +101,6 @@ impl PrivOps for Kicks {
     }
     fn flush_page(&self, _address: usize) {}
     unsafe fn load_page_table(&self, _root: usize) {}
-    fn console(&self, _bytes: &[u8]) {}
     fn doorbell(&self, _value: u32) {}
     fn exit(&self, status: u32) -> ! {
         panic!("left with status {status}");
