@@ -45,9 +45,9 @@ impl PrivOps for HostOps {
 }
 
 /// Every CPU runs one thread, of the same number: the test's, or the model's.
-struct HostSched;
-
-static LOCALS: [ThreadLocal; 64] = [const { ThreadLocal::new() }; 64];
+struct HostSched {
+    locals: [ThreadLocal; 64],
+}
 
 impl Sched for HostSched {
     fn current(&self, cpu: &Cpu) -> ThreadId {
@@ -57,7 +57,7 @@ impl Sched for HostSched {
         self.local_of(self.current(cpu))
     }
     fn local_of(&self, thread: ThreadId) -> &ThreadLocal {
-        &LOCALS[thread.0 as usize]
+        &self.locals[thread.0 as usize]
     }
     // Parks may return early: so these do, at once.
     fn park(&self, cpu: &Cpu) {
@@ -104,6 +104,7 @@ pub fn leak<T>() -> *mut T {
 pub struct Fixture {
     pub header: &'static Header,
     pub areas: Vec<&'static VcpuArea>,
+    sched: &'static HostSched,
 }
 
 impl Fixture {
@@ -127,7 +128,12 @@ impl Fixture {
             // SAFETY: zeroes are a valid area.
             .map(|_| unsafe { &*leak::<VcpuArea>() })
             .collect();
-        Self { header, areas }
+        let locals = [const { ThreadLocal::new() }; 64];
+        Self {
+            header,
+            areas,
+            sched: Box::leak(Box::new(HostSched { locals })),
+        }
     }
 
     /// CPU `id`, with a TSC of 1 GHz.
@@ -138,7 +144,7 @@ impl Fixture {
             header: self.header,
             area: self.areas[id],
             ns_per_tick_q32: 1 << 32,
-            sched: &HostSched,
+            sched: self.sched,
             console: |bytes| eprint!("{}", String::from_utf8_lossy(bytes)),
             hold: Hold::new(),
         }

@@ -16,12 +16,16 @@ pub enum Wait {
     Interrupt = 4,
     /// A rendezvous of all CPUs; the object is its number.
     Barrier = 5,
+    /// A sleeping mutex; the object is its identity, as a spinlock's.
+    Mutex = 6,
+    /// A read-write semaphore; the object is its identity, as a spinlock's.
+    Semaphore = 7,
 }
 
 /// One word per vCPU, written by that vCPU alone.
 ///
 /// Bits 0..8 read-section depth, 8..16 locks held, 16 interrupts masked, 17 in an interrupt,
-/// 24..32 [`Wait`], 32..64 the object waited for.
+/// 18 in a bottom half, 24..32 [`Wait`], 32..64 the object waited for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Context(pub u64);
 
@@ -34,6 +38,8 @@ impl Context {
     pub const MASKED: u64 = 1 << 16;
     /// In an interrupt handler.
     pub const INTERRUPT: u64 = 1 << 17;
+    /// In a bottom half, not in an interrupt on top of it.
+    pub const BOTTOM_HALF: u64 = 1 << 18;
     /// Where [`Wait`] and its object lie.
     pub const WAIT_MASK: u64 = 0xffff_ffff_ff00_0000;
 
@@ -61,6 +67,12 @@ impl Context {
         self.0 & Self::INTERRUPT != 0
     }
 
+    /// In a bottom half, not in an interrupt on top of it.
+    #[must_use]
+    pub const fn in_bottom_half(self) -> bool {
+        self.0 & Self::BOTTOM_HALF != 0
+    }
+
     /// What it waits for, and the object.
     #[must_use]
     pub const fn wait(self) -> (Wait, u32) {
@@ -70,6 +82,8 @@ impl Context {
             3 => Wait::Ipi,
             4 => Wait::Interrupt,
             5 => Wait::Barrier,
+            6 => Wait::Mutex,
+            7 => Wait::Semaphore,
             _ => Wait::None,
         };
         (wait, (self.0 >> 32) as u32)
@@ -91,8 +105,12 @@ mod tests {
         let word = Context(2 * Context::RCU_ONE + 3 * Context::LOCK_ONE + Context::MASKED)
             .with_wait(Wait::Ipi, 7);
         assert_eq!((word.rcu_depth(), word.locks()), (2, 3));
-        assert!(word.masked() && !word.in_interrupt());
+        assert!(word.masked() && !word.in_interrupt() && !word.in_bottom_half());
+        assert!(Context(word.0 + Context::BOTTOM_HALF).in_bottom_half());
         assert_eq!(word.wait(), (Wait::Ipi, 7));
+        for wait in [Wait::Lock, Wait::Mutex, Wait::Semaphore] {
+            assert_eq!(word.with_wait(wait, 9).wait(), (wait, 9));
+        }
         assert_eq!(word.with_wait(Wait::None, 0).wait(), (Wait::None, 0));
     }
 }

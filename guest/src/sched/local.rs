@@ -1,13 +1,27 @@
 //! What a thread keeps for the primitives that it uses.
 
+use crate::sync::WaitLink;
+#[cfg(not(loom))]
+use crate::sync::lockdep::HeldLocks;
+
 /// One per thread; only that thread writes it, but for what its parts say.
 #[derive(Default)]
-pub struct ThreadLocal {}
+pub struct ThreadLocal {
+    /// Its place where it waits; written under that queue's lock, by whoever has it.
+    pub(crate) wait: WaitLink,
+    /// The locks that it holds, as far as they are checked.
+    #[cfg(not(loom))]
+    pub(crate) held: HeldLocks,
+}
 
 impl ThreadLocal {
     /// That of a new thread.
     #[must_use]
     pub const fn new() -> Self {
-        Self {}
+        Self {
+            wait: WaitLink::new(),
+            #[cfg(not(loom))]
+            held: HeldLocks::new(),
+        }
     }
 }

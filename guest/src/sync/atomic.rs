@@ -1,9 +1,9 @@
 //! The atomics of the synchronisation primitives: the processor's, or loom's in a model.
 
 #[cfg(not(loom))]
-pub use core::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
+pub use core::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, Ordering, fence};
 #[cfg(loom)]
-pub use loom::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
+pub use loom::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, Ordering, fence};
 
 /// Defines a function that is `const`, except in a model: loom's atomics are made at run time.
 macro_rules! const_fn {

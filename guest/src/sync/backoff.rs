@@ -51,6 +51,15 @@ impl Sleepers {
         }
     }
 
+    /// Wakes CPU `id` if it sleeps.
+    #[inline]
+    pub(super) fn kick_cpu(&self, cpu: &Cpu, id: usize) {
+        let mask = self.mask() & 1 << id;
+        if mask != 0 {
+            Self::kick_each(cpu, mask);
+        }
+    }
+
     /// Who sleeps, as of after the caller's last store.
     #[inline]
     fn mask(&self) -> u64 {

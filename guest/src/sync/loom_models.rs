@@ -1,13 +1,16 @@
 //! What loom explores: every order of steps of a few CPUs, and every value that a weak memory may
 //! give them.
 
+pub(super) mod sched;
+
 use super::{
-    Barrier, Rcu, RcuStall, SeqCount, TicketLock,
+    Barrier, Rcu, RcuStall, SeqCount, SeqLock, TicketLock,
     atomic::{
         AtomicU32,
         Ordering::{Acquire, Relaxed, Release},
     },
     backoff::Sleepers,
+    lockdep::Unclassed,
 };
 use crate::{Cpu, arch::PrivOps, fixture};
 use loom::{cell::UnsafeCell, model::Builder, sync::Arc, thread};
@@ -16,7 +19,7 @@ fn silent(_: &Cpu, _: &RcuStall) {}
 
 /// Explores `model` with at most this many preemptions in one execution, which finds all but the
 /// most contrived faults (Musuvathi and Qadeer, PLDI 2007).
-fn explore(preemptions: usize, model: impl Fn() + Sync + Send + 'static) {
+pub(super) fn explore(preemptions: usize, model: impl Fn() + Sync + Send + 'static) {
     let mut builder = Builder::new();
     builder.preemption_bound = Some(preemptions);
     builder.check(model);
@@ -24,15 +27,15 @@ fn explore(preemptions: usize, model: impl Fn() + Sync + Send + 'static) {
 
 /// A value that loom lets nobody touch while another CPU writes it.
 #[derive(Default)]
-struct Shared(UnsafeCell<u32>);
+pub(super) struct Shared(UnsafeCell<u32>);
 
 impl Shared {
-    fn add(&self) {
+    pub(super) fn add(&self) {
         // SAFETY: loom fails the model if anybody else is at the value.
         self.0.with_mut(|value| unsafe { *value += 1 });
     }
 
-    fn get(&self) -> u32 {
+    pub(super) fn get(&self) -> u32 {
         // SAFETY: loom fails the model if anybody writes the value.
         self.0.with(|value| unsafe { *value })
     }
@@ -98,7 +101,6 @@ impl PrivOps for Kicks {
     }
     fn flush_page(&self, _address: usize) {}
     unsafe fn load_page_table(&self, _root: usize) {}
-    fn console(&self, _bytes: &[u8]) {}
     fn doorbell(&self, _value: u32) {}
     fn exit(&self, status: u32) -> ! {
         panic!("left with status {status}");
@@ -109,8 +111,8 @@ impl PrivOps for Kicks {
 }
 
 /// One CPU lets go of what the other waits for; `enlist` is how the other one goes to sleep. If it
-/// then does not see that its wait is over, it must be kicked.
-fn sleeper(enlist: fn(&Sleepers, &Cpu)) {
+/// then does not see that its wait is over, it must be kicked with `kick`.
+fn sleeper(enlist: fn(&Sleepers, &Cpu), kick: fn(&Sleepers, &Cpu)) {
     explore(3, move || {
         let ops: &'static Kicks = Box::leak(Box::default());
         let shared = Arc::new((Sleepers::new(), AtomicU32::new(0)));
@@ -126,7 +128,7 @@ fn sleeper(enlist: fn(&Sleepers, &Cpu)) {
             })
         };
         shared.1.store(1, Release);
-        shared.0.kick(&cpu(1));
+        kick(&shared.0, &cpu(1));
         let over = waiter.join().expect("no panic");
         assert!(over || ops.0.load(Relaxed) == 1, "sleeps for ever");
     });
@@ -134,13 +136,14 @@ fn sleeper(enlist: fn(&Sleepers, &Cpu)) {
 
 #[test]
 fn loom_sleeper_is_kicked() {
-    sleeper(Sleepers::enlist);
+    sleeper(Sleepers::enlist, Sleepers::kick);
+    sleeper(Sleepers::enlist, |sleepers, cpu| sleepers.kick_cpu(cpu, 0));
 }
 
 #[test]
 #[should_panic(expected = "sleeps for ever")]
 fn loom_sleeper_that_does_not_enlist_sleeps_for_ever() {
-    sleeper(|_, _| ());
+    sleeper(|_, _| (), Sleepers::kick);
 }
 
 /// A reader and a writer of two halves; `protected` is the right form.
@@ -185,6 +188,37 @@ fn loom_seqcount_readers_see_whole_updates() {
 #[should_panic(expected = "half of an update")]
 fn loom_seqcount_forgotten_is_caught() {
     seqcount(false);
+}
+
+/// Two writers and a reader of two halves.
+#[test]
+fn loom_seqlock_writers_exclude_each_other() {
+    explore(2, || {
+        let shared = Arc::new((
+            SeqLock::<Unclassed>::new(),
+            AtomicU32::new(0),
+            AtomicU32::new(0),
+        ));
+        let write = |shared: &(SeqLock, AtomicU32, AtomicU32), cpu: &Cpu| {
+            let _writer = shared.0.write(cpu);
+            shared.1.store(shared.1.load(Relaxed) + 1, Relaxed);
+            shared.2.store(shared.2.load(Relaxed) + 1, Relaxed);
+        };
+        let other = {
+            let shared = shared.clone();
+            thread::spawn(move || write(&shared, &fixture::shared_cpu(0)))
+        };
+        let cpu = fixture::shared_cpu(1);
+        write(&shared, &cpu);
+        let begin = shared.0.read_begin(&cpu);
+        let halves = (shared.1.load(Relaxed), shared.2.load(Relaxed));
+        if !shared.0.read_retry(begin) {
+            assert_eq!(halves.0, halves.1, "half of an update");
+            assert!(halves.0 > 0);
+        }
+        other.join().expect("no panic");
+        assert_eq!((shared.1.load(Relaxed), shared.2.load(Relaxed)), (2, 2));
+    });
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]

@@ -5,15 +5,30 @@
 pub mod atomic;
 mod backoff;
 mod barrier;
+mod guard;
+pub mod lockdep;
+mod mutex;
+mod queued;
 mod rcu;
+mod rwsem;
 mod seqcount;
+mod seqlock;
 mod ticket;
+mod wait_list;
+mod wait_queue;
 
 pub use backoff::Backoff;
 pub use barrier::Barrier;
+pub use guard::{BottomHalfGuard, IrqGuard};
+pub use mutex::{Mutex, MutexGuard};
+pub use queued::{QueuedGuard, QueuedLock};
 pub use rcu::{Rcu, RcuCallback, RcuGuard, RcuHead, RcuStall};
+pub use rwsem::{ReadGuard, RwSemaphore, WriteGuard};
 pub use seqcount::SeqCount;
-pub use ticket::{IrqGuard, TicketGuard, TicketLock};
+pub use seqlock::{SeqLock, SeqLockGuard};
+pub use ticket::{TicketGuard, TicketLock};
+pub use wait_list::WaitLink;
+pub use wait_queue::WaitQueue;
 
 #[cfg(all(test, loom))]
 mod loom_models;

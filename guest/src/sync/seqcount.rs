@@ -7,6 +7,7 @@ use super::{
         Ordering::{Acquire, Relaxed, Release},
         const_fn, fence,
     },
+    lockdep::{self, Classed},
 };
 use crate::Cpu;
 
@@ -47,6 +48,15 @@ impl SeqCount {
         }
     }
 
+    /// As [`Self::read_begin`], which may have to wait: so the lock-order checker hears of it.
+    #[inline]
+    #[must_use]
+    pub fn read_begin_classed<C: Classed>(&self, cpu: &Cpu) -> u32 {
+        lockdep::acquire::<C>(cpu, self.address(), 0);
+        lockdep::release::<C>(cpu, self.address());
+        self.read_begin(cpu)
+    }
+
     /// Begins a read section without waiting: one that began under a writer fails its recheck
     /// (`raw_seqcount_begin`, which `dget_parent` uses).
     #[inline]
@@ -73,11 +83,30 @@ impl SeqCount {
         fence(Release);
     }
 
+    /// As [`Self::write_begin`], and the lock-order checker hears of it, for readers may wait. `level`
+    /// says how deep it nests in others of its class (`write_seqcount_begin_nested`).
+    #[inline]
+    pub fn write_begin_classed<C: Classed>(&self, cpu: &Cpu, level: usize) {
+        lockdep::acquire::<C>(cpu, self.address(), level);
+        self.write_begin();
+    }
+
     /// Leaves as the one writer.
     #[inline]
     pub fn write_end(&self) {
         // Pairs with the acquire in `read_begin`: who sees the even count sees all the stores.
         self.0.store(self.0.load(Relaxed).wrapping_add(1), Release);
+    }
+
+    /// Leaves what [`Self::write_begin_classed`] entered.
+    #[inline]
+    pub fn write_end_classed<C: Classed>(&self, cpu: &Cpu) {
+        lockdep::release::<C>(cpu, self.address());
+        self.write_end();
+    }
+
+    fn address(&self) -> usize {
+        core::ptr::from_ref(self).addr()
     }
 }
 

@@ -1,17 +1,19 @@
 //! The ticket spinlock.
 
 use super::{
-    Backoff,
+    Backoff, BottomHalfGuard, IrqGuard,
     atomic::{
         AtomicU32,
         Ordering::{Acquire, Relaxed, Release},
         const_fn,
     },
     backoff::Sleepers,
+    lockdep::{self, Classed, Unclassed},
 };
 use crate::{Cpu, record::Span};
 use core::{
     cell::UnsafeCell,
+    marker::PhantomData,
     ops::{Deref, DerefMut},
 };
 use underfoot_abi::{Context, Metric, Wait};
@@ -23,18 +25,19 @@ use underfoot_abi::{Context, Metric, Wait};
 /// ones. A zeroed lock around a zeroed value is unlocked.
 #[derive(Debug, Default)]
 #[repr(C)]
-pub struct TicketLock<T, const RECORDED: bool = true> {
+pub struct TicketLock<T, const RECORDED: bool = true, C = Unclassed> {
     next: AtomicU32,
     owner: AtomicU32,
     sleepers: Sleepers,
+    class: PhantomData<fn() -> C>,
     value: UnsafeCell<T>,
 }
 
 // SAFETY: the lock hands out references to the value to one CPU at a time, so sharing the lock is
 // sending the value.
-unsafe impl<T: Send, const RECORDED: bool> Sync for TicketLock<T, RECORDED> {}
+unsafe impl<T: Send, const RECORDED: bool, C> Sync for TicketLock<T, RECORDED, C> {}
 
-impl<T, const RECORDED: bool> TicketLock<T, RECORDED> {
+impl<T, const RECORDED: bool, C: Classed> TicketLock<T, RECORDED, C> {
     const_fn! {
         /// An unlocked lock around `value`.
         #[must_use]
@@ -43,6 +46,7 @@ impl<T, const RECORDED: bool> TicketLock<T, RECORDED> {
                 next: AtomicU32::new(0),
                 owner: AtomicU32::new(0),
                 sleepers: Sleepers::new(),
+                class: PhantomData,
                 value: UnsafeCell::new(value),
             }
         }
@@ -52,12 +56,27 @@ impl<T, const RECORDED: bool> TicketLock<T, RECORDED> {
     #[inline]
     #[must_use]
     pub fn identity(&self) -> u32 {
-        (core::ptr::from_ref(self).addr() >> 4) as u32
+        (self.address() >> 4) as u32
+    }
+
+    fn address(&self) -> usize {
+        core::ptr::from_ref(self).addr()
     }
 
     /// Takes the lock, spinning as long as others have it.
     #[inline]
-    pub fn lock<'a>(&'a self, cpu: &'a Cpu) -> TicketGuard<'a, T, RECORDED> {
+    pub fn lock<'a>(&'a self, cpu: &'a Cpu) -> TicketGuard<'a, T, RECORDED, C> {
+        self.lock_nested(cpu, 0)
+    }
+
+    /// As [`Self::lock`], within other locks of its class, `level` deep.
+    #[inline]
+    pub fn lock_nested<'a>(
+        &'a self,
+        cpu: &'a Cpu,
+        level: usize,
+    ) -> TicketGuard<'a, T, RECORDED, C> {
+        lockdep::acquire::<C>(cpu, self.address(), level);
         cpu.preempt_disable();
         let wait = RECORDED.then(|| Span::start(cpu));
         let ticket = self.next.fetch_add(1, Relaxed);
@@ -73,7 +92,8 @@ impl<T, const RECORDED: bool> TicketLock<T, RECORDED> {
     /// without a CPU makes all others wait for its time slice, one after the other (Linux's
     /// `virt_spin_lock`, arch/x86/include/asm/qspinlock.h, is unfair for that reason). All who take
     /// such a lock should take it this way: a turn once asked for comes first.
-    pub fn lock_unfair<'a>(&'a self, cpu: &'a Cpu) -> TicketGuard<'a, T, RECORDED> {
+    pub fn lock_unfair<'a>(&'a self, cpu: &'a Cpu) -> TicketGuard<'a, T, RECORDED, C> {
+        lockdep::acquire::<C>(cpu, self.address(), 0);
         cpu.preempt_disable();
         let wait = RECORDED.then(|| Span::start(cpu));
         let ticket = self.attempt().unwrap_or_else(|| self.chance(cpu));
@@ -82,13 +102,14 @@ impl<T, const RECORDED: bool> TicketLock<T, RECORDED> {
 
     /// Takes the lock if it is free.
     #[inline]
-    pub fn try_lock<'a>(&'a self, cpu: &'a Cpu) -> Option<TicketGuard<'a, T, RECORDED>> {
+    pub fn try_lock<'a>(&'a self, cpu: &'a Cpu) -> Option<TicketGuard<'a, T, RECORDED, C>> {
         cpu.preempt_disable();
         let wait = RECORDED.then(|| Span::start(cpu));
         let Some(ticket) = self.attempt() else {
             cpu.preempt_enable();
             return None;
         };
+        lockdep::acquired::<C>(cpu, self.address());
         Some(self.guard(cpu, ticket, wait))
     }
 
@@ -107,13 +128,20 @@ impl<T, const RECORDED: bool> TicketLock<T, RECORDED> {
     /// Masks interrupts (and says so in the context word: [`crate::arch::PrivOps::irq_save`] does),
     /// then takes the lock: for what interrupt handlers take too.
     #[inline]
-    pub fn lock_irqsave<'a>(&'a self, cpu: &'a Cpu) -> IrqGuard<'a, T, RECORDED> {
-        let open = cpu.ops.irq_save(cpu);
-        IrqGuard {
-            guard: Some(self.lock(cpu)),
-            cpu,
-            open,
-        }
+    pub fn lock_irqsave<'a>(
+        &'a self,
+        cpu: &'a Cpu,
+    ) -> IrqGuard<'a, TicketGuard<'a, T, RECORDED, C>> {
+        IrqGuard::new(cpu, || self.lock(cpu))
+    }
+
+    /// Holds bottom halves back, then takes the lock: for what bottom halves take too.
+    #[inline]
+    pub fn lock_bh<'a>(
+        &'a self,
+        cpu: &'a Cpu,
+    ) -> BottomHalfGuard<'a, TicketGuard<'a, T, RECORDED, C>> {
+        BottomHalfGuard::new(cpu, || self.lock(cpu))
     }
 
     /// Makes the lock that of a new object. Nobody else may know the object yet.
@@ -159,7 +187,7 @@ impl<T, const RECORDED: bool> TicketLock<T, RECORDED> {
         cpu: &'a Cpu,
         ticket: u32,
         wait: Option<Span>,
-    ) -> TicketGuard<'a, T, RECORDED> {
+    ) -> TicketGuard<'a, T, RECORDED, C> {
         cpu.context_add(Context::LOCK_ONE);
         TicketGuard {
             lock: self,
@@ -173,15 +201,15 @@ impl<T, const RECORDED: bool> TicketLock<T, RECORDED> {
 
 /// The lock, held; dropped, it is free again.
 #[must_use]
-pub struct TicketGuard<'a, T, const RECORDED: bool> {
-    lock: &'a TicketLock<T, RECORDED>,
+pub struct TicketGuard<'a, T, const RECORDED: bool, C: Classed = Unclassed> {
+    lock: &'a TicketLock<T, RECORDED, C>,
     cpu: &'a Cpu,
     ticket: u32,
     wait: Option<Span>,
     acquired_tsc: Option<u64>,
 }
 
-impl<T, const RECORDED: bool> Deref for TicketGuard<'_, T, RECORDED> {
+impl<T, const RECORDED: bool, C: Classed> Deref for TicketGuard<'_, T, RECORDED, C> {
     type Target = T;
     #[inline]
     fn deref(&self) -> &T {
@@ -191,7 +219,7 @@ impl<T, const RECORDED: bool> Deref for TicketGuard<'_, T, RECORDED> {
     }
 }
 
-impl<T, const RECORDED: bool> DerefMut for TicketGuard<'_, T, RECORDED> {
+impl<T, const RECORDED: bool, C: Classed> DerefMut for TicketGuard<'_, T, RECORDED, C> {
     #[inline]
     fn deref_mut(&mut self) -> &mut T {
         // SAFETY: as for `Deref`, and the guard is borrowed mutably.
@@ -199,10 +227,11 @@ impl<T, const RECORDED: bool> DerefMut for TicketGuard<'_, T, RECORDED> {
     }
 }
 
-impl<T, const RECORDED: bool> Drop for TicketGuard<'_, T, RECORDED> {
+impl<T, const RECORDED: bool, C: Classed> Drop for TicketGuard<'_, T, RECORDED, C> {
     #[inline]
     fn drop(&mut self) {
         let released_tsc = self.wait.and_then(Span::now);
+        lockdep::release::<C>(self.cpu, self.lock.address());
         // Pairs with the acquire in `lock`: the next holder sees what this one did.
         self.lock.owner.store(self.ticket.wrapping_add(1), Release);
         let queue = self.lock.next.load(Relaxed) != self.ticket.wrapping_add(1);
@@ -222,38 +251,6 @@ impl<T, const RECORDED: bool> Drop for TicketGuard<'_, T, RECORDED> {
                 .finish_at(self.cpu, Metric::LockHold, released);
         }
         self.cpu.preempt_enable();
-    }
-}
-
-/// The lock, held with interrupts masked; dropped, it is free and they are as before.
-#[must_use]
-pub struct IrqGuard<'a, T, const RECORDED: bool> {
-    /// `Some` until dropped: the lock must be free before interrupts open.
-    guard: Option<TicketGuard<'a, T, RECORDED>>,
-    cpu: &'a Cpu,
-    open: bool,
-}
-
-impl<T, const RECORDED: bool> Deref for IrqGuard<'_, T, RECORDED> {
-    type Target = T;
-    #[inline]
-    fn deref(&self) -> &T {
-        self.guard.as_deref().expect("held until dropped")
-    }
-}
-
-impl<T, const RECORDED: bool> DerefMut for IrqGuard<'_, T, RECORDED> {
-    #[inline]
-    fn deref_mut(&mut self) -> &mut T {
-        self.guard.as_deref_mut().expect("held until dropped")
-    }
-}
-
-impl<T, const RECORDED: bool> Drop for IrqGuard<'_, T, RECORDED> {
-    #[inline]
-    fn drop(&mut self) {
-        self.guard = None;
-        self.cpu.ops.irq_restore(self.cpu, self.open);
     }
 }
 

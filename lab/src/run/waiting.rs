@@ -21,6 +21,8 @@ fn sentence(context: Context) -> String {
         Wait::GracePeriod => format!("waits for grace period {object}"),
         Wait::Ipi => format!("waits for vCPU {object} to answer an interrupt"),
         Wait::Interrupt => "is idle".to_owned(),
+        Wait::Mutex => format!("waits for the mutex {object:#x}"),
+        Wait::Semaphore => format!("waits for the read-write semaphore {object:#x}"),
         Wait::Barrier => format!("waits for the others (rendezvous {object})"),
     };
     for (holds, what) in [
@@ -30,7 +32,11 @@ fn sentence(context: Context) -> String {
             format!("with {} locks held", context.locks()),
         ),
         (context.masked(), "interrupts masked".to_owned()),
-        (context.in_interrupt(), "in an interrupt".to_owned()),
+        (context.in_bottom_half(), "in a bottom half".to_owned()),
+        (
+            context.in_interrupt() && !context.in_bottom_half(),
+            "in an interrupt".to_owned(),
+        ),
     ] {
         if holds {
             words.push_str(", ");
@@ -53,6 +59,14 @@ mod tests {
             (
                 holds.with_wait(Wait::Ipi, 3),
                 "waits for vCPU 3 to answer an interrupt, in a read section, with 2 locks held, interrupts masked",
+            ),
+            (
+                Context(0).with_wait(Wait::Mutex, 0x2e),
+                "waits for the mutex 0x2e",
+            ),
+            (
+                Context(0).with_wait(Wait::Semaphore, 0x3d),
+                "waits for the read-write semaphore 0x3d",
             ),
             (
                 Context(Context::INTERRUPT).with_wait(Wait::Lock, 0x1f),

@@ -78,3 +78,17 @@ fn no_update_is_lost_out_of_turn() {
     });
     assert_eq!(*lock.lock_unfair(&fixture.cpu(0)), 3 * EACH);
 }
+
+#[test]
+fn bottom_halves_are_held_back_while_the_lock_is_held_for_them() {
+    let fixture = Fixture::new(1);
+    let cpu = fixture.cpu(0);
+    let lock = TicketLock::<u32, false>::new(0);
+    let mut held = lock.lock_bh(&cpu);
+    *held += 1;
+    assert!(cpu.hold.holds_bottom_halves());
+    drop(held);
+    assert!(!cpu.hold.holds_bottom_halves());
+    assert_eq!(*lock.lock_irqsave(&cpu), 1);
+    assert!(cpu.hold.is_preemptible());
+}
