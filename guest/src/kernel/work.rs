@@ -146,8 +146,11 @@ fn finish(kernel: &Kernel, cpu: &Cpu) -> ! {
             ));
         }
     }
-    let alive = ticks > 0 && grace_periods > 0 && (up.len() == 1 || ipis > 0);
-    let sound = errors == 0 && alive;
+    let works = |area: &underfoot_abi::VcpuArea| {
+        area.progress.load(Relaxed) > 0 && area.ticks.load(Relaxed) > 0
+    };
+    let alive = up.iter().all(works) && grace_periods > 0 && (up.len() == 1 || ipis > 0);
+    let sound = errors == 0 && alive && header.rcu_stalls.load(Relaxed) == 0;
     fail::print(format_args!(
         "self-test {}",
         if sound { "passed" } else { "FAILED" }

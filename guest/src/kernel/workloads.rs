@@ -22,8 +22,8 @@ pub fn build(cpu: &Cpu, pages: &'static PageAllocator, targets: Targets) -> &'st
             let walk = Walk::build(cpu, &RCU, targets, objects, work::between);
             place(cpu, pages, walk.expect("memory for the tree"))
         }
-        WorkloadId::Lock => place(cpu, pages, enough(Lock::build(cpu, pages))),
-        WorkloadId::Chase => place(cpu, pages, enough(Chase::build(cpu, pages))),
+        WorkloadId::Lock => place(cpu, pages, enough(Lock::build(cpu, pages, work::between))),
+        WorkloadId::Chase => place(cpu, pages, enough(Chase::build(cpu, pages, work::between))),
     }
 }
 

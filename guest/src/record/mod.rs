@@ -114,9 +114,12 @@ impl Span {
 #[inline]
 pub fn access<T>(cpu: &Cpu, address: usize, op: impl FnOnce() -> T) -> T {
     let Some(set) = phase(cpu) else { return op() };
+    // Another thread's turn is no part of the access.
+    cpu.preempt_disable();
     let start_tsc = tsc();
     let value = op();
     let end_tsc = tsc();
+    cpu.preempt_enable();
     if phase(cpu) == Some(set) {
         let ns = cpu.ns(end_tsc.saturating_sub(start_tsc));
         record(cpu, set, Metric::Access, ns);

@@ -129,8 +129,8 @@ impl Scheduler {
     pub fn join(&self, cpu: &Cpu, thread: ThreadId) -> usize {
         let ended = &self.threads[thread.0 as usize];
         ended.joiner.store(self.current(cpu).0 + 1, SeqCst);
-        // Acquire pairs with the release in `finish_switch`: its stack is free.
-        while ended.life.load(Acquire) != Life::Gone as u32 {
+        // Pairs with `finish_switch`: its stack is free. SeqCst: this sees its end, or it the joiner.
+        while ended.life.load(SeqCst) != Life::Gone as u32 {
             self.park(cpu);
         }
         ended.joiner.store(0, Relaxed);
@@ -139,10 +139,19 @@ impl Scheduler {
         stack
     }
 
-    /// Whether anybody else can run on this CPU at `priority` or above.
-    #[must_use]
-    pub fn is_wanted(&self, cpu: &Cpu, priority: Priority) -> bool {
-        self.places[cpu.id].ready.load(Relaxed) >> priority.0 != 0
+    /// Whether anybody else can run on CPU `on` at level `least` or above.
+    fn is_wanted(&self, on: usize, least: u8) -> bool {
+        let ready = self.places[on].ready.load(Relaxed);
+        ready
+            .checked_shr(least.into())
+            .is_some_and(|bits| bits != 0)
+    }
+
+    /// The level of the thread that runs on CPU `on`.
+    fn level(&self, on: usize) -> u8 {
+        let offset = self.places[on].current.load(Relaxed);
+        let number = offset.wrapping_add(on as u32) as usize;
+        self.threads[number].priority().0
     }
 
     /// Whether threads of this CPU sleep until a time: then it needs its tick.
@@ -154,13 +163,14 @@ impl Scheduler {
     /// In the tick, interrupts masked: wakes who slept long enough, and ends turns.
     pub fn tick(&self, cpu: &Cpu) {
         self.wake_due(cpu);
-        self.interrupt(cpu);
+        if self.is_wanted(cpu.id, self.level(cpu.id)) {
+            cpu.hold.reschedule.store(true, Relaxed);
+        }
     }
 
-    /// In any interrupt: looks whether somebody was woken who should run.
+    /// In any other interrupt: looks whether somebody more urgent was woken.
     pub fn interrupt(&self, cpu: &Cpu) {
-        let me = &self.threads[self.current(cpu).0 as usize];
-        if self.is_wanted(cpu, me.priority()) {
+        if self.is_wanted(cpu.id, self.level(cpu.id) + 1) {
             cpu.hold.reschedule.store(true, Relaxed);
         }
     }
@@ -202,9 +212,7 @@ impl Scheduler {
 
     /// The running thread's turn is over, or somebody more urgent is here. Interrupts masked.
     fn make_way(&self, cpu: &Cpu) {
-        let me = &self.threads[self.current(cpu).0 as usize];
-        let above = me.priority().0 + 1;
-        let back = if self.places[cpu.id].ready.load(Relaxed) >> above != 0 {
+        let back = if self.is_wanted(cpu.id, self.level(cpu.id) + 1) {
             Back::Before
         } else {
             Back::Behind
@@ -248,7 +256,7 @@ impl Scheduler {
         // Pairs with the fence in `enqueue`: who was queued just now is seen here, or sees whom it
         // has to interrupt.
         fence(SeqCst);
-        if place.ready.load(Relaxed) >> (new.priority().0 + 1) != 0 {
+        if self.is_wanted(cpu.id, new.priority().0 + 1) {
             cpu.hold.reschedule.store(true, Relaxed);
         }
         // SAFETY: the pointer was saved by `change` or made by `new_stack`, and is used once: a
@@ -292,18 +300,15 @@ impl Scheduler {
         thread.woken_tsc.store(tsc(), Relaxed);
         let open = cpu.ops.irq_save(cpu);
         self.with_queue(cpu, on, |queue| queue.push(&self.threads, number, false));
-        self.urge(cpu, on, thread.priority());
+        self.urge(cpu, on);
         cpu.ops.irq_restore(cpu, open);
     }
 
-    /// Somebody of `priority` can run on CPU `on`: interrupts it if that is more urgent than what it
-    /// does.
-    fn urge(&self, cpu: &Cpu, on: usize, priority: Priority) {
+    /// Interrupts CPU `on` if somebody can run there who is more urgent than what it does.
+    fn urge(&self, cpu: &Cpu, on: usize) {
         // Pairs with the fence in `change`.
         fence(SeqCst);
-        let place = &self.places[on];
-        let current = place.current.load(Relaxed).wrapping_add(on as u32);
-        if priority <= self.threads[current as usize].priority() {
+        if !self.is_wanted(on, self.level(on) + 1) {
             return;
         }
         if on == cpu.id {
@@ -382,20 +387,22 @@ impl Sched for Scheduler {
 
     fn unpark(&self, cpu: &Cpu, thread: ThreadId) {
         let woken = &self.threads[thread.0 as usize];
+        // Masked: who is taken from its sleep must not wait on no queue while others run here.
+        let open = cpu.ops.irq_save(cpu);
         // Release pairs with the acquire in `park`.
         if woken.wake.swap(Wake::Notified as u32, AcqRel) == Wake::Parked as u32 {
             woken.wake.store(Wake::Empty as u32, Relaxed);
             self.enqueue(cpu, thread.0);
         }
+        cpu.ops.irq_restore(cpu, open);
     }
 
     fn is_alone(&self, cpu: &Cpu) -> bool {
-        !self.is_wanted(cpu, Priority(Priority::IDLE.0 + 1))
+        !self.is_wanted(cpu.id, Priority::IDLE.0 + 1)
     }
 
     fn yield_now(&self, cpu: &Cpu) {
-        let me = &self.threads[self.current(cpu).0 as usize];
-        if self.is_wanted(cpu, me.priority()) {
+        if self.is_wanted(cpu.id, self.level(cpu.id)) {
             let open = cpu.ops.irq_save(cpu);
             self.schedule(cpu, Back::Behind);
             cpu.ops.irq_restore(cpu, open);
@@ -437,7 +444,8 @@ impl Sched for Scheduler {
                 queue.push(&self.threads, thread.0, true);
             }
         });
-        self.urge(cpu, on, boosted.priority());
+        // It may be more urgent now than who runs, or run and be less urgent than who waits.
+        self.urge(cpu, on);
         cpu.ops.irq_restore(cpu, open);
     }
 
@@ -453,8 +461,12 @@ impl Sched for Scheduler {
             .next_sleeper
             .store(sleepers.swap(me, Relaxed), Relaxed);
         cpu.ops.irq_restore(cpu, open);
-        while tsc() < deadline {
+        // At least once: who sleeps gives way, be it for nothing.
+        loop {
             self.park(cpu);
+            if tsc() >= deadline {
+                break;
+            }
         }
         let open = cpu.ops.irq_save(cpu);
         self.forget_sleeper(cpu, me);

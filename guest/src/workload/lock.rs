@@ -10,7 +10,7 @@ use crate::mm::PageAllocator;
 use crate::record::{self, Span, access};
 use crate::sync::TicketLock;
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use underfoot_abi::{Metric, PAGE_SIZE, PageByte, PageKind};
+use underfoot_abi::{Metric, PAGE_SIZE, PageByte, PageKind, Variant};
 
 /// Parameters, in the order of the contract.
 const THREADS: usize = 0;
@@ -24,7 +24,7 @@ const PAGES_EACH: usize = 8;
 /// Locks at most; the contract's bound.
 const MOST_LOCKS: usize = 64;
 
-/// The locks, and the pages that they protect: in each page, all words are the same number.
+/// The locks, and the pages that they protect.
 pub struct Lock {
     locks: [TicketLock<()>; MOST_LOCKS],
     pages: &'static [AtomicU64],
@@ -33,12 +33,16 @@ pub struct Lock {
     section_ns: u64,
     touches: usize,
     seed: u64,
+    /// What the kernel does after each operation.
+    between: fn(&Cpu, u64),
+    /// [`Variant::NoLock`]: the pages are touched without their lock.
+    unlocked: bool,
 }
 
 impl Lock {
     /// Takes its pages. `None` if there are not enough.
     #[must_use]
-    pub fn build(cpu: &Cpu, pages: &'static PageAllocator) -> Option<Self> {
+    pub fn build(cpu: &Cpu, pages: &'static PageAllocator, between: fn(&Cpu, u64)) -> Option<Self> {
         let parameters = &cpu.header.parameters;
         let count = (parameters[LOCKS] as usize).clamp(1, MOST_LOCKS);
         let byte = PageByte::new(PageKind::Data, false);
@@ -50,6 +54,8 @@ impl Lock {
             section_ns: parameters[SECTION_NS],
             touches: parameters[TOUCHES] as usize,
             seed: cpu.header.seed,
+            between,
+            unlocked: cpu.header.variant == Variant::NoLock as u32,
         })
     }
 
@@ -63,7 +69,7 @@ impl Lock {
         let span = Span::start(cpu);
         let number = random.below(self.count);
         {
-            let _held = self.locks[number].lock(cpu);
+            let _held = (!self.unlocked).then(|| self.locks[number].lock(cpu));
             let entered = tsc();
             for _ in 0..self.touches {
                 self.touch(cpu, self.page(number, random.below(PAGES_EACH)), random);
@@ -76,26 +82,40 @@ impl Lock {
         record::operation(cpu);
     }
 
-    /// Verifies two words of a page and moves them on, and all others with them now and then: only
-    /// who holds the lock may see them differ.
+    /// Verifies a page and moves it on. Its first and last word count the touches; those between
+    /// are rewritten now and then, all to the count of that time, and verified before.
     fn touch(&self, cpu: &Cpu, page: &[AtomicU64], random: &mut Random) {
         let (first, last) = (&page[0], &page[WORDS - 1]);
         let address = core::ptr::from_ref(first).addr();
-        let (a, b) = access(cpu, address, || {
-            let pair = (first.load(Relaxed), last.load(Relaxed));
-            first.store(pair.0.wrapping_add(1), Relaxed);
-            pair
+        let before = access(cpu, address, || {
+            let before = first.load(Relaxed);
+            first.store(before.wrapping_add(1), Relaxed);
+            before
         });
-        last.store(a.wrapping_add(1), Relaxed);
+        verify(cpu, last, before);
+        last.store(before.wrapping_add(1), Relaxed);
         record::updated(cpu);
-        record::checked(cpu, 1);
-        if a != b {
-            record::error(cpu, address, b);
-        }
         if random.below(64) == 0 {
-            page.iter()
-                .for_each(|word| word.store(a.wrapping_add(1), Relaxed));
+            verify_middle(cpu, page);
+            let middle = &page[1..WORDS - 1];
+            middle.iter().for_each(|word| word.store(before, Relaxed));
         }
+    }
+}
+
+/// The words between the first and the last are the same.
+fn verify_middle(cpu: &Cpu, page: &[AtomicU64]) {
+    let right = page[1].load(Relaxed);
+    page[2..WORDS - 1]
+        .iter()
+        .for_each(|word| verify(cpu, word, right));
+}
+
+fn verify(cpu: &Cpu, word: &AtomicU64, right: u64) {
+    let found = word.load(Relaxed);
+    record::checked(cpu, 1);
+    if found != right {
+        record::error(cpu, core::ptr::from_ref(word).addr(), found);
     }
 }
 
@@ -107,8 +127,11 @@ impl Workload for Lock {
 
     fn run(&self, cpu: &'static Cpu, number: usize) {
         let mut random = Random::new(self.seed, number as u64);
+        let mut operations = 0;
         while !is_over(cpu) {
             self.operation(cpu, &mut random);
+            operations += 1;
+            (self.between)(cpu, operations);
         }
     }
 
@@ -116,17 +139,16 @@ impl Workload for Lock {
         let before = cpu.area.errors.load(Relaxed);
         let mut found = 0u64;
         for page in self.pages.as_chunks::<WORDS>().0 {
-            let [first, last] = [0, WORDS - 1].map(|word| page[word].load(Relaxed));
+            let first = page[0].load(Relaxed);
             found = found.wrapping_add(first);
-            if first != last {
-                record::error(cpu, page.as_ptr().addr(), last);
-            }
+            verify(cpu, &page[WORDS - 1], first);
+            verify_middle(cpu, page);
         }
         if found != updates {
             record::error(cpu, self.pages.as_ptr().addr(), found);
         }
         Audit {
-            checked: 1 + (self.pages.len() / WORDS) as u64,
+            checked: self.pages.len() as u64,
             errors: cpu.area.errors.load(Relaxed) - before,
             updates: found,
         }
