@@ -178,17 +178,21 @@ impl<T, C: Classed> RwSemaphore<T, C> {
         let before = cpu.context().wait();
         cpu.waits_for(Wait::Semaphore, self.identity());
         if !self.enter_or_join(cpu, mode) {
-            let thread = cpu.sched.current(cpu);
-            // Whoever lets this thread in takes it off the list, and does so under its lock: with
-            // that this thread acquires what that one did.
-            while {
-                let _waiters = self.waiters.lock(cpu);
-                WaitList::has(cpu.sched, thread)
-            } {
-                cpu.sched.park(cpu);
-            }
+            self.sleep(cpu);
         }
         cpu.waits_for(before.0, before.1);
+    }
+
+    /// Sleeps until the running thread, which is among the waiters, is let in. Whoever does that
+    /// takes it off the list, under its lock: with that this thread acquires what that one did.
+    fn sleep(&self, cpu: &Cpu) {
+        let thread = cpu.sched.current(cpu);
+        while {
+            let _waiters = self.waiters.lock(cpu);
+            WaitList::has(cpu.sched, thread)
+        } {
+            cpu.sched.park(cpu);
+        }
     }
 
     /// Enters after all, or joins the waiters; whether it entered.

@@ -41,6 +41,24 @@ fn loom_mutex_excludes_and_is_handed_over() {
     });
 }
 
+/// Who comes out of turn finds what the last owner did, though that one let go for a waiter.
+#[test]
+fn loom_mutex_excludes_three() {
+    explore(1, || {
+        ModelSched::run_asleep(|sched| {
+            let mutex = Arc::new(Guarded::new(Shared::default()));
+            let threads = [0, 1, 2].map(|id| {
+                let (mutex, cpu) = (mutex.clone(), sched.cpu(id));
+                thread::spawn(move || mutex.lock(&cpu).add())
+            });
+            for thread in threads {
+                thread.join().expect("no panic");
+            }
+            assert_eq!(mutex.lock(&sched.cpu(0)).get(), 3);
+        });
+    });
+}
+
 #[test]
 fn loom_mutex_attempt_excludes() {
     mutex(|mutex, cpu| mutex.try_lock(cpu).map(|guard| guard.add()).is_some());

@@ -104,6 +104,34 @@ fn loom_rwsem_all_who_wait_get_in() {
     });
 }
 
+/// Two readers are inside and a writer waits: the one who leaves last lets it in for both.
+#[test]
+fn loom_rwsem_writer_comes_after_all_readers() {
+    explore(3, || {
+        ModelSched::run(|sched| {
+            let semaphore = Arc::new(Guarded::new(Shared::default()));
+            let cpu = sched.cpu(2);
+            assert!(semaphore.attempt(Mode::Read) && semaphore.attempt(Mode::Read));
+            assert!(!semaphore.enter_or_join(&cpu, Mode::Write));
+            let readers = [0, 1].map(|id| {
+                let (semaphore, cpu) = (semaphore.clone(), sched.cpu(id));
+                thread::spawn(move || {
+                    // SAFETY: entered above for this thread.
+                    unsafe { &*semaphore.value.get() }.get();
+                    semaphore.leave(&cpu, Mode::Read);
+                })
+            });
+            semaphore.sleep(&cpu);
+            // SAFETY: let in as the writer.
+            unsafe { &*semaphore.value.get() }.add();
+            semaphore.leave(&cpu, Mode::Write);
+            for reader in readers {
+                reader.join().expect("no panic");
+            }
+        });
+    });
+}
+
 #[test]
 #[should_panic(expected = "Causality violation")]
 fn loom_rwsem_attempt_in_two_steps_is_caught() {
