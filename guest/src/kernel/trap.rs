@@ -32,10 +32,7 @@ extern "C" fn kernel_trap(header: &'static CpuHeader, frame: &mut TrapFrame) {
         header.masked.store(0, Relaxed);
     }
     let interrupted = cpu.context();
-    cpu.area.context.store(
-        interrupted.0 | Context::INTERRUPT | Context::MASKED,
-        Relaxed,
-    );
+    cpu.area.context.store(in_interrupt(interrupted), Relaxed);
     handle(cpu, bits, interrupted, frame.rip);
     SCHEDULER.interrupt_exit(cpu, interrupted);
     cpu.area.context.store(interrupted.0, Relaxed);
@@ -43,7 +40,15 @@ extern "C" fn kernel_trap(header: &'static CpuHeader, frame: &mut TrapFrame) {
 
 /// Interrupts that came while the kernel had them masked, now that it opens them.
 pub fn pending(cpu: &Cpu, bits: u64) {
-    handle(cpu, bits, cpu.context(), 0);
+    let interrupted = cpu.context();
+    cpu.area.context.store(in_interrupt(interrupted), Relaxed);
+    handle(cpu, bits, interrupted, 0);
+    cpu.area.context.store(interrupted.0, Relaxed);
+}
+
+/// The context word in an interrupt: what it interrupted may have been a bottom half, it is none.
+const fn in_interrupt(interrupted: Context) -> u64 {
+    interrupted.0 & !Context::BOTTOM_HALF | Context::INTERRUPT | Context::MASKED
 }
 
 fn handle(cpu: &Cpu, bits: u64, interrupted: Context, rip: u64) {

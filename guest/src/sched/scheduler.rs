@@ -195,7 +195,8 @@ impl Scheduler {
     fn run_bottom_halves(&self, cpu: &Cpu) {
         let before = cpu.context();
         let word = &cpu.area.context;
-        word.store(before.0 | Context::INTERRUPT | Context::MASKED, Relaxed);
+        let inside = Context::INTERRUPT | Context::BOTTOM_HALF | Context::MASKED;
+        word.store(before.0 | inside, Relaxed);
         cpu.hold_bottom_halves();
         loop {
             let raised = cpu.hold.raised.swap(0, Relaxed);
