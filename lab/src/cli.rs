@@ -81,6 +81,15 @@ pub struct RunArgs {
     /// What the guest does [default: walk]
     #[arg(long, value_name = "NAME", help_heading = "Guest")]
     workload: Option<String>,
+    /// What the workload is told, as NAME=VALUE with commas between, or the flag more than once; see
+    /// `list`. Replaces all of those in an experiment file
+    #[arg(
+        long,
+        visible_alias = "parameter",
+        value_name = "PARAMETERS",
+        help_heading = "Guest"
+    )]
+    parameters: Vec<String>,
     /// vCPUs, 1 to 64 [default: the host's CPUs]
     #[arg(
         long,
@@ -243,6 +252,10 @@ impl RunArgs {
         let mut settings = Settings::default();
         let flags = [
             (Key::Workload, self.workload),
+            (
+                Key::Parameters,
+                (!self.parameters.is_empty()).then(|| self.parameters.join(",")),
+            ),
             (Key::Cpus, self.cpus),
             (Key::Memory, self.memory),
             (Key::Hugepages, self.hugepages),
@@ -313,6 +326,25 @@ mod tests {
             .settings
             .get(Key::Batch, |text| Ok(text.to_owned()));
         assert_eq!(batch.expect("text").as_deref(), Some("2"));
+    }
+
+    #[test]
+    fn parameters_add_up() {
+        let args = [
+            "underfoot",
+            "run",
+            "--parameter",
+            "a=1",
+            "--parameters",
+            "b=2,c=3",
+        ];
+        let cli = Cli::try_parse_from(args).expect("twice");
+        let Verb::Run(args) = cli.verb else {
+            panic!("not run");
+        };
+        let settings = args.into_request().settings;
+        let text = settings.get(Key::Parameters, |text| Ok(text.to_owned()));
+        assert_eq!(text.expect("text").as_deref(), Some("a=1,b=2,c=3"));
     }
 
     #[test]

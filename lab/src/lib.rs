@@ -22,6 +22,7 @@ pub mod list;
 pub mod names;
 pub mod on_kvm;
 pub mod output;
+pub mod parameters;
 pub mod placement;
 pub mod progress;
 pub mod record;

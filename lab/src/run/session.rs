@@ -399,15 +399,6 @@ fn header(experiment: &Experiment) -> HeaderInit {
         variant: experiment.variant.guest(),
         stall_threshold_ns: ns(experiment.stall_threshold),
         probe_period_ns: ns(experiment.probe_period),
-        parameters: defaults(experiment.workload),
+        parameters: experiment.parameters.values(),
     }
-}
-
-/// The workload's parameters as they are by default.
-fn defaults(workload: underfoot_abi::WorkloadId) -> [u64; underfoot_abi::MAX_PARAMETERS] {
-    let mut values = [0; underfoot_abi::MAX_PARAMETERS];
-    for (value, parameter) in values.iter_mut().zip(workload.parameters()) {
-        *value = parameter.default;
-    }
-    values
 }
