@@ -11,6 +11,7 @@ pub mod error;
 pub mod exit;
 pub mod experiment;
 pub mod guest;
+pub mod guest_record;
 pub mod histogram;
 pub mod hlog;
 pub mod host_limits;

@@ -4,6 +4,7 @@ use super::engine::Engine;
 use super::observer::{EventRecorder, HostMetric};
 use super::session::{KvmCounters, Session};
 use super::{ProcessStart, integrity};
+use crate::guest_record::{GuestCounters, GuestRecord, combined};
 use crate::histogram::Histogram;
 use crate::record::{
     Histograms, Host, KindCounts, KvmStats, Migration, MigrationCounts, Outcome, RunRecord, Spins,
@@ -39,6 +40,7 @@ pub fn collect(session: &Session<'_>, outcome: Outcome) -> RunRecord {
         moving,
         control: guest_histograms(shared, RecordedPhase::Control),
         control_ns: session.control_ns,
+        guest: guest(session),
         progress: progress(session),
         kvm_stats: kvm_stats(session),
         startup_ns: startup(session),
@@ -73,6 +75,25 @@ fn guest_histograms(shared: &SharedRegion, phase: RecordedPhase) -> Histograms {
         .iter()
         .map(|metric| (metric.name().to_owned(), merged(*metric)))
         .collect()
+}
+
+fn guest(session: &Session<'_>) -> GuestRecord {
+    let shared = session.machine.shared();
+    let counters = |phase: RecordedPhase| -> GuestCounters {
+        let by_vcpu = (0..shared.cpus()).map(|index| {
+            let counters = &shared.vcpu(index).counters[phase as usize];
+            counters.each_ref().map(|counter| counter.load(Relaxed))
+        });
+        combined(session.experiment.workload, by_vcpu)
+    };
+    let reports_made = shared.header().reports_made.load(Relaxed);
+    GuestRecord {
+        control: counters(RecordedPhase::Control),
+        moving: counters(RecordedPhase::Moving),
+        reports_made,
+        reports: shared.reports(),
+        reports_before_end: session.reports_before_end.unwrap_or(reports_made),
+    }
 }
 
 fn host_histograms(session: &Session<'_>, engine: &Engine) -> Histograms {
