@@ -5,6 +5,7 @@
 //! [`command`] holds this together; [`doctor`], [`list`] and [`guest`] are the other verbs.
 
 pub mod atomic_file;
+pub mod claims;
 pub mod command;
 pub mod doctor;
 pub mod error;

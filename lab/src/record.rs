@@ -285,6 +285,12 @@ pub struct RunRecord {
 /// Name of the histogram of the guest's stalls.
 pub const GUEST_STALL: &str = underfoot_abi::Metric::Stall.name();
 
+/// Name of the histogram of the stalls in a window of the page accessed.
+pub const OWN_WINDOW: &str = "guest.stall.own_window";
+
+/// Name of the histogram of how long these lasted after that window had closed.
+pub const AFTER_WINDOW: &str = "guest.stall.after_window";
+
 impl RunRecord {
     /// Whether the run went its whole length and nothing was found wrong.
     #[must_use]

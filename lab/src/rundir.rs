@@ -34,7 +34,7 @@ pub struct RunDir {
 
 /// `runs/`, made for this run: goes again if nothing came into it.
 #[derive(Debug)]
-struct MadeParent(PathBuf);
+pub(crate) struct MadeParent(PathBuf);
 
 impl Drop for MadeParent {
     fn drop(&mut self) {
@@ -146,7 +146,7 @@ impl RunDir {
 }
 
 /// `base/runs`, made if it was not there.
-fn make_runs(base: &Path) -> Result<(PathBuf, Option<MadeParent>), WriteError> {
+pub(crate) fn make_runs(base: &Path) -> Result<(PathBuf, Option<MadeParent>), WriteError> {
     let runs = base.join(RUNS);
     match std::fs::create_dir(&runs) {
         Ok(()) => Ok((runs.clone(), Some(MadeParent(runs)))),
@@ -156,7 +156,7 @@ fn make_runs(base: &Path) -> Result<(PathBuf, Option<MadeParent>), WriteError> {
 }
 
 /// `name` in `directory`, or with a number behind it where that is taken.
-fn free_name(directory: &Path, name: &str) -> PathBuf {
+pub(crate) fn free_name(directory: &Path, name: &str) -> PathBuf {
     let plain = directory.join(name);
     std::iter::once(plain)
         .chain((2u64..).map(|number| directory.join(format!("{name}-{number}"))))

@@ -101,6 +101,16 @@ impl ProcessStart {
             spent_ns: results::process_cpu_ns(),
         }
     }
+
+    /// Stands in for the process's start in a process that does several runs: now, with nothing
+    /// spent before.
+    #[must_use]
+    pub fn of_later_run() -> Self {
+        Self {
+            tsc: underfoot_migrator::clock::now(),
+            spent_ns: 0,
+        }
+    }
 }
 
 /// What a run needs beside the experiment.

@@ -7,8 +7,8 @@ use super::{ProcessStart, integrity};
 use crate::guest_record::{GuestCounters, GuestRecord, combined};
 use crate::histogram::Histogram;
 use crate::record::{
-    Histograms, Host, KindCounts, KvmStats, Migration, MigrationCounts, Outcome, RunRecord, Spins,
-    Stage2, Stalls, Startup, VcpuProgress, Waits,
+    AFTER_WINDOW, Histograms, Host, KindCounts, KvmStats, Migration, MigrationCounts, OWN_WINDOW,
+    Outcome, RunRecord, Spins, Stage2, Stalls, Startup, VcpuProgress, Waits,
 };
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering::Relaxed;
@@ -29,6 +29,12 @@ pub fn collect(session: &Session<'_>, outcome: Outcome) -> RunRecord {
     if let Some(engine) = &session.engine {
         moving.extend(host_histograms(session, engine));
     }
+    let stalls = stalls(session);
+    if stalls.own_window.is_some() {
+        let own = &session.own_window;
+        moving.insert(OWN_WINDOW.to_owned(), own.stall.clone());
+        moving.insert(AFTER_WINDOW.to_owned(), own.after.clone());
+    }
     RunRecord {
         started: session.started,
         experiment: session.experiment.clone(),
@@ -44,7 +50,7 @@ pub fn collect(session: &Session<'_>, outcome: Outcome) -> RunRecord {
         progress: progress(session),
         kvm_stats: kvm_stats(session),
         startup_ns: startup(session),
-        stalls: stalls(session),
+        stalls,
         waits: waits(session),
         engine: session.engine.as_ref().map(Engine::cost),
     }

@@ -4,7 +4,7 @@ mod end;
 
 use super::engine::Engine;
 use super::header::header;
-use super::stalls::StallReader;
+use super::stalls::{OwnWindow, StallReader};
 use super::waiting;
 use super::{ProcessStart, RunError, Setting};
 use crate::experiment::Experiment;
@@ -73,6 +73,7 @@ pub struct Session<'a> {
     pub gaps: Vec<Progress>,
     pub audited: bool,
     pub stall_counts: Stalls,
+    pub own_window: OwnWindow,
     pub windows_dropped: u64,
 }
 
@@ -121,6 +122,7 @@ impl<'a> Session<'a> {
             gaps: Vec::new(),
             audited: false,
             stall_counts: Stalls::default(),
+            own_window: OwnWindow::default(),
             windows_dropped: 0,
         })
     }

@@ -43,9 +43,9 @@ impl Session<'_> {
         let stopped = self.machine.stop(patience);
         self.audited = self.machine.shared().state() == Some(GuestState::Done);
         if let Some(reader) = &mut self.stalls {
-            let counts = reader.finish(self.machine.shared());
+            let (counts, own) = reader.finish(self.machine.shared());
             if self.moving_ns > 0 {
-                self.stall_counts = counts;
+                (self.stall_counts, self.own_window) = (counts, own);
             }
             self.windows_dropped = reader.windows_dropped();
         }
