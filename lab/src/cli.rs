@@ -73,7 +73,7 @@ pub enum Verb {
         #[arg(long)]
         json: bool,
     },
-    /// Name workloads, strategies, backends, wait policies, page kinds, variants and combinations.
+    /// Name workloads with their parameters, strategies, backends, wait policies, page kinds, variants and combinations.
     List {
         /// Write JSON instead of text.
         #[arg(long)]

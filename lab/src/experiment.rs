@@ -271,7 +271,9 @@ fn named<T: Named>(settings: &Settings, key: Key, default: T) -> Result<T, Exper
 }
 
 fn span(text: &str, least: Span, most: Span, remedy: &str) -> Result<Span, ValueError> {
-    text.parse::<Span>()?.within(least, most, remedy)
+    text.parse::<Span>()
+        .map_err(|error| error.with_bounds(least.to_string(), most.to_string(), remedy))?
+        .within(least, most, remedy)
 }
 
 fn parse_switch(text: &str) -> Result<bool, ValueError> {
@@ -308,9 +310,14 @@ fn memory(
     cpus: CpuCount,
     limits: &HostLimits,
 ) -> Result<Size, ExperimentError> {
+    const REMEDY: &str = "choose a size in between, or free memory on the host for more";
+    let most = limits.memory.max(LEAST_MEMORY);
+    let parse = |text: &str| {
+        let size = text.parse::<Size>();
+        size.map_err(|error| error.with_bounds(LEAST_MEMORY.to_string(), most.to_string(), REMEDY))
+    };
     let check = |size: Size| -> Result<Size, ValueError> {
-        let most = "choose a size in between, or free memory on the host for more";
-        size.within(LEAST_MEMORY, limits.memory.max(LEAST_MEMORY), most)?
+        size.within(LEAST_MEMORY, most, REMEDY)?
             .aligned_to(MEMORY_GRAIN)?
             .within(
                 least_memory(cpus),
@@ -318,7 +325,7 @@ fn memory(
                 &format!("{cpus} vCPUs need that much, give fewer vCPUs or more memory"),
             )
     };
-    match settings.get(Key::Memory, |text| check(text.parse()?))? {
+    match settings.get(Key::Memory, |text| check(parse(text)?))? {
         Some(size) => Ok(size),
         None => check(Size::from_mib(64)).map_err(|source| ExperimentError::Default {
             key: Key::Memory,

@@ -304,3 +304,28 @@ fn histograms(histograms: &Histograms) -> BTreeMap<&str, HistogramJson> {
         .map(|(name, histogram)| (name.as_str(), histogram.into()))
         .collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::test_record::{test_record, test_report};
+    use underfoot_abi::ReportKind;
+
+    #[test]
+    fn the_guest_tells_counters_rates_and_reports() {
+        let mut record = test_record();
+        record.guest.reports_made = 9;
+        record.guest.reports = vec![test_report(0, ReportKind::LockCycle)];
+        record.control_ns = 0;
+        let json = serde_json::to_value(RunJson::from(&record)).expect("plain data");
+        let guest = &json["guest"];
+        assert_eq!(guest["counters"]["moving"]["operations"], 9_872_000);
+        assert_eq!(guest["operations_per_s"]["moving"], 1_234_000.0);
+        assert!(guest["operations_per_s"]["control"].is_null());
+        assert_eq!(guest["reports_made"], 9);
+        let report = serde_json::json!({
+            "kind": "lock-cycle", "cpu": 1, "words": [1, 2, 3, 4], "text": "tree -> list -> tree",
+        });
+        assert_eq!(guest["reports"], serde_json::json!([report]));
+    }
+}

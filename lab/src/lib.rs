@@ -20,6 +20,7 @@ pub mod human;
 pub mod image;
 pub mod json;
 pub mod json_target;
+mod leftovers;
 pub mod list;
 pub mod names;
 pub mod on_kvm;

@@ -19,6 +19,19 @@ fn assert_every_kind_moved(summary: &Summary, least: u64) {
 /// and that on how far the CPUs of the moment are from each other.
 const RUNS: u32 = 3;
 
+/// The workload counted its operations in both phases, and no more than the vCPUs made in all.
+fn assert_operations_add_up(summary: &Summary) {
+    let counted = ["control", "moving"].map(|phase| {
+        let counted = summary.number(&format!("/guest/counters/{phase}/operations"));
+        assert!(counted > 0, "{phase}: no operations");
+        counted
+    });
+    let vcpus = summary.at("/progress").as_array().expect("a list of vCPUs");
+    let made = vcpus.iter().filter_map(|vcpu| vcpu["operations"].as_u64());
+    assert!(counted.iter().sum::<u64>() <= made.sum());
+    assert_eq!(summary.number("/guest/reports_made"), 0);
+}
+
 /// Every vCPU worked, and took timer ticks.
 fn assert_every_vcpu_worked(summary: &Summary, cpus: usize) {
     let vcpus = summary.at("/progress").as_array().expect("a list of vCPUs");
@@ -55,6 +68,8 @@ fn assert_default_job(summary: &Summary, finished: &Finished) {
     assert!(summary.number("/integrity/checked") >= at_least(10_000));
     let stage2 = summary.at("/host/stage2").as_str().expect("a string");
     assert!(["ept", "npt", "shadow"].contains(&stage2), "{stage2}");
+
+    assert_operations_add_up(summary);
 
     let moving = summary.histograms("histograms");
     for name in [

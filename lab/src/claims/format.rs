@@ -175,7 +175,7 @@ mod tests {
         );
         let answered = |valid: bool, measured: Measured| {
             let mut validity = Validity::default();
-            validity.checks.insert("control", "clean".into());
+            validity.checks.push(("control", "clean".into()));
             if !valid {
                 validity.problems.push("busted not caught".into());
             }

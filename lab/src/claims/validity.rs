@@ -2,13 +2,12 @@
 
 use super::plan::Role;
 use super::runs::{DoneRun, Runs, unsound};
-use std::collections::BTreeMap;
 
 /// What became of each run, and whether that is enough.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Validity {
-    /// What the checks said of each run, by its name.
-    pub checks: BTreeMap<&'static str, String>,
+    /// Each run's name and what the checks said of it, in the order of the plan.
+    pub checks: Vec<(&'static str, String)>,
     /// Why the experiment says nothing; empty where it is valid.
     pub problems: Vec<String>,
 }
@@ -24,7 +23,7 @@ impl Validity {
                 let problem = format!("{} {}", run.planned.name, check);
                 validity.problems.push(problem);
             }
-            validity.checks.insert(run.planned.name, check);
+            validity.checks.push((run.planned.name, check));
         }
         validity
     }
@@ -157,7 +156,7 @@ mod tests {
         ];
         for (planned, change, valid, part) in cases {
             let validity = Validity::of(&Runs(vec![done(planned, change)]));
-            let said = &validity.checks["run"];
+            let (_, said) = &validity.checks[0];
             assert_eq!(validity.is_valid(), valid, "{:?}: {said}", planned.role);
             assert!(said.contains(part), "{part} not in {said}");
             assert_eq!(validity.problems.len(), usize::from(!valid));

@@ -68,3 +68,52 @@ fn judge(runs: &Runs, measured: &mut Measured) -> Result<Verdict, Missing> {
     );
     Ok(Verdict::yes_if(after <= MOST_AFTER_NS, reason))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::claims::runs::DoneRun;
+    use crate::histogram::Histogram;
+    use crate::test_record::test_record;
+
+    /// Runs in which `stalls` ended `after_ns` after their window, and one in fifty a second after.
+    fn runs(stalls: u64, after_ns: u64, late: bool) -> Runs {
+        let done = RUNS.iter().map(|planned| {
+            let mut record = test_record();
+            let mut after = Histogram::new();
+            for index in 0..stalls {
+                let is_late = late && index % 50 == 0;
+                after.record(if is_late { 1_000_000_000 } else { after_ns });
+            }
+            record.moving.insert(OWN_WINDOW.into(), after.clone());
+            record.moving.insert(AFTER_WINDOW.into(), after);
+            DoneRun {
+                planned: *planned,
+                record,
+                attempts: 1,
+            }
+        });
+        Runs(done.collect())
+    }
+
+    #[test]
+    fn the_criterion_is_what_it_says() {
+        for (stalls, after_ns, late, answer) in [
+            (100, 0, false, Answer::Yes),
+            (5_000, 90_000, false, Answer::Yes),
+            (5_000, 110_000, false, Answer::No),
+            (5_000, 0, true, Answer::No),
+            (99, 0, false, Answer::Inconclusive),
+        ] {
+            let mut measured = Measured::default();
+            let verdict =
+                judge(&runs(stalls, after_ns, late), &mut measured).expect("all is there");
+            assert_eq!(
+                verdict.answer, answer,
+                "{stalls} {after_ns} {late}: {verdict:?}"
+            );
+            assert_eq!(measured.figures().len(), 9);
+        }
+        assert!(judge(&runs(0, 0, false), &mut Measured::default()).is_err());
+    }
+}

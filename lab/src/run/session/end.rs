@@ -78,10 +78,12 @@ impl Session<'_> {
         })
     }
 
-    /// A vCPU that got nowhere any more when the moving phase ended.
+    /// The vCPU that had got nowhere for longest when the moving phase ended, if that was long.
     fn hanging(&self) -> Option<(usize, u64)> {
         let gaps = self.gaps.iter().map(|gap| gap.open_gap_ns);
-        gaps.enumerate().find(|(_, gap)| *gap > HANGING_NS)
+        gaps.enumerate()
+            .filter(|(_, gap)| *gap > HANGING_NS)
+            .max_by_key(|(_, gap)| *gap)
     }
 
     fn end_by_hanging(&mut self) {
