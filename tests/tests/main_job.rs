@@ -94,7 +94,14 @@ fn assert_default_job(summary: &Summary, finished: &Finished) {
 
     let lines: Vec<_> = finished.stdout.lines().collect();
     assert!(lines.len() <= 24, "{} lines", lines.len());
-    assert!(lines.iter().all(|line| line.chars().count() <= 80));
+    // Reasons and paths are whole where no screen cuts them.
+    let free = |line: &str| {
+        ["absent", "results"]
+            .iter()
+            .any(|label| line.starts_with(label))
+    };
+    let mut table = lines.iter().filter(|line| !free(line));
+    assert!(table.all(|line| line.chars().count() <= 80));
     assert!(lines[0].contains("CPL"), "the kind of host: {}", lines[0]);
     assert!(finished.stdout.contains("control"));
 }

@@ -88,7 +88,8 @@ pub fn text() -> String {
 fn seconds(plan: &Plan) -> u64 {
     let set = |run: &super::plan::PlannedRun, key: Key, default: Span| {
         let flags = plan.common.iter().chain(run.flags);
-        let value = flags.filter(|(flag, _)| *flag == key).last();
+        // What a run sets comes behind what all have in common, and wins.
+        let value = flags.rev().find(|(flag, _)| *flag == key);
         value
             .and_then(|(_, value)| value.parse().ok())
             .unwrap_or(default)

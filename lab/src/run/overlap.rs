@@ -38,17 +38,15 @@ impl Overlap {
     /// addresses are the same in our guest).
     pub fn window_of(&self, stall: &StallRecord) -> Option<&Window> {
         let gfn = stall.gva / PAGE_SIZE as u64;
-        let first = self
-            .recent
-            .partition_point(|window| window.end_tsc < stall.start_tsc);
-        self.recent
-            .range(first..)
-            .take_while(|window| window.start_tsc <= stall.end_tsc)
-            .filter(|window| {
-                (window.range.start.0..window.range.start.0 + u64::from(window.range.pages))
-                    .contains(&gfn)
-            })
-            .last()
+        let recent = &self.recent;
+        let first = recent.partition_point(|window| window.end_tsc < stall.start_tsc);
+        let behind = recent.partition_point(|window| window.start_tsc <= stall.end_tsc);
+        let holds = |window: &&Window| {
+            let range = window.range;
+            (range.start.0..range.start.0 + u64::from(range.pages)).contains(&gfn)
+        };
+        // A stall that ends before it starts, which the guest may well say, is in no window.
+        recent.range(first..behind.max(first)).rev().find(holds)
     }
 }
 
@@ -93,6 +91,7 @@ mod tests {
             (290, 300, 9, true),
             (401, 402, 9, false),
             (0, 99, 5, false),
+            (500, 50, 5, false),
         ] {
             assert_eq!(
                 overlap.window_of(&stall(start, end, gfn)).is_some(),

@@ -51,7 +51,7 @@ fn judge(runs: &Runs, measured: &mut Measured) -> Result<Verdict, Missing> {
     for run in ["spin", "block", "halt"] {
         for metric in ["window", OWN_WINDOW, AFTER_WINDOW] {
             let histogram = runs.histogram(run, Moving, metric)?;
-            measured.latencies(&format!("{run}.{metric}"), histogram);
+            measured.latencies(format!("{run}.{metric}"), histogram);
         }
     }
     let stalls = runs.histogram("spin", Moving, AFTER_WINDOW)?.count();
