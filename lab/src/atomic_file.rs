@@ -1,5 +1,6 @@
 //! Files that are there as a whole or not at all.
 
+use crate::leftovers;
 use std::fs::File;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -10,6 +11,12 @@ pub enum WriteError {
     /// The place exists.
     #[error("{} exists: name a place that does not, or remove it", .path.display())]
     Exists {
+        /// Where.
+        path: PathBuf,
+    },
+    /// A file was to be written where a directory is.
+    #[error("{} is a directory: name a file", .path.display())]
+    IsDirectory {
         /// Where.
         path: PathBuf,
     },
@@ -81,7 +88,10 @@ impl WriteError {
     #[must_use]
     pub const fn is_usage(&self) -> bool {
         match self {
-            Self::Exists { .. } | Self::NoParent { .. } | Self::NotWritable { .. } => true,
+            Self::Exists { .. }
+            | Self::IsDirectory { .. }
+            | Self::NoParent { .. }
+            | Self::NotWritable { .. } => true,
             Self::NoRoom { .. } | Self::Write { .. } => false,
         }
     }
@@ -135,7 +145,7 @@ impl AtomicFile {
     pub fn prepare(path: &Path) -> Result<Self, WriteError> {
         if path.exists() && !path.is_file() {
             if path.is_dir() {
-                return Err(WriteError::Exists {
+                return Err(WriteError::IsDirectory {
                     path: path.to_owned(),
                 });
             }
@@ -145,11 +155,15 @@ impl AtomicFile {
             });
         }
         let parent = parent_of(path)?;
+        leftovers::sweep(parent);
         let temporary = tempfile::Builder::new()
-            .prefix(".underfoot-")
+            .prefix(leftovers::PREFIX)
+            .rand_bytes(leftovers::RANDOM)
             .permissions(default_permissions())
             .tempfile_in(parent)
             .map_err(|source| WriteError::not_writable(path, source))?;
+        // As `leftovers::hold`: where there are no locks, nobody else gets one either.
+        let _ = temporary.as_file().try_lock();
         Ok(Self {
             path: path.to_owned(),
             temporary: Some(temporary),
@@ -218,7 +232,7 @@ mod tests {
         let directory = tempfile::tempdir().expect("a directory");
         let error = AtomicFile::prepare(directory.path()).expect_err("a directory");
         assert!(
-            error.is_usage() && error.to_string().contains("exists"),
+            error.is_usage() && error.to_string().contains("is a directory"),
             "{error}"
         );
         let deep = directory.path().join("missing/run.json");

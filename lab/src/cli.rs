@@ -2,6 +2,8 @@
 
 use clap::{Args, Parser, Subcommand};
 use std::path::PathBuf;
+use underfoot::claims::command::ClaimsRequest;
+use underfoot::claims::format::Format;
 use underfoot::command::RunRequest;
 use underfoot::settings::{Key, Settings};
 
@@ -11,6 +13,7 @@ Examples:
   underfoot run --duration 3s --target slab      only slab pages, shorter
   underfoot run --batch 32 --rate 5000           32 pages a window, 5000 pages a second
   underfoot run --experiment runs/X/experiment.toml    the same again
+  underfoot claims Q1b                           the experiment that answers a question
   underfoot doctor                               what this host lacks, and the remedy
 
 Exit status: 0 done and sound; 1 the run failed or was interrupted; 2 wrong usage;
@@ -26,6 +29,15 @@ Examples:
 Times take a unit (ns, us, ms, s, m), sizes too (KiB, MiB, GiB, TiB). Names: `underfoot list`.
 Flags that describe the guest, the moving, the measuring and the host are also keys of an
 experiment file; flags win.";
+
+const CLAIMS_EXAMPLES: &str = "\
+Examples:
+  underfoot claims                               the questions, and which can be answered today
+  underfoot claims Q1b                           the runs of one, and what they say
+  underfoot claims Q1b --format ktap             the same for a kernel's test runner
+
+Exit status: 0 every answer is valid; 1 some are not; 2 wrong usage, such as an unknown question;
+4 the host lacks something.";
 
 /// Moves a running guest kernel's pages behind its back and measures what it feels.
 ///
@@ -48,13 +60,20 @@ pub enum Verb {
     /// two side by side.
     #[command(after_help = RUN_EXAMPLES, args_override_self = true)]
     Run(Box<RunArgs>),
+    /// Run the experiments that answer the project's questions; without one, list them all.
+    ///
+    /// Each has a control that must be clean, deliberately wrong forms that a checker must catch, and
+    /// a criterion that was written down beforehand; where one of these fails, the answer is not
+    /// valid.
+    #[command(after_help = CLAIMS_EXAMPLES, args_override_self = true)]
+    Claims(ClaimsArgs),
     /// Say what this host can do, and how to mend what it can't.
     Doctor {
         /// Write JSON instead of text.
         #[arg(long)]
         json: bool,
     },
-    /// Name workloads, strategies, backends, wait policies, page kinds, variants and combinations.
+    /// Name workloads with their parameters, strategies, backends, wait policies, page kinds, variants and combinations.
     List {
         /// Write JSON instead of text.
         #[arg(long)]
@@ -69,10 +88,63 @@ pub enum Verb {
     ///   isa-debug-exit,iobase=0xf4,iosize=4 -kernel FILE
     #[command(verbatim_doc_comment)]
     Guest {
-        /// Where to write the ELF file.
+        /// Where to write the ELF file. A file that exists is replaced.
         #[arg(long, value_name = "FILE")]
         export: PathBuf,
     },
+}
+
+/// The flags of `claims`.
+#[derive(Debug, Args)]
+pub struct ClaimsArgs {
+    /// The questions to answer; without one, all are listed
+    #[arg(value_name = "ID")]
+    ids: Vec<String>,
+    /// Where the runs go; must not exist [default: a new directory under runs/]
+    #[arg(long, value_name = "DIR", requires = "ids")]
+    out: Option<PathBuf>,
+    /// Where the JSON goes as well; - is standard output. A file that exists is replaced
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+    /// What is written to standard output
+    #[arg(
+        long,
+        value_name = "FORMAT",
+        default_value = "text",
+        requires_if("ktap", "ids")
+    )]
+    format: FormatName,
+    /// Seed of every run [default: drawn for each, and in its results]
+    #[arg(long, value_name = "N", requires = "ids", allow_hyphen_values = true)]
+    seed: Option<String>,
+}
+
+/// How answers are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum FormatName {
+    /// For people.
+    Text,
+    /// For programs: schema underfoot.claims/1.
+    Json,
+    /// The kernel's test anything protocol.
+    Ktap,
+}
+
+impl ClaimsArgs {
+    /// What was asked for.
+    pub fn into_request(self) -> ClaimsRequest {
+        ClaimsRequest {
+            ids: self.ids,
+            out: self.out,
+            json: self.json,
+            format: match self.format {
+                FormatName::Text => Format::Text,
+                FormatName::Json => Format::Json,
+                FormatName::Ktap => Format::Ktap,
+            },
+            seed: self.seed,
+        }
+    }
 }
 
 /// The flags of `run`. Values are text here: flags and experiment files are understood in one place.
@@ -81,6 +153,15 @@ pub struct RunArgs {
     /// What the guest does [default: walk]
     #[arg(long, value_name = "NAME", help_heading = "Guest")]
     workload: Option<String>,
+    /// What the workload is told, as NAME=VALUE with commas between, or the flag more than once; see
+    /// `list`. Replaces all of those in an experiment file
+    #[arg(
+        long,
+        visible_alias = "parameter",
+        value_name = "PARAMETERS",
+        help_heading = "Guest"
+    )]
+    parameters: Vec<String>,
     /// vCPUs, 1 to 64 [default: the host's CPUs]
     #[arg(
         long,
@@ -218,7 +299,7 @@ pub struct RunArgs {
         help_heading = "Results"
     )]
     serial: Serial,
-    /// Where the JSON goes as well; - is standard output
+    /// Where the JSON goes as well; - is standard output. A file that exists is replaced
     #[arg(long, value_name = "FILE", help_heading = "Results")]
     json: Option<PathBuf>,
 }
@@ -243,6 +324,10 @@ impl RunArgs {
         let mut settings = Settings::default();
         let flags = [
             (Key::Workload, self.workload),
+            (
+                Key::Parameters,
+                (!self.parameters.is_empty()).then(|| self.parameters.join(",")),
+            ),
             (Key::Cpus, self.cpus),
             (Key::Memory, self.memory),
             (Key::Hugepages, self.hugepages),
@@ -281,51 +366,4 @@ impl RunArgs {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use clap::CommandFactory;
-    use underfoot::names::Named;
-
-    #[test]
-    fn the_command_line_is_consistent() {
-        Cli::command().debug_assert();
-    }
-
-    #[test]
-    fn every_key_is_a_flag_of_run() {
-        let command = Cli::command();
-        let run = command.find_subcommand("run").expect("a verb");
-        for key in Key::ALL {
-            let mut flags = run.get_arguments().filter_map(clap::Arg::get_long);
-            assert!(flags.any(|flag| flag == key.name()), "--{}", key.name());
-        }
-    }
-
-    #[test]
-    fn the_last_of_a_flag_wins() {
-        let args = ["underfoot", "run", "--batch", "1", "--batch", "2"];
-        let cli = Cli::try_parse_from(args).expect("twice");
-        let Verb::Run(args) = cli.verb else {
-            panic!("not run");
-        };
-        let batch = args
-            .into_request()
-            .settings
-            .get(Key::Batch, |text| Ok(text.to_owned()));
-        assert_eq!(batch.expect("text").as_deref(), Some("2"));
-    }
-
-    #[test]
-    fn every_flag_reaches_its_key() {
-        for key in Key::ALL {
-            let flag = format!("--{}=value", key.name());
-            let cli = Cli::try_parse_from(["underfoot", "run", &flag]).expect("a flag");
-            let Verb::Run(args) = cli.verb else {
-                panic!("not run");
-            };
-            let settings = args.into_request().settings;
-            let value = settings.get(*key, |text| Ok(text.to_owned()));
-            assert_eq!(value.expect("text").as_deref(), Some("value"), "{flag}");
-        }
-    }
-}
+mod tests;

@@ -10,7 +10,8 @@ use crate::output::print;
 use crate::record::{Ending, RunRecord};
 use crate::rundir::RunDir;
 use crate::settings::Settings;
-use crate::summary::summary;
+use crate::summary::{SCREEN, summary};
+use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
@@ -74,8 +75,13 @@ fn report(
     directory: Option<&Path>,
     json: Option<JsonTarget>,
 ) -> Result<(), Error> {
-    let text = summary(record, directory);
     let stdout = json.as_ref().is_some_and(JsonTarget::is_stdout);
+    let screen = if stdout {
+        std::io::stderr().is_terminal()
+    } else {
+        std::io::stdout().is_terminal()
+    };
+    let text = summary(record, directory, screen.then_some(SCREEN));
     // Files first: the summary goes to somebody who may have gone away.
     let committed = json.map(|json| json.commit(&RunJson::from(record).to_text()));
     let printed = if stdout {

@@ -4,6 +4,7 @@ use crate::atomic_file::WriteError;
 use crate::exit::ExitStatus;
 use crate::host_limits::HostLimitsError;
 use crate::settings::ExperimentError;
+use crate::units::ValueError;
 use std::error::Error as StdError;
 use std::path::PathBuf;
 
@@ -14,6 +15,9 @@ pub enum Error {
     /// The experiment was refused.
     #[error(transparent)]
     Experiment(#[from] ExperimentError),
+    /// A question that is none.
+    #[error(transparent)]
+    Question(#[from] ValueError),
     /// A flag that says where results go was refused, or they could not be written there.
     #[error("{flag}")]
     Results {
@@ -51,7 +55,7 @@ impl Error {
     #[must_use]
     pub const fn status(&self) -> ExitStatus {
         match self {
-            Self::Experiment(_) | Self::Kernel { .. } => ExitStatus::Usage,
+            Self::Experiment(_) | Self::Question(_) | Self::Kernel { .. } => ExitStatus::Usage,
             Self::Results { source, .. } if source.is_usage() => ExitStatus::Usage,
             Self::HostLimits(_) | Self::Unsupported(_) => ExitStatus::Unsupported,
             Self::Results { .. } | Self::Run(_) | Self::Stdout(_) => ExitStatus::Failed,

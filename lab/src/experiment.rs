@@ -2,6 +2,7 @@
 
 use crate::host_limits::HostLimits;
 use crate::names::{AUTO_BACKEND, Named, Variant, Verify, parse_backend, parse_name};
+use crate::parameters::Parameters;
 use crate::placement::{Affinity, Scheduling};
 use crate::settings::{ExperimentError, Key, Settings, TOOL_TABLE};
 use crate::targets::Targets;
@@ -28,6 +29,8 @@ const LEAST_PROBE: Span = Span::from_ns(1_000);
 pub struct Experiment {
     /// What the guest does.
     pub workload: WorkloadId,
+    /// What it is told.
+    pub parameters: Parameters,
     /// When what is copied.
     pub strategy: StrategyKind,
     /// How the new frame arrives.
@@ -84,8 +87,12 @@ impl Experiment {
         let cpus = settings
             .get(Key::Cpus, str::parse)?
             .unwrap_or_else(|| CpuCount::clamped(limits.cpus.cpus().len()));
+        let workload = named(settings, Key::Workload, WorkloadId::Walk)?;
         let experiment = Self {
-            workload: named(settings, Key::Workload, WorkloadId::Walk)?,
+            workload,
+            parameters: settings
+                .get(Key::Parameters, |text| Parameters::parse(workload, text))?
+                .unwrap_or_else(|| Parameters::defaults(workload)),
             strategy: named(settings, Key::Strategy, StrategyKind::UnmapCopy)?,
             backend: settings
                 .get(Key::Backend, parse_backend)?
@@ -204,6 +211,10 @@ impl Experiment {
         let text = |value: String| toml::Value::String(value);
         let number = |value: u16| toml::Value::Integer(i64::from(value));
         set(Key::Workload, text(self.workload.name().into()));
+        let parameters = self.parameters.to_table();
+        if !parameters.is_empty() {
+            set(Key::Parameters, toml::Value::Table(parameters));
+        }
         set(Key::Strategy, text(self.strategy.name().into()));
         set(Key::Backend, text(self.backend.name().into()));
         set(Key::Wait, text(self.wait.name().into()));
@@ -260,7 +271,9 @@ fn named<T: Named>(settings: &Settings, key: Key, default: T) -> Result<T, Exper
 }
 
 fn span(text: &str, least: Span, most: Span, remedy: &str) -> Result<Span, ValueError> {
-    text.parse::<Span>()?.within(least, most, remedy)
+    text.parse::<Span>()
+        .map_err(|error| error.with_bounds(least.to_string(), most.to_string(), remedy))?
+        .within(least, most, remedy)
 }
 
 fn parse_switch(text: &str) -> Result<bool, ValueError> {
@@ -297,9 +310,14 @@ fn memory(
     cpus: CpuCount,
     limits: &HostLimits,
 ) -> Result<Size, ExperimentError> {
+    const REMEDY: &str = "choose a size in between, or free memory on the host for more";
+    let most = limits.memory.max(LEAST_MEMORY);
+    let parse = |text: &str| {
+        let size = text.parse::<Size>();
+        size.map_err(|error| error.with_bounds(LEAST_MEMORY.to_string(), most.to_string(), REMEDY))
+    };
     let check = |size: Size| -> Result<Size, ValueError> {
-        let most = "choose a size in between, or free memory on the host for more";
-        size.within(LEAST_MEMORY, limits.memory.max(LEAST_MEMORY), most)?
+        size.within(LEAST_MEMORY, most, REMEDY)?
             .aligned_to(MEMORY_GRAIN)?
             .within(
                 least_memory(cpus),
@@ -307,7 +325,7 @@ fn memory(
                 &format!("{cpus} vCPUs need that much, give fewer vCPUs or more memory"),
             )
     };
-    match settings.get(Key::Memory, |text| check(text.parse()?))? {
+    match settings.get(Key::Memory, |text| check(parse(text)?))? {
         Some(size) => Ok(size),
         None => check(Size::from_mib(64)).map_err(|source| ExperimentError::Default {
             key: Key::Memory,

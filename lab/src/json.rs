@@ -1,6 +1,7 @@
 //! The results of a run as JSON, schema `underfoot.run/1`.
 
 use crate::exit::ExitStatus;
+use crate::guest_record::{GuestCounters, kind_name};
 use crate::histogram::Histogram;
 use crate::names::Named;
 use crate::record::{
@@ -116,6 +117,65 @@ pub struct StallsJson {
     pub control_vcpu_time_share: Option<f64>,
 }
 
+/// One value for each recorded phase.
+#[derive(Clone, Debug, Serialize)]
+pub struct PhasesJson<T> {
+    /// The control phase.
+    pub control: T,
+    /// The moving phase.
+    pub moving: T,
+}
+
+/// A finding of one of the guest's checkers, as the guest tells it.
+#[derive(Clone, Debug, Serialize)]
+pub struct ReportJson<'a> {
+    /// Which checker.
+    pub kind: String,
+    /// The CPU that found it.
+    pub cpu: u32,
+    /// Numbers by kind of report.
+    pub words: [u64; 4],
+    /// What was found.
+    pub text: &'a str,
+}
+
+/// What the guest told of its workload.
+#[derive(Clone, Debug, Serialize)]
+pub struct GuestJson<'a> {
+    /// What it counted, over all vCPUs.
+    pub counters: PhasesJson<&'a GuestCounters>,
+    /// Its operations per second; null for a phase that took no time.
+    pub operations_per_s: PhasesJson<Option<f64>>,
+    /// Reports made, those for which there was no room included.
+    pub reports_made: u32,
+    /// The first of them.
+    pub reports: Vec<ReportJson<'a>>,
+}
+
+impl<'a> From<&'a RunRecord> for GuestJson<'a> {
+    fn from(record: &'a RunRecord) -> Self {
+        let guest = &record.guest;
+        let reports = guest.reports.iter().map(|report| ReportJson {
+            kind: kind_name(report),
+            cpu: report.cpu,
+            words: report.words,
+            text: &report.text,
+        });
+        Self {
+            counters: PhasesJson {
+                control: &guest.control,
+                moving: &guest.moving,
+            },
+            operations_per_s: PhasesJson {
+                control: record.control_operations_per_s(),
+                moving: record.moving_operations_per_s(),
+            },
+            reports_made: guest.reports_made,
+            reports: reports.collect(),
+        }
+    }
+}
+
 /// The tool that ran.
 #[derive(Clone, Debug, Serialize)]
 pub struct ToolJson {
@@ -148,6 +208,8 @@ pub struct RunJson<'a> {
     pub histograms: BTreeMap<&'a str, HistogramJson>,
     /// Histograms of the control phase.
     pub control: BTreeMap<&'a str, HistogramJson>,
+    /// What the guest told of its workload.
+    pub guest: GuestJson<'a>,
     /// By vCPU.
     pub progress: &'a [VcpuProgress],
     /// KVM's counters.
@@ -193,6 +255,7 @@ impl<'a> From<&'a RunRecord> for RunJson<'a> {
             integrity: &record.integrity,
             histograms: histograms(&record.moving),
             control: histograms(&record.control),
+            guest: record.into(),
             progress: &record.progress,
             kvm_stats: record.kvm_stats.as_ref(),
             startup_ns: record.startup_ns,
@@ -240,4 +303,29 @@ fn histograms(histograms: &Histograms) -> BTreeMap<&str, HistogramJson> {
         .iter()
         .map(|(name, histogram)| (name.as_str(), histogram.into()))
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::test_record::{test_record, test_report};
+    use underfoot_abi::ReportKind;
+
+    #[test]
+    fn the_guest_tells_counters_rates_and_reports() {
+        let mut record = test_record();
+        record.guest.reports_made = 9;
+        record.guest.reports = vec![test_report(0, ReportKind::LockCycle)];
+        record.control_ns = 0;
+        let json = serde_json::to_value(RunJson::from(&record)).expect("plain data");
+        let guest = &json["guest"];
+        assert_eq!(guest["counters"]["moving"]["operations"], 9_872_000);
+        assert_eq!(guest["operations_per_s"]["moving"], 1_234_000.0);
+        assert!(guest["operations_per_s"]["control"].is_null());
+        assert_eq!(guest["reports_made"], 9);
+        let report = serde_json::json!({
+            "kind": "lock-cycle", "cpu": 1, "words": [1, 2, 3, 4], "text": "tree -> list -> tree",
+        });
+        assert_eq!(guest["reports"], serde_json::json!([report]));
+    }
 }

@@ -5,12 +5,14 @@
 //! [`command`] holds this together; [`doctor`], [`list`] and [`guest`] are the other verbs.
 
 pub mod atomic_file;
+pub mod claims;
 pub mod command;
 pub mod doctor;
 pub mod error;
 pub mod exit;
 pub mod experiment;
 pub mod guest;
+pub mod guest_record;
 pub mod histogram;
 pub mod hlog;
 pub mod host_limits;
@@ -18,10 +20,12 @@ pub mod human;
 pub mod image;
 pub mod json;
 pub mod json_target;
+mod leftovers;
 pub mod list;
 pub mod names;
 pub mod on_kvm;
 pub mod output;
+pub mod parameters;
 pub mod placement;
 pub mod progress;
 pub mod record;

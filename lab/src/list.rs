@@ -1,8 +1,9 @@
 //! What there is to choose from.
 
 use crate::names::{AUTO_BACKEND, Named, Variant};
+use crate::parameters::{default_text, range};
 use serde::Serialize;
-use underfoot_abi::{PageKind, WorkloadId};
+use underfoot_abi::{PageKind, Parameter, WorkloadId};
 use underfoot_migrator::{BackendKind, Combination, StrategyKind, WaitKind};
 
 /// The schema of `list --json`.
@@ -15,6 +16,68 @@ pub struct Choice {
     pub name: &'static str,
     /// What it is, in one line.
     pub about: &'static str,
+}
+
+/// Something that a workload can be told.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct ParameterChoice {
+    /// What the user writes.
+    pub name: &'static str,
+    /// What it is, in one line, with the unit.
+    pub about: &'static str,
+    /// Least and greatest number; absent where it is one of `choices`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bounds: Option<[u64; 2]>,
+    /// What there is to choose from; absent where it is a number.
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    pub choices: &'static [&'static str],
+    /// What it is if the user says nothing.
+    pub default: String,
+    #[serde(skip)]
+    range: String,
+}
+
+impl From<&Parameter> for ParameterChoice {
+    fn from(parameter: &Parameter) -> Self {
+        let bounds = [parameter.least, parameter.most];
+        Self {
+            name: parameter.name,
+            about: parameter.about,
+            bounds: parameter.choices.is_empty().then_some(bounds),
+            choices: parameter.choices,
+            default: default_text(parameter),
+            range: range(parameter),
+        }
+    }
+}
+
+/// A workload, what it can be told and what it counts.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Workload {
+    /// Its name and what it does.
+    #[serde(flatten)]
+    pub choice: Choice,
+    /// What it can be told.
+    pub parameters: Vec<ParameterChoice>,
+    /// What it counts.
+    pub counters: Vec<Choice>,
+}
+
+impl From<WorkloadId> for Workload {
+    fn from(id: WorkloadId) -> Self {
+        let counters = id.counters().iter().map(|counter| Choice {
+            name: counter.name,
+            about: counter.about,
+        });
+        Self {
+            choice: Choice {
+                name: id.name(),
+                about: id.about(),
+            },
+            parameters: id.parameters().iter().map(ParameterChoice::from).collect(),
+            counters: counters.collect(),
+        }
+    }
 }
 
 /// A way to move pages, for every page kind.
@@ -38,7 +101,7 @@ pub struct Choices {
     /// [`LIST_SCHEMA`].
     pub schema: &'static str,
     /// `--workload`.
-    pub workloads: Vec<Choice>,
+    pub workloads: Vec<Workload>,
     /// `--strategy`.
     pub strategies: Vec<Choice>,
     /// `--backend`, but for `auto`.
@@ -59,7 +122,7 @@ impl Choices {
     pub fn all() -> Self {
         Self {
             schema: LIST_SCHEMA,
-            workloads: choices::<WorkloadId>(),
+            workloads: WorkloadId::ALL.iter().map(|id| (*id).into()).collect(),
             strategies: choices::<StrategyKind>(),
             backends: choices::<BackendKind>(),
             wait_policies: choices::<WaitKind>(),
@@ -73,7 +136,13 @@ impl Choices {
     #[must_use]
     pub fn to_text(&self) -> String {
         let mut text = String::new();
-        section(&mut text, "workloads (--workload)", &self.workloads);
+        text.push_str("workloads (--workload), below each its parameters (--parameters)\n");
+        for workload in &self.workloads {
+            line(&mut text, workload.choice.name, workload.choice.about);
+            for parameter in &workload.parameters {
+                parameter_line(&mut text, parameter);
+            }
+        }
         section(&mut text, "strategies (--strategy)", &self.strategies);
         section(&mut text, "backends (--backend)", &self.backends);
         let auto = format!("the default: {}", AUTO_BACKEND.name());
@@ -132,9 +201,45 @@ fn line(text: &mut String, name: &str, about: &str) {
     text.push_str(&format!("  {name:<24} {about}\n"));
 }
 
+fn parameter_line(text: &mut String, parameter: &ParameterChoice) {
+    let ParameterChoice {
+        name,
+        about,
+        range,
+        default,
+        ..
+    } = parameter;
+    text.push_str(&format!(
+        "    {name:<22} {about}: {range} [default: {default}]\n"
+    ));
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn parameters_show_bounds_or_choices() {
+        let number = Parameter::number("readers", "reader threads", 1, 16, 4);
+        let choice = Parameter::choice("flavour", "which RCU", &["classic", "srcu"]);
+        let mut text = String::new();
+        for parameter in [&number, &choice] {
+            parameter_line(&mut text, &parameter.into());
+        }
+        for part in [
+            "readers                reader threads: 1 to 16 [default: 4]",
+            "which RCU: classic, srcu [default: classic]",
+        ] {
+            assert!(text.contains(part), "{part} not in\n{text}");
+        }
+        let json = |parameter: &Parameter| {
+            serde_json::to_value(ParameterChoice::from(parameter)).expect("plain data")
+        };
+        assert_eq!(json(&number)["bounds"], serde_json::json!([1, 16]));
+        assert!(json(&number).get("choices").is_none());
+        assert_eq!(json(&choice)["choices"][1], "srcu");
+        assert_eq!(json(&choice)["default"], "classic");
+    }
 
     #[test]
     fn names_everything_once_a_line() {

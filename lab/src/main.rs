@@ -7,6 +7,7 @@ use clap::{CommandFactory, Parser};
 use cli::{Cli, Verb};
 use std::path::Path;
 use std::process::ExitCode;
+use underfoot::claims::command::claims_command;
 use underfoot::command::run_command;
 use underfoot::error::{Error, chain};
 use underfoot::exit::ExitStatus;
@@ -55,6 +56,10 @@ fn execute(verb: Verb, process_start: ProcessStart) -> Result<ExitStatus, Error>
                 run_on_kvm(experiment, console, shown, process_start)
             })
         }
+        Verb::Claims(args) => claims_command(&args.into_request(), &mut |experiment, console| {
+            // Of the process's start only the first run would know anything.
+            run_on_kvm(experiment, console, false, ProcessStart::of_later_run())
+        }),
         Verb::Doctor { json } => {
             let diagnosis = doctor::diagnose(Path::new("/"));
             print(&if json {

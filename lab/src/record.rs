@@ -1,6 +1,7 @@
 //! What a run measured, as plain data: what `run` hands to the writers of results.
 
 use crate::experiment::Experiment;
+use crate::guest_record::{GuestCounters, GuestRecord};
 use crate::histogram::Histogram;
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -265,6 +266,8 @@ pub struct RunRecord {
     pub control: Histograms,
     /// Length of the control phase, as measured.
     pub control_ns: u64,
+    /// What the guest told of its workload.
+    pub guest: GuestRecord,
     /// By vCPU.
     pub progress: Vec<VcpuProgress>,
     /// KVM's counters; `None` where it has none (then [`Host::unsupported`] says why).
@@ -281,6 +284,12 @@ pub struct RunRecord {
 
 /// Name of the histogram of the guest's stalls.
 pub const GUEST_STALL: &str = underfoot_abi::Metric::Stall.name();
+
+/// Name of the histogram of the stalls in a window of the page accessed.
+pub const OWN_WINDOW: &str = "guest.stall.own_window";
+
+/// Name of the histogram of how long these lasted after that window had closed.
+pub const AFTER_WINDOW: &str = "guest.stall.after_window";
 
 impl RunRecord {
     /// Whether the run went its whole length and nothing was found wrong.
@@ -310,6 +319,18 @@ impl RunRecord {
         self.stall_share(&self.control, self.control_ns)
     }
 
+    /// The workload's operations per second of the moving phase; `None` before it took any time.
+    #[must_use]
+    pub fn moving_operations_per_s(&self) -> Option<f64> {
+        per_second(&self.guest.moving, self.migration.moving_ns)
+    }
+
+    /// The workload's operations per second of the control phase.
+    #[must_use]
+    pub fn control_operations_per_s(&self) -> Option<f64> {
+        per_second(&self.guest.control, self.control_ns)
+    }
+
     fn stall_share(&self, histograms: &Histograms, phase_ns: u64) -> Option<f64> {
         let stalled = histograms.get(GUEST_STALL)?.sum();
         let vcpu_ns = phase_ns as f64 * f64::from(self.experiment.cpus.get());
@@ -335,4 +356,10 @@ impl RunRecord {
         let module = self.host.kvm_module.replace('_', "-");
         format!("{module}, {paging}, {cpl}{caveat}")
     }
+}
+
+/// Operations per second of a phase that took `phase_ns`.
+fn per_second(counters: &GuestCounters, phase_ns: u64) -> Option<f64> {
+    let operations = *counters.get(underfoot_abi::OPERATIONS.name)?;
+    (phase_ns > 0).then(|| operations as f64 * 1e9 / phase_ns as f64)
 }

@@ -4,6 +4,7 @@ use crate::atomic_file::{WriteError, parent_of, write_synced};
 use crate::hlog::interval_log;
 use crate::human::utc_stamp;
 use crate::json::RunJson;
+use crate::leftovers;
 use crate::record::RunRecord;
 use crate::units::Seed;
 use std::fs::File;
@@ -27,6 +28,8 @@ pub const CONSOLE_LOG: &str = "console.log";
 #[derive(Debug)]
 pub struct RunDir {
     temporary: tempfile::TempDir,
+    /// Says that the directory is in use.
+    _lock: Option<File>,
     place: PathBuf,
     /// Kept until everything else is gone: the field order is the drop order.
     made_parent: Option<MadeParent>,
@@ -34,7 +37,7 @@ pub struct RunDir {
 
 /// `runs/`, made for this run: goes again if nothing came into it.
 #[derive(Debug)]
-struct MadeParent(PathBuf);
+pub(crate) struct MadeParent(PathBuf);
 
 impl Drop for MadeParent {
     fn drop(&mut self) {
@@ -71,12 +74,15 @@ impl RunDir {
             return Err(WriteError::Exists { path: place });
         }
         let parent = parent_of(&place)?;
+        leftovers::sweep(parent);
         let temporary = tempfile::Builder::new()
-            .prefix(".underfoot-")
+            .prefix(leftovers::PREFIX)
+            .rand_bytes(leftovers::RANDOM)
             .permissions(default_permissions())
             .tempdir_in(parent)
             .map_err(|source| WriteError::not_writable(&place, source))?;
         Ok(Self {
+            _lock: leftovers::hold(temporary.path()),
             temporary,
             place,
             made_parent,
@@ -146,7 +152,7 @@ impl RunDir {
 }
 
 /// `base/runs`, made if it was not there.
-fn make_runs(base: &Path) -> Result<(PathBuf, Option<MadeParent>), WriteError> {
+pub(crate) fn make_runs(base: &Path) -> Result<(PathBuf, Option<MadeParent>), WriteError> {
     let runs = base.join(RUNS);
     match std::fs::create_dir(&runs) {
         Ok(()) => Ok((runs.clone(), Some(MadeParent(runs)))),
@@ -156,7 +162,7 @@ fn make_runs(base: &Path) -> Result<(PathBuf, Option<MadeParent>), WriteError> {
 }
 
 /// `name` in `directory`, or with a number behind it where that is taken.
-fn free_name(directory: &Path, name: &str) -> PathBuf {
+pub(crate) fn free_name(directory: &Path, name: &str) -> PathBuf {
     let plain = directory.join(name);
     std::iter::once(plain)
         .chain((2u64..).map(|number| directory.join(format!("{name}-{number}"))))

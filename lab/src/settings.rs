@@ -34,6 +34,7 @@ macro_rules! keys {
 
 keys! {
     Workload = "workload", "What the guest does.";
+    Parameters = "parameters", "What the workload is told.";
     Strategy = "strategy", "When what is copied.";
     Backend = "backend", "How the new frame arrives.";
     Wait = "wait", "What a vCPU does that meets a window.";
@@ -183,7 +184,7 @@ impl Settings {
                 continue;
             }
             let key = known_key(path, name)?;
-            let text = plain_text(value).ok_or_else(|| ExperimentError::Type {
+            let text = text_of(key, value).ok_or_else(|| ExperimentError::Type {
                 path: path.to_owned(),
                 key: name.clone(),
                 found: value.type_str(),
@@ -224,6 +225,18 @@ fn known_key(path: &Path, name: &str) -> Result<Key, ExperimentError> {
             key: name.to_owned(),
             hint: hint(name, Key::ALL.iter().map(|key| key.name())),
         })
+}
+
+/// The text that a flag would carry for the value of `key`; parameters may be a table.
+fn text_of(key: Key, value: &toml::Value) -> Option<String> {
+    match value {
+        toml::Value::Table(table) if key == Key::Parameters => table
+            .iter()
+            .map(|(name, value)| Some(format!("{name}={}", plain_text(value)?)))
+            .collect::<Option<Vec<_>>>()
+            .map(|parts| parts.join(",")),
+        _ => plain_text(value),
+    }
 }
 
 /// The text that a flag would carry for `value`; `None` for types that no flag has.

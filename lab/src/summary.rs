@@ -1,5 +1,6 @@
 //! The results of a run on one screen: at most 80 columns and 24 lines.
 
+use crate::guest_record::line;
 use crate::histogram::Histogram;
 use crate::human;
 use crate::names::{Named, Variant};
@@ -7,7 +8,8 @@ use crate::record::{Ending, Histograms, RunRecord};
 use std::path::Path;
 use underfoot_abi::Metric;
 
-const WIDTH: usize = 80;
+/// Columns of a screen, to be counted on.
+pub const SCREEN: usize = 80;
 const LABEL: usize = 10;
 const PERCENTILES: [u16; 5] = [5_000, 9_000, 9_900, 9_990, 9_999];
 /// Measures whose control phase stands beside the moving phase.
@@ -18,21 +20,27 @@ const COMPARED: [(&str, Metric); 4] = [
     ("rcu grace", Metric::GracePeriod),
 ];
 
-/// The summary of `record`, with a line feed after each line. `results` is where the run directory
-/// is. A measure that is absent shows as `-`, and below it stands why.
+/// The summary of `record`, with a line feed after each line, cut at `width` columns if there are so
+/// many only. `results` is where the run directory is. A measure that is absent shows as `-`, and below it stands why.
 #[must_use]
-pub fn summary(record: &RunRecord, results: Option<&Path>) -> String {
+pub fn summary(record: &RunRecord, results: Option<&Path>, width: Option<usize>) -> String {
     let mut lines = vec![record.host_kind(), setup_line(record)];
     lines.extend(outcome_line(record));
     lines.push(migration_line(record));
     lines.extend(kind_lines(record));
-    lines.extend(startup_line(record));
+    lines.push(guest_line(record));
     lines.push(heading());
     lines.extend(latency_lines(record));
     lines.push(stalled_line(record));
     lines.push(own_window_line(record));
-    lines.extend(integrity_lines(record));
-    lines.extend(absent_line(record));
+    lines.push(integrity_line(record));
+    lines.extend(finding_line(record));
+    lines.extend(absent_line(record, width));
+    if let Some(width) = width {
+        for line in &mut lines {
+            *line = cut(line, width);
+        }
+    }
     if let Some(results) = results {
         // A path that is cut can't be used, so this line may be longer than the others.
         lines.push(format!("{:<LABEL$}{}", "results", results.display()));
@@ -40,16 +48,12 @@ pub fn summary(record: &RunRecord, results: Option<&Path>) -> String {
     lines.into_iter().map(|line| line + "\n").collect()
 }
 
-/// `label` and `text` behind it, cut where the screen ends.
+/// `label` and `text` behind it.
 fn labelled(label: &str, text: &str) -> String {
-    cut(&format!("{label:<LABEL$}{text}"))
+    format!("{label:<LABEL$}{text}")
 }
 
-fn cut(line: &str) -> String {
-    cut_to(line, WIDTH)
-}
-
-fn cut_to(line: &str, width: usize) -> String {
+fn cut(line: &str, width: usize) -> String {
     if line.chars().count() <= width {
         return line.to_owned();
     }
@@ -60,7 +64,7 @@ fn cut_to(line: &str, width: usize) -> String {
 
 fn setup_line(record: &RunRecord) -> String {
     let experiment = &record.experiment;
-    cut(&format!(
+    format!(
         "{}, seed {}, {}, {}, {}, batch {}, rate {}, {} vCPUs, {}",
         experiment.workload.name(),
         experiment.seed,
@@ -71,7 +75,7 @@ fn setup_line(record: &RunRecord) -> String {
         experiment.rate,
         experiment.cpus,
         experiment.memory,
-    ))
+    )
 }
 
 /// Said only where the run is not a plain one that went its whole length.
@@ -137,15 +141,22 @@ fn kind_lines(record: &RunRecord) -> Vec<String> {
         .collect()
 }
 
-fn startup_line(record: &RunRecord) -> Option<String> {
-    let ns = record.startup_ns.first_operation?;
-    Some(labelled(
-        "startup",
-        &format!(
-            "{} from exec to the guest's first operation",
-            human::time(ns)
-        ),
-    ))
+fn guest_line(record: &RunRecord) -> String {
+    let rate = |rate: Option<f64>| {
+        rate.map_or_else(
+            || "-".to_owned(),
+            |rate| human::short_count(rate.round() as u64),
+        )
+    };
+    let mut text = format!(
+        "{} operations/s moving, {} control",
+        rate(record.moving_operations_per_s()),
+        rate(record.control_operations_per_s()),
+    );
+    if let Some(ns) = record.startup_ns.first_operation {
+        text = format!("{text}; first after {}", human::time(ns));
+    }
+    labelled("guest", &text)
 }
 
 fn heading() -> String {
@@ -157,7 +168,7 @@ fn row<T: AsRef<str>>(name: &str, count: &str, values: [T; 6]) -> String {
     for value in values {
         line.push_str(&format!("{:>8}", value.as_ref()));
     }
-    cut(&line)
+    line
 }
 
 fn latency_lines(record: &RunRecord) -> Vec<String> {
@@ -223,7 +234,7 @@ fn own_window_line(record: &RunRecord) -> String {
     )
 }
 
-fn integrity_lines(record: &RunRecord) -> Vec<String> {
+fn integrity_line(record: &RunRecord) -> String {
     let verified: Option<u64> = record
         .migration
         .by_kind
@@ -237,25 +248,39 @@ fn integrity_lines(record: &RunRecord) -> Vec<String> {
     } else {
         format!("{} ERRORS", human::count(integrity.errors))
     };
-    let mut lines = vec![labelled(
+    labelled(
         "integrity",
         &format!(
             "{} checks, {verified} frames compared, {verdict}",
             human::count(integrity.checked)
         ),
-    )];
-    // One screen: the first finding; all of them are in the results.
-    lines.extend(integrity.details.first().map(|detail| labelled("", detail)));
-    lines
+    )
 }
 
-/// Why a measure shows as `-`: some of every reason, however many there are.
-fn absent_line(record: &RunRecord) -> Option<String> {
+/// One screen: the first report of the guest's checkers, or the first thing found wrong; all of
+/// them are in the results.
+fn finding_line(record: &RunRecord) -> Option<String> {
+    let guest = &record.guest;
+    match guest.reports.first() {
+        Some(report) => {
+            let count = human::short_count(guest.reports_made.into());
+            Some(labelled("reports", &format!("{count}: {}", line(report))))
+        }
+        None => {
+            let detail = record.integrity.details.first()?;
+            Some(labelled("", detail))
+        }
+    }
+}
+
+/// Why a measure shows as `-`: on a screen some of every reason, however many there are.
+fn absent_line(record: &RunRecord, width: Option<usize>) -> Option<String> {
     let unsupported = &record.host.unsupported;
-    let each = (WIDTH - LABEL + 2).checked_div(unsupported.len())?;
+    let room = width.map_or(usize::MAX, |width| width.saturating_sub(LABEL) + 2);
+    let each = room.checked_div(unsupported.len())?;
     let reasons: Vec<String> = unsupported
         .iter()
-        .map(|(name, reason)| cut_to(&format!("{name}: {reason}"), each.saturating_sub(2)))
+        .map(|(name, reason)| cut(&format!("{name}: {reason}"), each.saturating_sub(2)))
         .collect();
     Some(labelled("absent -", &reasons.join("; ")))
 }
@@ -264,18 +289,22 @@ fn absent_line(record: &RunRecord) -> Option<String> {
 mod tests {
     use super::*;
     use crate::record::Outcome;
-    use crate::test_record::test_record;
+    use crate::test_record::{test_record, test_report};
 
     fn fits(text: &str) {
         assert!(text.lines().count() <= 24, "{text}");
         for line in text.lines().filter(|line| !line.starts_with("results")) {
-            assert!(line.chars().count() <= WIDTH, "{line}");
+            assert!(line.chars().count() <= SCREEN, "{line}");
         }
     }
 
     #[test]
     fn golden() {
-        let text = summary(&test_record(), Some(Path::new("runs/20261121T042841Z-42")));
+        let text = summary(
+            &test_record(),
+            Some(Path::new("runs/20261121T042841Z-42")),
+            Some(SCREEN),
+        );
         fits(&text);
         assert_eq!(text, include_str!("../tests/golden/summary.txt"));
     }
@@ -298,7 +327,7 @@ mod tests {
             .host
             .unsupported
             .insert("fault".into(), "none ".repeat(30));
-        let text = summary(&record, Some(Path::new("runs/x")));
+        let text = summary(&record, Some(Path::new("runs/x")), Some(SCREEN));
         fits(&text);
         for part in [
             "FAILED: a long",
@@ -309,6 +338,10 @@ mod tests {
         ] {
             assert!(text.contains(part), "{part} not in\n{text}");
         }
+        let whole = summary(&record, None, None);
+        for reason in ["a long story ".repeat(20), "none ".repeat(30)] {
+            assert!(whole.contains(&reason), "{reason} not in\n{whole}");
+        }
         let access = text
             .lines()
             .find(|line| line.starts_with("access"))
@@ -317,10 +350,21 @@ mod tests {
     }
 
     #[test]
+    fn reports_of_checkers_are_shown() {
+        let mut record = test_record();
+        record.guest.reports_made = 9;
+        record.guest.reports = vec![test_report(0, underfoot_abi::ReportKind::LockCycle)];
+        let text = summary(&record, None, Some(SCREEN));
+        fits(&text);
+        let shown = "\nreports   9: lock-cycle on CPU 1: tree -> list -> tree\n";
+        assert!(text.contains(shown), "{text}");
+    }
+
+    #[test]
     fn a_busted_form_is_named() {
         let mut record = test_record();
         record.experiment.variant = Variant::NoUnmap;
-        let text = summary(&record, None);
+        let text = summary(&record, None, Some(SCREEN));
         fits(&text);
         assert!(text.contains("busted-no-unmap, WRONG ON PURPOSE"), "{text}");
     }

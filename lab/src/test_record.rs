@@ -1,6 +1,7 @@
 //! A run as it might have been, for tests of what is written about one.
 
 use crate::experiment::Experiment;
+use crate::guest_record::{GuestCounters, GuestRecord};
 use crate::histogram::Histogram;
 use crate::host_limits::HostLimits;
 use crate::names::Named;
@@ -12,7 +13,8 @@ use crate::settings::{Key, Settings};
 use crate::units::Size;
 use std::collections::BTreeMap;
 use std::time::{Duration, UNIX_EPOCH};
-use underfoot_abi::{Cpl, Metric, PageKind};
+use underfoot_abi::{Cpl, Metric, PageKind, ReportKind};
+use underfoot_vmm::GuestReport;
 
 /// `count` values from `least_ns` on, each a little longer than the one before.
 fn spread(count: u64, least_ns: u64) -> Histogram {
@@ -87,6 +89,18 @@ fn migration() -> Migration {
     }
 }
 
+/// What a checker might have said, in this slot.
+pub(crate) fn test_report(slot: usize, kind: ReportKind) -> GuestReport {
+    GuestReport {
+        slot,
+        kind: Ok(kind),
+        cpu: 1,
+        tsc: 1_000,
+        words: [1, 2, 3, 4],
+        text: "tree -> list -> tree".into(),
+    }
+}
+
 /// A sound run of the defaults, with seed 42, that moved 31,234 pages of each kind.
 pub(crate) fn test_record() -> RunRecord {
     let mut moving = guest_histograms(10_000);
@@ -110,6 +124,11 @@ pub(crate) fn test_record() -> RunRecord {
         moving,
         control: guest_histograms(2_000),
         control_ns: 2_000_000_000,
+        guest: GuestRecord {
+            control: GuestCounters::from([("operations", 2_600_000)]),
+            moving: GuestCounters::from([("operations", 9_872_000)]),
+            ..GuestRecord::default()
+        },
         progress: vec![VcpuProgress {
             operations: 7,
             ..VcpuProgress::default()

@@ -36,6 +36,23 @@ fn wrong_values_name_value_bound_and_remedy() {
             "5000GiB",
             ["`5000GiB`", "free memory on the host"],
         ),
+        (
+            "--memory",
+            "99999999999999999999GiB",
+            ["`99999999999999999999GiB`", "outside 16MiB to"],
+        ),
+        (
+            "--duration",
+            "99999999999999999999s",
+            ["`99999999999999999999s`", "outside 10ms to 1440m"],
+        ),
+        (
+            "--warmup",
+            "99999999999999999999s",
+            ["`99999999999999999999s`", "half a second is plenty"],
+        ),
+        ("--parameters", "x=1", ["`x`", "it has none"]),
+        ("--parameter", "x", ["`x`", "NAME=VALUE"]),
         ("--workload", "wlak", ["`wlak`", "mean `walk`"]),
         ("--target", "slab,txt", ["`txt`", "mean `text`"]),
         ("--strategy", "nnoe", ["`nnoe`", "mean `none`"]),
@@ -105,6 +122,12 @@ fn wrong_experiment_files_name_file_and_key() {
         ("batch = 513", ["key `batch`", "1 to 512"]),
         ("target = ['slab', 7]", ["key `target`", "array"]),
         ("seed = 2026-11-21", ["key `seed`", "datetime"]),
+        (
+            "[parameters]\nreaders = 1",
+            ["key `parameters`", "it has none"],
+        ),
+        ("parameters = [[1]]", ["key `parameters`", "array"]),
+        ("[duration]\nx = 1", ["key `duration`", "table"]),
         ("duration = ", ["not TOML", "1"]),
     ] {
         let directory = tempfile::tempdir().expect("a directory");
@@ -128,7 +151,7 @@ fn places_for_results_are_looked_at_before_the_run() {
         ("--out", "/proc/x", "/proc/x"),
         ("--json", "missing/x.json", "make it first"),
         ("--json", "/proc/x.json", "/proc/x.json"),
-        ("--json", "/proc", "exists"),
+        ("--json", "/proc", "is a directory"),
     ] {
         let (status, _, err) = underfoot(directory.path(), &["run", flag, place]);
         assert_eq!(status, Some(2), "{flag} {place}: {err}");
@@ -166,6 +189,8 @@ fn help_and_lists_go_to_standard_output() {
         &["--help"][..],
         &["run", "--help"],
         &["list"],
+        &["claims"],
+        &["claims", "--help"],
         &["--version"],
     ] {
         let (status, out, err) = underfoot(directory.path(), args);

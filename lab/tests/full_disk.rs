@@ -38,6 +38,7 @@ fn record() -> RunRecord {
         moving: Histograms::new(),
         control: Histograms::new(),
         control_ns: 0,
+        guest: Default::default(),
         progress: Vec::new(),
         kvm_stats: None,
         startup_ns: Startup::default(),

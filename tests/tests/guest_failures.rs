@@ -52,6 +52,17 @@ fn an_rcu_stall_is_reported_on_the_console() {
     }
 }
 
+/// Too short for the watchdog to see it while it runs: then it does not wait for the whole audit.
+#[test]
+#[cfg_attr(no_kvm, ignore = "this host has no /dev/kvm for us")]
+fn a_vcpu_that_stands_still_in_a_short_run_is_told_too() {
+    if kvm() {
+        let scratch = Scratch::new();
+        let finished = ending(&scratch, "busted-stuck", "4s", 3);
+        finished.assert_says(&["vCPU", "got nowhere for", "did not stop"]);
+    }
+}
+
 #[test]
 #[cfg_attr(no_kvm, ignore = "this host has no /dev/kvm for us")]
 fn a_vcpu_that_stands_still_is_ended_by_the_watchdog() {

@@ -19,6 +19,19 @@ fn assert_every_kind_moved(summary: &Summary, least: u64) {
 /// and that on how far the CPUs of the moment are from each other.
 const RUNS: u32 = 3;
 
+/// The workload counted its operations in both phases, and no more than the vCPUs made in all.
+fn assert_operations_add_up(summary: &Summary) {
+    let counted = ["control", "moving"].map(|phase| {
+        let counted = summary.number(&format!("/guest/counters/{phase}/operations"));
+        assert!(counted > 0, "{phase}: no operations");
+        counted
+    });
+    let vcpus = summary.at("/progress").as_array().expect("a list of vCPUs");
+    let made = vcpus.iter().filter_map(|vcpu| vcpu["operations"].as_u64());
+    assert!(counted.iter().sum::<u64>() <= made.sum());
+    assert_eq!(summary.number("/guest/reports_made"), 0);
+}
+
 /// Every vCPU worked, and took timer ticks.
 fn assert_every_vcpu_worked(summary: &Summary, cpus: usize) {
     let vcpus = summary.at("/progress").as_array().expect("a list of vCPUs");
@@ -56,6 +69,8 @@ fn assert_default_job(summary: &Summary, finished: &Finished) {
     let stage2 = summary.at("/host/stage2").as_str().expect("a string");
     assert!(["ept", "npt", "shadow"].contains(&stage2), "{stage2}");
 
+    assert_operations_add_up(summary);
+
     let moving = summary.histograms("histograms");
     for name in [
         "window",
@@ -79,7 +94,14 @@ fn assert_default_job(summary: &Summary, finished: &Finished) {
 
     let lines: Vec<_> = finished.stdout.lines().collect();
     assert!(lines.len() <= 24, "{} lines", lines.len());
-    assert!(lines.iter().all(|line| line.chars().count() <= 80));
+    // Reasons and paths are whole where no screen cuts them.
+    let free = |line: &str| {
+        ["absent", "results"]
+            .iter()
+            .any(|label| line.starts_with(label))
+    };
+    let mut table = lines.iter().filter(|line| !free(line));
+    assert!(table.all(|line| line.chars().count() <= 80));
     assert!(lines[0].contains("CPL"), "the kind of host: {}", lines[0]);
     assert!(finished.stdout.contains("control"));
 }

@@ -2,12 +2,13 @@
 
 use crate::crash::Crash;
 use crate::memory::GuestRam;
+use crate::report::GuestReport;
 use std::ptr::{NonNull, addr_of, addr_of_mut};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
 use underfoot_abi::{
-    Cpl, GuestState, Header, Layout, MAGIC, MAX_PARAMETERS, PageByte, Phase, StallRecord, VERSION,
-    Variant, VcpuArea, WorkloadId,
+    Cpl, GuestState, Header, Layout, MAGIC, MAX_PARAMETERS, MAX_REPORTS, PageByte, Phase, Report,
+    StallRecord, VERSION, Variant, VcpuArea, WorkloadId,
 };
 use vm_memory::{GuestAddress, GuestMemoryBackend, GuestMemoryMmap};
 
@@ -64,6 +65,10 @@ pub struct HeaderWords<'a> {
     pub grace_periods: &'a AtomicU64,
     /// Guest: vector, error code, RIP, RSP, CR2 and CPU of the trap that ended it.
     pub crash: &'a [AtomicU64; 6],
+    /// Guest: reports made.
+    pub reports_made: &'a AtomicU32,
+    /// Guest: the first of them; see [`SharedRegion::reports`].
+    pub reports: &'a [Report; MAX_REPORTS],
 }
 
 /// The shared region of one guest. Cheap to clone; keeps the guest's memory mapped.
@@ -182,6 +187,8 @@ impl SharedRegion {
                 rcu_stalls: &*addr_of!((*header).rcu_stalls),
                 grace_periods: &*addr_of!((*header).grace_periods),
                 crash: &*addr_of!((*header).crash),
+                reports_made: &*addr_of!((*header).reports_made),
+                reports: &*addr_of!((*header).reports),
             }
         }
     }
@@ -214,6 +221,16 @@ impl SharedRegion {
             .map(|b| b.load(Ordering::Relaxed))
             .collect();
         String::from_utf8_lossy(&text).into_owned()
+    }
+
+    /// What the guest's checkers found, as far as the header holds it, in the order in which it was
+    /// claimed.
+    #[must_use]
+    pub fn reports(&self) -> Vec<GuestReport> {
+        let slots = self.header().reports.iter().enumerate();
+        slots
+            .filter_map(|(slot, report)| GuestReport::read(slot, report))
+            .collect()
     }
 
     /// Sets the phase. Release: what the host wrote before is visible to a guest that sees it.
@@ -327,6 +344,7 @@ mod tests {
         );
         assert_eq!(shared.state(), Some(GuestState::Booting));
         assert_eq!(shared.message(), "");
+        assert_eq!(shared.reports(), []);
     }
 
     #[test]
@@ -338,6 +356,10 @@ mod tests {
             .unwrap();
         assert_eq!(shared.state(), None);
         assert_eq!(shared.message().chars().count(), 512);
+        let reports = shared.reports();
+        assert_eq!(reports.len(), MAX_REPORTS);
+        assert_eq!((reports[7].slot, reports[7].kind), (7, Err(u32::MAX)));
+        assert_eq!(reports[7].text.chars().count(), underfoot_abi::REPORT_TEXT);
         assert_eq!(shared.page_byte(0).unwrap().kind(), PageKind::Reserved);
         assert_eq!(shared.drain_stalls(|_, _| ()), 0);
     }

@@ -63,6 +63,7 @@ impl ReportKind {
 
 /// One finding. The writer claims a slot by [`Header::reports_made`](crate::Header::reports_made)
 /// and stores `kind` last, with release.
+#[derive(Debug)]
 #[repr(C)]
 pub struct Report {
     /// [`ReportKind`]; 0 while the slot is empty or being written.
@@ -75,7 +76,8 @@ pub struct Report {
     pub words: [AtomicU64; 4],
     /// Bytes of `text` in use.
     pub text_len: AtomicU32,
-    reserved: u32,
+    /// Nothing; an atomic, as all words here, so that the host may hold a reference to a slot.
+    reserved: AtomicU32,
     /// What was found, in one line, UTF-8.
     pub text: [AtomicU8; REPORT_TEXT],
 }

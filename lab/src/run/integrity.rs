@@ -1,6 +1,7 @@
 //! What was checked, and what was found wrong.
 
 use super::session::Session;
+use crate::guest_record::{is_error, line};
 use crate::record::{Ending, Integrity, Outcome};
 use std::sync::atomic::Ordering::Relaxed;
 use underfoot_abi::{POISON_OBJECT, POISON_PAGE};
@@ -14,6 +15,7 @@ pub fn collect(session: &Session<'_>, counters: &Counters, outcome: &Outcome) ->
     let mut integrity = Integrity::default();
     engine(&mut integrity, counters);
     guest(&mut integrity, session);
+    reports(&mut integrity, session);
     if session.audited {
         audit(&mut integrity, session);
     }
@@ -85,6 +87,14 @@ fn guest(integrity: &mut Integrity, session: &Session<'_>) {
         stalls,
         format!("guest: its RCU stall detector reported {stalls} grace periods (see the console)"),
     );
+}
+
+/// What the guest's checkers found wrong.
+fn reports(integrity: &mut Integrity, session: &Session<'_>) {
+    let reports = session.machine.shared().reports();
+    for report in reports.iter().filter(|report| is_error(report)) {
+        fault(integrity, 1, format!("guest: {}", line(report)));
+    }
 }
 
 /// Says so where a value is the guest's poison of freed memory.

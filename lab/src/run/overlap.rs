@@ -34,20 +34,19 @@ impl Overlap {
         self.recent.push_back(window);
     }
 
-    /// Whether `stall` overlaps a window of the page that it accessed (guest-virtual and
-    /// guest-physical addresses are the same in our guest).
-    pub fn explains(&self, stall: &StallRecord) -> bool {
+    /// The last window of the page accessed that `stall` overlaps (guest-virtual and guest-physical
+    /// addresses are the same in our guest).
+    pub fn window_of(&self, stall: &StallRecord) -> Option<&Window> {
         let gfn = stall.gva / PAGE_SIZE as u64;
-        let first = self
-            .recent
-            .partition_point(|window| window.end_tsc < stall.start_tsc);
-        self.recent
-            .range(first..)
-            .take_while(|window| window.start_tsc <= stall.end_tsc)
-            .any(|window| {
-                (window.range.start.0..window.range.start.0 + u64::from(window.range.pages))
-                    .contains(&gfn)
-            })
+        let recent = &self.recent;
+        let first = recent.partition_point(|window| window.end_tsc < stall.start_tsc);
+        let behind = recent.partition_point(|window| window.start_tsc <= stall.end_tsc);
+        let holds = |window: &&Window| {
+            let range = window.range;
+            (range.start.0..range.start.0 + u64::from(range.pages)).contains(&gfn)
+        };
+        // A stall that ends before it starts, which the guest may well say, is in no window.
+        recent.range(first..behind.max(first)).rev().find(holds)
     }
 }
 
@@ -92,9 +91,10 @@ mod tests {
             (290, 300, 9, true),
             (401, 402, 9, false),
             (0, 99, 5, false),
+            (500, 50, 5, false),
         ] {
             assert_eq!(
-                overlap.explains(&stall(start, end, gfn)),
+                overlap.window_of(&stall(start, end, gfn)).is_some(),
                 explained,
                 "{start}..{end} of {gfn}"
             );
@@ -102,11 +102,20 @@ mod tests {
     }
 
     #[test]
+    fn the_last_of_several_windows_counts() {
+        let mut overlap = Overlap::new(1);
+        overlap.add(window(100, 200, 5, 1));
+        overlap.add(window(300, 400, 5, 1));
+        let last = overlap.window_of(&stall(150, 500, 5));
+        assert_eq!(last.map(|window| window.end_tsc), Some(400));
+    }
+
+    #[test]
     fn forgets_what_is_old() {
         let mut overlap = Overlap::new(1);
         overlap.add(window(1, 2, 5, 1));
         overlap.add(window(5000, 5001, 6, 1));
-        assert!(!overlap.explains(&stall(0, 10, 5)));
-        assert!(overlap.explains(&stall(5000, 5000, 6)));
+        assert_eq!(overlap.window_of(&stall(0, 10, 5)), None);
+        assert!(overlap.window_of(&stall(5000, 5000, 6)).is_some());
     }
 }

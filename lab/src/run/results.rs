@@ -4,10 +4,11 @@ use super::engine::Engine;
 use super::observer::{EventRecorder, HostMetric};
 use super::session::{KvmCounters, Session};
 use super::{ProcessStart, integrity};
+use crate::guest_record::{GuestCounters, GuestRecord, combined};
 use crate::histogram::Histogram;
 use crate::record::{
-    Histograms, Host, KindCounts, KvmStats, Migration, MigrationCounts, Outcome, RunRecord, Spins,
-    Stage2, Stalls, Startup, VcpuProgress, Waits,
+    AFTER_WINDOW, Histograms, Host, KindCounts, KvmStats, Migration, MigrationCounts, OWN_WINDOW,
+    Outcome, RunRecord, Spins, Stage2, Stalls, Startup, VcpuProgress, Waits,
 };
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering::Relaxed;
@@ -28,6 +29,12 @@ pub fn collect(session: &Session<'_>, outcome: Outcome) -> RunRecord {
     if let Some(engine) = &session.engine {
         moving.extend(host_histograms(session, engine));
     }
+    let stalls = stalls(session);
+    if stalls.own_window.is_some() {
+        let own = &session.own_window;
+        moving.insert(OWN_WINDOW.to_owned(), own.stall.clone());
+        moving.insert(AFTER_WINDOW.to_owned(), own.after.clone());
+    }
     RunRecord {
         started: session.started,
         experiment: session.experiment.clone(),
@@ -39,10 +46,11 @@ pub fn collect(session: &Session<'_>, outcome: Outcome) -> RunRecord {
         moving,
         control: guest_histograms(shared, RecordedPhase::Control),
         control_ns: session.control_ns,
+        guest: guest(session),
         progress: progress(session),
         kvm_stats: kvm_stats(session),
         startup_ns: startup(session),
-        stalls: stalls(session),
+        stalls,
         waits: waits(session),
         engine: session.engine.as_ref().map(Engine::cost),
     }
@@ -73,6 +81,25 @@ fn guest_histograms(shared: &SharedRegion, phase: RecordedPhase) -> Histograms {
         .iter()
         .map(|metric| (metric.name().to_owned(), merged(*metric)))
         .collect()
+}
+
+fn guest(session: &Session<'_>) -> GuestRecord {
+    let shared = session.machine.shared();
+    let counters = |phase: RecordedPhase| -> GuestCounters {
+        let by_vcpu = (0..shared.cpus()).map(|index| {
+            let counters = &shared.vcpu(index).counters[phase as usize];
+            counters.each_ref().map(|counter| counter.load(Relaxed))
+        });
+        combined(session.experiment.workload, by_vcpu)
+    };
+    let reports_made = shared.header().reports_made.load(Relaxed);
+    GuestRecord {
+        control: counters(RecordedPhase::Control),
+        moving: counters(RecordedPhase::Moving),
+        reports_made,
+        reports: shared.reports(),
+        reports_before_end: session.reports_before_end.unwrap_or(reports_made),
+    }
 }
 
 fn host_histograms(session: &Session<'_>, engine: &Engine) -> Histograms {

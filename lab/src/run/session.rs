@@ -1,7 +1,10 @@
 //! The phases of a run, in order, and whatever ends them early.
 
+mod end;
+
 use super::engine::Engine;
-use super::stalls::StallReader;
+use super::header::header;
+use super::stalls::{OwnWindow, StallReader};
 use super::waiting;
 use super::{ProcessStart, RunError, Setting};
 use crate::experiment::Experiment;
@@ -14,8 +17,7 @@ use std::time::{Duration, Instant, SystemTime};
 use underfoot_abi::{GuestState, Phase};
 use underfoot_vmm::stats::Stats;
 use underfoot_vmm::{
-    Boot, ExitReport, HeaderInit, HostInfo, Machine, MachineConfig, MemorySize, Progress,
-    ProgressWatch, Wake,
+    Boot, ExitReport, HostInfo, Machine, MachineConfig, MemorySize, Progress, ProgressWatch, Wake,
 };
 
 const KVM: &str = "/dev/kvm";
@@ -25,11 +27,6 @@ const DRAIN: Duration = Duration::from_millis(4);
 const PROGRESS: Duration = Duration::from_millis(1);
 /// A guest that is not up by then will not come. Boxes without hardware support are slow.
 const UP: Duration = Duration::from_secs(120);
-/// What the guest gets for its audit.
-const AUDIT: Duration = Duration::from_secs(120);
-/// What a guest gets that found itself damaged (where a lock's word was lost, nobody ever takes it),
-/// or whose run was interrupted: somebody waits.
-const HASTY_AUDIT: Duration = Duration::from_secs(5);
 /// A vCPU that gets nowhere for so long is stuck: no host is so busy.
 const STUCK_NS: u64 = 5_000_000_000;
 
@@ -66,6 +63,8 @@ pub struct Session<'a> {
     pub machine: Machine,
     stalls: Option<StallReader>,
     ended: Option<Outcome>,
+    /// Reports of the guest's checkers when the run was ended before its time.
+    pub reports_before_end: Option<u32>,
     pub started: SystemTime,
     pub kvm_before: Option<KvmCounters>,
     pub control_ns: u64,
@@ -74,6 +73,7 @@ pub struct Session<'a> {
     pub gaps: Vec<Progress>,
     pub audited: bool,
     pub stall_counts: Stalls,
+    pub own_window: OwnWindow,
     pub windows_dropped: u64,
 }
 
@@ -114,6 +114,7 @@ impl<'a> Session<'a> {
             engine: None,
             stalls: None,
             ended: None,
+            reports_before_end: None,
             started: SystemTime::now(),
             kvm_before: None,
             control_ns: 0,
@@ -121,6 +122,7 @@ impl<'a> Session<'a> {
             gaps: Vec::new(),
             audited: false,
             stall_counts: Stalls::default(),
+            own_window: OwnWindow::default(),
             windows_dropped: 0,
         })
     }
@@ -262,7 +264,12 @@ impl<'a> Session<'a> {
 
     /// The first cause counts: what follows are its consequences.
     fn end_by(&mut self, ending: Ending, message: String) {
-        self.ended.get_or_insert(Outcome {
+        if self.ended.is_some() {
+            return;
+        }
+        let made = &self.machine.shared().header().reports_made;
+        self.reports_before_end = Some(made.load(Ordering::Relaxed));
+        self.ended = Some(Outcome {
             ending,
             message: Some(message),
         });
@@ -290,92 +297,6 @@ impl<'a> Session<'a> {
         );
     }
 
-    /// Stops movers, guest and fault service, in this order; nothing runs afterwards.
-    fn end(&mut self) -> Outcome {
-        let mut causes = Vec::new();
-        if let Some(engine) = &mut self.engine {
-            causes.extend(
-                engine
-                    .end_moving()
-                    .iter()
-                    .map(|error| crate::error::chain(error)),
-            );
-        }
-        (self.progress)(Stage::Audit, 0);
-        let healthy = !matches!(
-            self.ended,
-            Some(Outcome {
-                ending: Ending::Failed | Ending::Watchdog,
-                ..
-            })
-        ) || !causes.is_empty();
-        let patience = if healthy {
-            self.audit_patience()
-        } else {
-            Duration::ZERO
-        };
-        let stopped = self.machine.stop(patience);
-        self.audited = self.machine.shared().state() == Some(GuestState::Done);
-        if let Some(reader) = &mut self.stalls {
-            let counts = reader.finish(self.machine.shared());
-            if self.moving_ns > 0 {
-                self.stall_counts = counts;
-            }
-            self.windows_dropped = reader.windows_dropped();
-        }
-        if let Some(signal) = stopped.signal {
-            self.note(Wake::Signal(signal));
-        }
-        if healthy && !stopped.in_order && stopped.signal.is_none() {
-            match stopped.exits.first() {
-                Some(_) => self.end_by_exits(&stopped.exits),
-                None => self.end_by(
-                    Ending::Failed,
-                    "the guest did not stop when it was asked to".into(),
-                ),
-            }
-        }
-        if let Some(engine) = &mut self.engine {
-            causes.extend(
-                engine
-                    .end_serving()
-                    .iter()
-                    .map(|error| crate::error::chain(error)),
-            );
-        }
-        if !causes.is_empty() {
-            self.ended = Some(Outcome {
-                ending: Ending::Failed,
-                message: Some(causes.join("; ")),
-            });
-        }
-        self.ended.take().unwrap_or(Outcome {
-            ending: Ending::Done,
-            message: None,
-        })
-    }
-
-    fn audit_patience(&self) -> Duration {
-        let shared = self.machine.shared();
-        if shared.state() == Some(GuestState::Booting) {
-            // It does not know the question yet, or is not ours.
-            return Duration::ZERO;
-        }
-        let interrupted = matches!(
-            self.ended,
-            Some(Outcome {
-                ending: Ending::Interrupted { .. },
-                ..
-            })
-        );
-        let damaged = |index| shared.vcpu(index).errors.load(Ordering::Relaxed) > 0;
-        if interrupted || (0..shared.cpus()).any(damaged) {
-            HASTY_AUDIT
-        } else {
-            AUDIT
-        }
-    }
-
     /// KVM's counters now; `None` where it has none.
     pub fn kvm_counters(&self) -> Option<KvmCounters> {
         let vm = self.machine.vm_stats().snapshot().ok()?;
@@ -387,27 +308,4 @@ impl<'a> Session<'a> {
             .collect::<Option<_>>()?;
         Some(KvmCounters { vm, vcpus })
     }
-}
-
-fn header(experiment: &Experiment) -> HeaderInit {
-    let ns = |span: crate::units::Span| u32::try_from(span.ns()).unwrap_or(u32::MAX);
-    HeaderInit {
-        seed: experiment.seed.0,
-        tsc_khz: 0,
-        cpl: experiment.cpl,
-        workload: experiment.workload,
-        variant: experiment.variant.guest(),
-        stall_threshold_ns: ns(experiment.stall_threshold),
-        probe_period_ns: ns(experiment.probe_period),
-        parameters: defaults(experiment.workload),
-    }
-}
-
-/// The workload's parameters as they are by default.
-fn defaults(workload: underfoot_abi::WorkloadId) -> [u64; underfoot_abi::MAX_PARAMETERS] {
-    let mut values = [0; underfoot_abi::MAX_PARAMETERS];
-    for (value, parameter) in values.iter_mut().zip(workload.parameters()) {
-        *value = parameter.default;
-    }
-    values
 }

@@ -2,11 +2,21 @@
 
 use super::observer::EventRecorder;
 use super::overlap::Overlap;
+use crate::histogram::Histogram;
 use crate::record::Stalls;
 use std::sync::Arc;
 use underfoot_abi::{PAGE_SIZE, StallRecord};
 use underfoot_migrator::WaitKind;
 use underfoot_vmm::SharedRegion;
+
+/// Times of stalls in a window of the page accessed.
+#[derive(Clone, Debug, Default)]
+pub struct OwnWindow {
+    /// How long they lasted.
+    pub stall: Histogram,
+    /// How long they still lasted after that window had closed.
+    pub after: Histogram,
+}
 
 /// Drains the rings of stalls and of windows from one thread.
 ///
@@ -17,6 +27,8 @@ pub struct StallReader {
     overlaps: Vec<Overlap>,
     waiting: [Vec<StallRecord>; 2],
     counts: Stalls,
+    own: OwnWindow,
+    tsc_khz: u64,
     dropped_before: u64,
     policy: WaitKind,
 }
@@ -34,6 +46,8 @@ impl StallReader {
             overlaps,
             waiting: Default::default(),
             counts: Stalls::default(),
+            own: OwnWindow::default(),
+            tsc_khz: tsc_khz.into(),
             dropped_before: 0,
             policy,
         }
@@ -44,6 +58,7 @@ impl StallReader {
         shared.drain_stalls(|_, _| ());
         self.waiting = Default::default();
         self.counts = Stalls::default();
+        self.own = OwnWindow::default();
         self.dropped_before = dropped(shared);
     }
 
@@ -56,12 +71,15 @@ impl StallReader {
     }
 
     /// Reads what is left, once guest and movers have ended.
-    pub fn finish(&mut self, shared: &SharedRegion) -> Stalls {
+    pub fn finish(&mut self, shared: &SharedRegion) -> (Stalls, OwnWindow) {
         for _ in 0..=self.waiting.len() {
             self.drain(shared);
         }
         self.counts.dropped = dropped(shared) - self.dropped_before;
-        std::mem::take(&mut self.counts)
+        (
+            std::mem::take(&mut self.counts),
+            std::mem::take(&mut self.own),
+        )
     }
 
     /// Windows that were lost because this reader was too slow.
@@ -85,10 +103,17 @@ impl StallReader {
         let own = counts.own_window.get_or_insert(0);
         for stall in self.waiting[0].drain(..) {
             counts.total += 1;
-            if !self.overlaps.iter().any(|overlap| overlap.explains(&stall)) {
+            let windows = self.overlaps.iter().filter_map(|o| o.window_of(&stall));
+            let Some(window) = windows.max_by_key(|window| window.end_tsc) else {
                 continue;
-            }
+            };
             *own += 1;
+            let ns = |from: u64| {
+                let ticks = u128::from(stall.end_tsc.saturating_sub(from));
+                (ticks * 1_000_000 / u128::from(self.tsc_khz.max(1))) as u64
+            };
+            self.own.stall.record(ns(stall.start_tsc));
+            self.own.after.record(ns(window.end_tsc));
             // The address is the guest's word; one beyond its memory has overlapped no window.
             if let Some(byte) = shared.page_byte(stall.gva / PAGE_SIZE as u64) {
                 let wait = wait_in_force(self.policy, byte.hypervisor());

@@ -99,3 +99,19 @@ pub enum ValueError {
         part: String,
     },
 }
+
+impl ValueError {
+    /// Names the bounds of the setting, where a number was too large even for its type.
+    #[must_use]
+    pub(crate) fn with_bounds(self, least: String, most: String, remedy: &str) -> Self {
+        match self {
+            Self::OutOfBounds { value, .. } => Self::OutOfBounds {
+                value,
+                least,
+                most,
+                remedy: remedy.to_owned(),
+            },
+            other => other,
+        }
+    }
+}

@@ -1,0 +1,122 @@
+//! The end of a run: whoever still runs is stopped, the guest is audited.
+
+use super::{Session, Stage};
+use crate::record::{Ending, Outcome};
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+use underfoot_abi::GuestState;
+use underfoot_vmm::Wake;
+
+/// What the guest gets for its audit.
+const AUDIT: Duration = Duration::from_secs(120);
+/// What a guest gets that found itself damaged (where a lock's word was lost, nobody ever takes it),
+/// or whose run was interrupted: somebody waits.
+const HASTY_AUDIT: Duration = Duration::from_secs(5);
+/// A guest in which a vCPU got nowhere for so long before the audit will hardly audit anything.
+const HANGING_NS: u64 = 1_000_000_000;
+
+impl Session<'_> {
+    /// Stops movers, guest and fault service, in this order; nothing runs afterwards.
+    pub(super) fn end(&mut self) -> Outcome {
+        let mut causes = Vec::new();
+        if let Some(engine) = &mut self.engine {
+            causes.extend(
+                engine
+                    .end_moving()
+                    .iter()
+                    .map(|error| crate::error::chain(error)),
+            );
+        }
+        (self.progress)(Stage::Audit, 0);
+        let healthy = !matches!(
+            self.ended,
+            Some(Outcome {
+                ending: Ending::Failed | Ending::Watchdog,
+                ..
+            })
+        ) || !causes.is_empty();
+        let patience = if healthy {
+            self.audit_patience()
+        } else {
+            Duration::ZERO
+        };
+        let stopped = self.machine.stop(patience);
+        self.audited = self.machine.shared().state() == Some(GuestState::Done);
+        if let Some(reader) = &mut self.stalls {
+            let (counts, own) = reader.finish(self.machine.shared());
+            if self.moving_ns > 0 {
+                (self.stall_counts, self.own_window) = (counts, own);
+            }
+            self.windows_dropped = reader.windows_dropped();
+        }
+        if let Some(signal) = stopped.signal {
+            self.note(Wake::Signal(signal));
+        }
+        if healthy && !stopped.in_order && stopped.signal.is_none() {
+            match stopped.exits.first() {
+                Some(_) => self.end_by_exits(&stopped.exits),
+                None => self.end_by_hanging(),
+            }
+        }
+        if let Some(engine) = &mut self.engine {
+            causes.extend(
+                engine
+                    .end_serving()
+                    .iter()
+                    .map(|error| crate::error::chain(error)),
+            );
+        }
+        if !causes.is_empty() {
+            self.ended = Some(Outcome {
+                ending: Ending::Failed,
+                message: Some(causes.join("; ")),
+            });
+        }
+        self.ended.take().unwrap_or(Outcome {
+            ending: Ending::Done,
+            message: None,
+        })
+    }
+
+    /// The vCPU that had got nowhere for longest when the moving phase ended, if that was long.
+    fn hanging(&self) -> Option<(usize, u64)> {
+        let gaps = self.gaps.iter().map(|gap| gap.open_gap_ns);
+        gaps.enumerate()
+            .filter(|(_, gap)| *gap > HANGING_NS)
+            .max_by_key(|(_, gap)| *gap)
+    }
+
+    fn end_by_hanging(&mut self) {
+        const ASKED: &str = "did not stop when it was asked to";
+        match self.hanging() {
+            Some((vcpu, ns)) => {
+                let text = crate::human::time(ns);
+                let message = format!("vCPU {vcpu} got nowhere for {text}, and the guest {ASKED}");
+                self.end_by(Ending::Watchdog, message);
+            }
+            None => self.end_by(Ending::Failed, format!("the guest {ASKED}")),
+        }
+    }
+
+    fn audit_patience(&self) -> Duration {
+        let shared = self.machine.shared();
+        if shared.state() == Some(GuestState::Booting) {
+            // It does not know the question yet, or is not ours.
+            return Duration::ZERO;
+        }
+        let interrupted = matches!(
+            self.ended,
+            Some(Outcome {
+                ending: Ending::Interrupted { .. },
+                ..
+            })
+        );
+        let damaged = |index| shared.vcpu(index).errors.load(Ordering::Relaxed) > 0;
+        let hanging = self.hanging().is_some();
+        if interrupted || hanging || (0..shared.cpus()).any(damaged) {
+            HASTY_AUDIT
+        } else {
+            AUDIT
+        }
+    }
+}
