@@ -213,3 +213,10 @@ pub fn shared_cpu(id: usize) -> Cpu {
     })
     .cpu(id)
 }
+
+#[cfg(not(loom))]
+/// Two words, leaked and zero.
+pub fn word_pair() -> &'static [AtomicU64; 2] {
+    // SAFETY: leaked and zeroed, and zeroes are valid.
+    unsafe { &*leak::<[AtomicU64; 2]>() }
+}

@@ -22,8 +22,11 @@ pub use barrier::Barrier;
 pub use guard::{BottomHalfGuard, IrqGuard};
 pub use mutex::{Mutex, MutexGuard};
 pub use queued::{QueuedGuard, QueuedLock};
-pub use rcu::{Rcu, RcuCallback, RcuGuard, RcuHead, RcuStall};
 pub use rwsem::{ReadGuard, RwSemaphore, WriteGuard};
+pub use rcu::{
+    Backlog, FlavourGuard, PreemptGuard, PreemptRcu, Rcu, RcuCallback, RcuFlavour, RcuGuard, RcuHead,
+    RcuKind, RcuStall, ReaderState, SrcuDomain, SrcuGuard,
+};
 pub use seqcount::SeqCount;
 pub use seqlock::{SeqLock, SeqLockGuard};
 pub use ticket::{TicketGuard, TicketLock};
