@@ -24,8 +24,8 @@ pub use mutex::{Mutex, MutexGuard};
 pub use queued::{QueuedGuard, QueuedLock};
 pub use rwsem::{ReadGuard, RwSemaphore, WriteGuard};
 pub use rcu::{
-    Backlog, FlavourGuard, PreemptGuard, PreemptRcu, Rcu, RcuCallback, RcuFlavour, RcuGuard, RcuHead,
-    RcuKind, RcuStall, ReaderState, SrcuDomain, SrcuGuard,
+    Backlog, FlavourGuard, PreemptGuard, PreemptRcu, Rcu, RcuCallback, RcuFlavour, RcuGuard,
+    RcuHead, RcuKind, RcuStall, ReaderState, SrcuDomain, SrcuGuard,
 };
 pub use seqcount::SeqCount;
 pub use seqlock::{SeqLock, SeqLockGuard};

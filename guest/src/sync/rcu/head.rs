@@ -3,10 +3,7 @@
 use crate::{Cpu, record::Span};
 use core::{
     ptr::NonNull,
-    sync::atomic::{
-        AtomicU32, AtomicU64, AtomicUsize,
-        Ordering::Relaxed,
-    },
+    sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering::Relaxed},
 };
 
 /// What runs when a grace period is over: gets the head that was queued, and the value with it.

@@ -7,7 +7,7 @@ use crate::{
 };
 use std::sync::{
     OnceLock,
-    atomic::{AtomicU8, AtomicU32, Ordering::Relaxed},
+    atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering::Relaxed},
 };
 
 /// CPUs at most.
@@ -21,6 +21,8 @@ pub struct Rig {
     current: [AtomicU32; CPUS],
     /// Priorities given by `boost`; 0 for none.
     pub boosts: [AtomicU8; CPUS * THREADS],
+    /// Threads that were woken, a bit each.
+    pub unparked: AtomicU64,
     /// What hears of the switches that `yield_now` and its like make.
     rcu: OnceLock<RcuFlavour<'static>>,
 }
@@ -32,6 +34,7 @@ impl Rig {
             locals: [const { ThreadLocal::new() }; CPUS * THREADS],
             current: std::array::from_fn(|id| AtomicU32::new(id as u32)),
             boosts: [const { AtomicU8::new(0) }; CPUS * THREADS],
+            unparked: AtomicU64::new(0),
             rcu: OnceLock::new(),
         }))
     }
@@ -82,7 +85,9 @@ impl Sched for Rig {
     fn park(&self, cpu: &Cpu) {
         self.step_aside(cpu);
     }
-    fn unpark(&self, _cpu: &Cpu, _thread: ThreadId) {}
+    fn unpark(&self, _cpu: &Cpu, thread: ThreadId) {
+        self.unparked.fetch_or(1 << thread.0, Relaxed);
+    }
     fn yield_now(&self, cpu: &Cpu) {
         self.step_aside(cpu);
     }

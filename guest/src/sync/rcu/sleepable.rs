@@ -151,7 +151,10 @@ impl SrcuDomain {
     /// out was counted in.
     fn is_drained(&self, index: usize) -> bool {
         let sum = |of: fn(&Counts) -> &[AtomicU64; 2]| -> u64 {
-            let each = self.counts.iter().map(|counts| of(counts)[index].load(Relaxed));
+            let each = self
+                .counts
+                .iter()
+                .map(|counts| of(counts)[index].load(Relaxed));
             each.fold(0, u64::wrapping_add)
         };
         let unlocks = sum(|counts| &counts.unlocks);

@@ -179,7 +179,10 @@ fn an_expedited_wait_is_answered_by_interrupts() {
     let target = rcu.want(&cpus[0]);
     rcu.quiescent(&cpus[0]);
     rcu.ipi(&cpus[1], cpus[1].context());
-    assert!(cpus[1].hold.reschedule.load(Relaxed), "at the section's end");
+    assert!(
+        cpus[1].hold.reschedule.load(Relaxed),
+        "at the section's end"
+    );
     assert_eq!(rcu.completed(), 0);
     drop(section);
     assert!(!cpus[1].hold.reschedule.load(Relaxed), "threads changed");

@@ -57,7 +57,10 @@ fn callbacks_run_once(rcu: RcuFlavour<'_>, fixture: &Fixture) {
         counters
     };
     let counters: Vec<_> = std::thread::scope(|scope| {
-        let threads: Vec<_> = cpus.iter().map(|cpu| scope.spawn(move || work(cpu))).collect();
+        let threads: Vec<_> = cpus
+            .iter()
+            .map(|cpu| scope.spawn(move || work(cpu)))
+            .collect();
         let join = |thread: std::thread::ScopedJoinHandle<'_, _>| thread.join().expect("no panic");
         threads.into_iter().flat_map(join).collect()
     });
@@ -69,7 +72,10 @@ fn callbacks_run_once(rcu: RcuFlavour<'_>, fixture: &Fixture) {
     assert_eq!((total.callbacks, total.bytes), (0, 0));
     assert!(total.most_callbacks >= 3 && total.most_bytes == 100 * total.most_callbacks);
     assert!(cpus.iter().all(|cpu| !rcu.needs_cpu(cpu)));
-    let run: u64 = cpus.iter().map(|cpu| cpu.area.callbacks[1].load(Relaxed)).sum();
+    let run: u64 = cpus
+        .iter()
+        .map(|cpu| cpu.area.callbacks[1].load(Relaxed))
+        .sum();
     assert_eq!(run, 3 * EACH as u64);
 }
 

@@ -1,5 +1,8 @@
 use super::*;
-use crate::{fixture, sched::{Priority, ThreadId}};
+use crate::{
+    fixture,
+    sched::{Priority, ThreadId},
+};
 use underfoot_abi::Variant;
 
 /// Two CPUs of two threads each, and what they run.
@@ -114,7 +117,6 @@ fn readers_leave_the_list_in_any_order() {
             s.switch(index);
             sections[index] = None;
         }
-        assert!(!s.is_held_up() || s.rcu.completed() == 1);
         assert_eq!(s.rcu.completed(), 1, "{order:?}");
     }
 }
@@ -134,7 +136,11 @@ fn a_reader_switched_out_twice_counts_once() {
     assert!(s.is_held_up(), "still in the outer section");
     drop(outer);
     assert_eq!(s.rcu.completed(), 1);
-    assert_eq!(s.fixture.count(underfoot_abi::RecordedPhase::Moving, Metric::RcuRead), 1);
+    assert_eq!(
+        s.fixture
+            .count(underfoot_abi::RecordedPhase::Moving, Metric::RcuRead),
+        1
+    );
 }
 
 #[test]
@@ -161,7 +167,11 @@ fn readers_that_hold_up_an_old_grace_period_are_boosted() {
     let later = s.rcu.read_lock(&s.cpus[1]);
     s.switch(2);
     assert!(s.is_held_up());
-    assert_eq!((boost(&s, 1), boost(&s, 5)), (Priority::BOOST.0, 0), "only the reader that counts");
+    assert_eq!(
+        (boost(&s, 1), boost(&s, 5)),
+        (Priority::BOOST.0, 0),
+        "only the reader that counts"
+    );
     s.switch(0);
     drop(section);
     assert_eq!((boost(&s, 1), s.rcu.completed()), (0, 1));
