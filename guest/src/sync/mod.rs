@@ -25,7 +25,7 @@ pub use queued::{QueuedGuard, QueuedLock};
 pub use rwsem::{ReadGuard, RwSemaphore, WriteGuard};
 pub use rcu::{
     Backlog, FlavourGuard, PreemptGuard, PreemptRcu, Rcu, RcuCallback, RcuFlavour, RcuGuard,
-    RcuHead, RcuKind, RcuStall, ReaderState, SrcuDomain, SrcuGuard,
+    RcuHead, RcuKind, RcuStall, ReaderState, SrcuDomain, SrcuGuard, StalledReader,
 };
 pub use seqcount::SeqCount;
 pub use seqlock::{SeqLock, SeqLockGuard};

@@ -51,7 +51,11 @@ impl Rcu {
         cpu.context_add(Context::RCU_ONE);
         // A tick on this CPU must not find the depth unchanged while the section already reads.
         compiler_fence(SeqCst);
-        RcuGuard { cpu, span }
+        RcuGuard {
+            rcu: self,
+            cpu,
+            span,
+        }
     }
 
     /// The number of grace periods completed.
@@ -93,11 +97,11 @@ impl Rcu {
         });
     }
 
-    /// The interrupt of an expedited wait: as the tick; a section that was interrupted is followed
-    /// by a change of threads.
+    /// The interrupt of an expedited wait: as the tick; a section that was interrupted reports when it
+    /// ends.
     pub fn ipi(&self, cpu: &Cpu, interrupted: Context) {
         if self.notice(cpu, interrupted) {
-            // The section's end looks at this anyway, so that this costs readers nothing.
+            // The section's end looks at this anyway, so that it costs readers nothing.
             cpu.hold.reschedule.store(true, Relaxed);
         }
     }
@@ -204,6 +208,7 @@ impl GracePeriods for Rcu {
 /// A read section; dropped, it is over.
 #[must_use]
 pub struct RcuGuard<'a> {
+    rcu: &'a Rcu,
     cpu: &'a Cpu,
     /// `Some` in the outermost section.
     span: Option<Span>,
@@ -216,6 +221,9 @@ impl Drop for RcuGuard<'_> {
         compiler_fence(SeqCst);
         self.cpu.context_sub(Context::RCU_ONE);
         if let Some(span) = self.span {
+            if self.cpu.hold.reschedule.load(Relaxed) {
+                self.rcu.quiescent(self.cpu);
+            }
             span.finish(self.cpu, Metric::RcuRead);
         }
         self.cpu.preempt_enable();

@@ -84,6 +84,7 @@ impl<'a> RcuFlavour<'a> {
 
     /// Enters a read section, which may nest.
     #[inline]
+    #[track_caller]
     pub fn read_lock<'b>(self, cpu: &'b Cpu) -> FlavourGuard<'b>
     where
         'a: 'b,
@@ -168,13 +169,13 @@ impl<'a> RcuFlavour<'a> {
         }
     }
 
-    /// `thread`, which keeps `local`, is switched out at `position` (RIP, 0 if unknown), or would have
-    /// been had there been another one to run. With interrupts masked, before another one is current.
+    /// `thread`, which keeps `local`, is switched out, preempted or about to sleep. With interrupts
+    /// masked, while it is still the current one.
     #[inline]
-    pub fn note_switch(self, cpu: &Cpu, local: &ThreadLocal, thread: ThreadId, position: u64) {
+    pub fn note_switch(self, cpu: &Cpu, local: &ThreadLocal, thread: ThreadId) {
         match self {
             Self::Classic(rcu) => rcu.quiescent(cpu),
-            Self::Preemptible(rcu) => rcu.note_switch(cpu, local, thread, position),
+            Self::Preemptible(rcu) => rcu.note_switch(cpu, local, thread),
             Self::Sleepable(_) => {}
         }
     }

@@ -179,7 +179,7 @@ fn preemptible(fate: Fate, variant: Variant) {
                 let cpu = rig.cpu(cpu(0, variant));
                 let section = rcu.read_lock(&cpu);
                 let index = current.load(Acquire) as usize;
-                let switch = |index| rig.switch(RcuFlavour::Preemptible(rcu), &cpu, index, 0);
+                let switch = |index| rig.switch(RcuFlavour::Preemptible(rcu), &cpu, index);
                 match fate {
                     Fate::Ticked => rcu.tick(&cpu, 0),
                     Fate::SwitchedOut => {

@@ -37,11 +37,10 @@ pub use head::{RcuCallback, RcuHead};
 pub use preempt::{PreemptGuard, PreemptRcu};
 pub use readers::ReaderState;
 pub use sleepable::{SrcuDomain, SrcuGuard};
-pub use stall::RcuStall;
+pub use stall::{RcuStall, StalledReader};
 
 use super::TicketLock;
-use crate::{Cpu, record::Span};
-use underfoot_abi::Metric;
+use crate::Cpu;
 
 /// CPUs that the masks hold; a model makes no more than it needs.
 const CPUS: usize = if cfg!(loom) {
@@ -54,15 +53,6 @@ const CPUS: usize = if cfg!(loom) {
 #[inline]
 const fn bit(cpu: &Cpu) -> u64 {
     1 << cpu.id
-}
-
-/// Records the length of a section in which the CPU may have changed threads.
-#[inline]
-fn record_section(cpu: &Cpu, span: Span) {
-    // A histogram has one writer at a time.
-    cpu.preempt_disable();
-    span.finish(cpu, Metric::RcuRead);
-    cpu.preempt_enable();
 }
 
 #[cfg(all(test, loom))]

@@ -24,6 +24,7 @@ use crate::{
     sync::atomic::const_fn,
 };
 use core::{
+    panic::Location,
     ptr::NonNull,
     sync::atomic::{
         AtomicU64,
@@ -31,7 +32,7 @@ use core::{
         compiler_fence,
     },
 };
-use underfoot_abi::Variant;
+use underfoot_abi::{Metric, Variant};
 
 /// A grace-period machine of the preemptible kind, and its callbacks. There is one in a kernel: the
 /// threads' [`ReaderState`] is its own.
@@ -72,10 +73,15 @@ impl PreemptRcu {
     /// Enters a read section, which may nest and may be preempted, but must not sleep for long nor
     /// wait for a grace period.
     #[inline]
+    #[track_caller]
     pub fn read_lock<'a>(&'a self, cpu: &'a Cpu) -> PreemptGuard<'a> {
         let reader = &cpu.sched.local(cpu).rcu;
         let nesting = reader.nesting.load(Relaxed);
-        let span = (nesting == 0).then(|| Span::start(cpu));
+        let here = Location::caller();
+        let span = (nesting == 0).then(|| {
+            reader.enter(here);
+            Span::start(cpu)
+        });
         reader.nesting.store(nesting + 1, Relaxed);
         // A switch must not find the count unchanged while the section already reads.
         compiler_fence(SeqCst);
@@ -109,10 +115,9 @@ impl PreemptRcu {
         }
     }
 
-    /// The thread whose state is `local` is switched out, preempted or about to sleep, at `position`
-    /// (RIP, 0 if unknown). With interrupts masked, before another thread runs, `thread` being still
-    /// the current one.
-    pub fn note_switch(&self, cpu: &Cpu, local: &ThreadLocal, thread: ThreadId, position: u64) {
+    /// The thread whose state is `local` is switched out, preempted or about to sleep. With
+    /// interrupts masked, while it is still the current one.
+    pub fn note_switch(&self, cpu: &Cpu, local: &ThreadLocal, thread: ThreadId) {
         let reader = &local.rcu;
         let special = reader.special.load(Relaxed);
         if reader.nesting.load(Relaxed) == 0 {
@@ -122,7 +127,7 @@ impl PreemptRcu {
             }
         } else if special & BLOCKED == 0 && !is_busted(cpu) {
             let readers = &self.readers[cpu.id];
-            readers.push(cpu, (reader, thread), self.first_held(cpu), position);
+            readers.push(cpu, (reader, thread), self.first_held(cpu));
         }
         self.pass(cpu);
     }
@@ -341,7 +346,7 @@ impl Drop for PreemptGuard<'_> {
             self.rcu.unlock_special(self.cpu, self.reader);
         }
         if let Some(span) = self.span {
-            super::record_section(self.cpu, span);
+            span.finish(self.cpu, Metric::RcuRead);
         }
     }
 }

@@ -3,16 +3,18 @@
 //!
 //! Threads belong to a CPU for life, so a list is touched by its own CPU only, with interrupts
 //! masked: there is no lock. The atomics are for the stall detector of other CPUs, which reads a
-//! position or a number that may be old.
+//! place or a number that may be old.
 
+use super::StalledReader;
 use crate::{
     Cpu,
     sched::{Priority, ThreadId},
 };
 use core::sync::atomic::{
-    AtomicU32, AtomicU64,
+    AtomicPtr, AtomicU32, AtomicU64,
     Ordering::{Acquire, Relaxed, Release},
 };
+use core::{panic::Location, ptr::null_mut};
 
 /// What a thread keeps for preemptible RCU. Zero is that of a thread in no section.
 #[derive(Debug, Default)]
@@ -26,8 +28,8 @@ pub struct ReaderState {
     older: AtomicU32,
     /// The first grace period that the section holds up.
     holds: AtomicU64,
-    /// Where it was switched out.
-    position: AtomicU64,
+    /// Where its outermost section began; null before its first.
+    entered: AtomicPtr<Location<'static>>,
 }
 
 /// It is in its CPU's list.
@@ -47,8 +49,19 @@ impl ReaderState {
             newer: AtomicU32::new(0),
             older: AtomicU32::new(0),
             holds: AtomicU64::new(0),
-            position: AtomicU64::new(0),
+            entered: AtomicPtr::new(null_mut()),
         }
+    }
+
+    /// Notes that the outermost section begins here.
+    pub(super) fn enter(&self, here: &'static Location<'static>) {
+        let place = core::ptr::from_ref(here).cast_mut();
+        self.entered.store(place, Relaxed);
+    }
+
+    fn entered(&self) -> Option<&'static Location<'static>> {
+        // SAFETY: null, or stored by `enter` from a reference to what lives for ever.
+        unsafe { self.entered.load(Relaxed).as_ref() }
     }
 
     /// Adds `bits` to `special`. Only its own CPU writes it, with interrupts masked.
@@ -84,20 +97,13 @@ impl Readers {
     }
 
     /// Enlists `thread`, whose state is `reader`, as holding up grace periods from `holds` on.
-    pub(super) fn push(
-        &self,
-        cpu: &Cpu,
-        (reader, thread): (&ReaderState, ThreadId),
-        holds: u64,
-        position: u64,
-    ) {
+    pub(super) fn push(&self, cpu: &Cpu, (reader, thread): (&ReaderState, ThreadId), holds: u64) {
         let link = thread.0 + 1;
         let newest = self.newest.load(Relaxed);
         reader.mark(BLOCKED);
         reader.newer.store(0, Relaxed);
         reader.older.store(newest, Relaxed);
         reader.holds.store(holds, Relaxed);
-        reader.position.store(position, Relaxed);
         match state(cpu, newest) {
             Some(next) => next.newer.store(link, Relaxed),
             // Release: pairs with the acquire in `oldest`.
@@ -125,11 +131,13 @@ impl Readers {
             .is_some_and(|reader| reader.holds.load(Relaxed) <= number)
     }
 
-    /// The oldest reader and where it was switched out. On any CPU.
-    pub(super) fn oldest(&self, cpu: &Cpu) -> Option<(ThreadId, u64)> {
+    /// The oldest reader. On any CPU.
+    pub(super) fn oldest(&self, cpu: &Cpu) -> Option<StalledReader> {
         let link = self.oldest.load(Acquire);
-        let reader = state(cpu, link)?;
-        Some((ThreadId(link - 1), reader.position.load(Relaxed)))
+        Some(StalledReader {
+            thread: ThreadId(link.checked_sub(1)?),
+            entered: state(cpu, link)?.entered()?,
+        })
     }
 
     /// Raises the priority of those that hold grace period `number` up.

@@ -50,10 +50,10 @@ impl Rig {
         assert!(self.rcu.set(rcu).is_ok(), "once");
     }
 
-    /// Switches the CPU to its thread number `index`, as a preemption at `position`.
-    pub fn switch(&self, rcu: RcuFlavour<'_>, cpu: &Cpu, index: usize, position: u64) {
+    /// Switches the CPU to its thread number `index`.
+    pub fn switch(&self, rcu: RcuFlavour<'_>, cpu: &Cpu, index: usize) {
         let open = cpu.ops.irq_save(cpu);
-        rcu.note_switch(cpu, self.local(cpu), self.current(cpu), position);
+        rcu.note_switch(cpu, self.local(cpu), self.current(cpu));
         self.current[cpu.id].store((cpu.id + index * CPUS) as u32, Relaxed);
         cpu.ops.irq_restore(cpu, open);
     }
@@ -63,12 +63,12 @@ impl Rig {
         let Some(rcu) = self.rcu.get() else {
             return relax();
         };
-        self.switch(*rcu, cpu, 1, 0);
+        self.switch(*rcu, cpu, 1);
         for _ in 0..4 {
             rcu.tick(cpu, cpu.context(), 0);
             relax();
         }
-        self.switch(*rcu, cpu, 0, 0);
+        self.switch(*rcu, cpu, 0);
     }
 }
 
@@ -88,6 +88,9 @@ impl Sched for Rig {
     fn unpark(&self, _cpu: &Cpu, thread: ThreadId) {
         self.unparked.fetch_or(1 << thread.0, Relaxed);
     }
+    fn is_alone(&self, _cpu: &Cpu) -> bool {
+        true
+    }
     fn yield_now(&self, cpu: &Cpu) {
         self.step_aside(cpu);
     }
@@ -100,6 +103,9 @@ impl Sched for Rig {
     }
     fn sleep_ns(&self, cpu: &Cpu, _ns: u64) {
         self.step_aside(cpu);
+    }
+    fn begin(&self, _cpu: &'static Cpu) -> ! {
+        unreachable!("nobody starts threads here")
     }
 }
 

@@ -151,6 +151,6 @@ impl Sequence {
 pub(super) struct Culprits {
     /// CPUs, a bit each.
     pub cpus: u64,
-    /// A thread that was switched out in its section, and where.
-    pub reader: Option<(crate::sched::ThreadId, u64)>,
+    /// A thread that was switched out in its section.
+    pub reader: Option<super::StalledReader>,
 }

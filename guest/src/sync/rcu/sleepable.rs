@@ -22,7 +22,7 @@ use crate::{
     },
 };
 use core::ptr::NonNull;
-use underfoot_abi::Variant;
+use underfoot_abi::{Metric, Variant};
 
 /// Between two looks at the readers, unless somebody is in a hurry: to the next tick.
 const PAUSE_NS: u64 = 1;
@@ -281,6 +281,6 @@ impl Drop for SrcuGuard<'_> {
         // Pairs with the fence in `is_drained` (C in srcutree.c).
         fence(SeqCst);
         self.domain.counts[self.cpu.id].unlocks[self.index].fetch_add(1, Relaxed);
-        super::record_section(self.cpu, self.span);
+        self.span.finish(self.cpu, Metric::RcuRead);
     }
 }

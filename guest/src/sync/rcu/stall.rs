@@ -11,6 +11,7 @@ use super::{
     sequence::Culprits,
 };
 use crate::{Cpu, arch::tsc, record, sched::ThreadId};
+use core::panic::Location;
 use underfoot_abi::ReportKind;
 
 /// A grace period that is older than it should be.
@@ -25,10 +26,18 @@ pub struct RcuStall {
     /// The CPUs that hold it up, one bit each.
     pub waiting: u64,
     /// A thread that holds it up, switched out in its section, if one is known.
-    pub reader: Option<ThreadId>,
-    /// Where that thread was switched out; without one, where the tick that found the stall
-    /// interrupted the reporting CPU.
+    pub reader: Option<StalledReader>,
+    /// Where the tick that found the stall interrupted the reporting CPU.
     pub position: u64,
+}
+
+/// A thread that was switched out in a read section.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StalledReader {
+    /// Which one.
+    pub thread: ThreadId,
+    /// Where its outermost section began.
+    pub entered: &'static Location<'static>,
 }
 
 impl RcuStall {
@@ -45,12 +54,15 @@ impl RcuStall {
         let (number, age_ms) = (stall.grace_period, stall.age_ns / 1_000_000);
         let (waiting, position) = (stall.waiting, stall.position);
         match stall.reader {
-            Some(ThreadId(thread)) => record::report(
+            Some(StalledReader {
+                thread: ThreadId(thread),
+                entered,
+            }) => record::report(
                 cpu,
                 ReportKind::RcuStall,
                 words,
                 format_args!(
-                    "{name}: grace period {number} is {age_ms} ms old, CPUs {waiting:#x}: thread {thread} was switched out in a section at {position:#x}"
+                    "{name}: grace period {number} is {age_ms} ms old, waiting for CPUs {waiting:#x}: thread {thread} was switched out in its section, which began at {entered}"
                 ),
             ),
             None => record::report(
@@ -141,8 +153,8 @@ impl StallDetector {
                 grace_period: number.div_ceil(2),
                 age_ns,
                 waiting: found.cpus,
-                reader: found.reader.map(|(thread, _)| thread),
-                position: found.reader.map_or(position, |(_, at)| at),
+                reader: found.reader,
+                position,
             },
         );
     }

@@ -4,6 +4,7 @@ use core::{
     ptr::NonNull,
     sync::atomic::{AtomicU64 as Counter, Ordering::Relaxed},
 };
+use underfoot_abi::{Metric, RecordedPhase::Moving};
 
 mod classic;
 mod preempt;
@@ -93,7 +94,7 @@ fn all_callbacks_run_once_whoever_queued_them() {
     ] {
         let fixture = Fixture::new(3);
         callbacks_run_once(rcu, &fixture);
-        let recorded = fixture.count(underfoot_abi::RecordedPhase::Moving, Metric::Callback);
+        let recorded = fixture.count(Moving, Metric::Callback);
         assert_eq!(recorded, 1_500, "{:?}", rcu.kind());
     }
 }

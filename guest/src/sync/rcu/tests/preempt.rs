@@ -38,9 +38,7 @@ impl Setup {
 
     /// CPU 1 changes to its thread `index`.
     fn switch(&self, index: usize) {
-        let position = 0xc0de;
-        self.rig
-            .switch(self.flavour(), &self.cpus[1], index, position);
+        self.rig.switch(self.flavour(), &self.cpus[1], index);
     }
 
     /// Whether both CPUs' reporting all they can leaves the grace period unfinished.
@@ -136,11 +134,7 @@ fn a_reader_switched_out_twice_counts_once() {
     assert!(s.is_held_up(), "still in the outer section");
     drop(outer);
     assert_eq!(s.rcu.completed(), 1);
-    assert_eq!(
-        s.fixture
-            .count(underfoot_abi::RecordedPhase::Moving, Metric::RcuRead),
-        1
-    );
+    assert_eq!(s.fixture.count(Moving, Metric::RcuRead), 1);
 }
 
 #[test]
@@ -195,7 +189,9 @@ fn a_stall_names_the_reader() {
     let stall = STALL.lock().expect("no panic").expect("a stall");
     assert_eq!((stall.kind, stall.grace_period), (RcuKind::Preemptible, 1));
     assert_eq!(stall.waiting & 0b10, 0b10);
-    assert_eq!((stall.reader, stall.position), (Some(ThreadId(1)), 0xc0de));
+    let reader = stall.reader.expect("a reader");
+    assert_eq!(reader.thread, ThreadId(1));
+    assert!(reader.entered.file().ends_with("tests/preempt.rs"));
     let header = s.fixture.header;
     assert_eq!(header.rcu_stalls.load(Relaxed), 1);
     assert_eq!(header.reports_made.load(Relaxed), 1);
