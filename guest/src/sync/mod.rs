@@ -23,6 +23,8 @@ pub use guard::{BottomHalfGuard, IrqGuard};
 pub use mutex::{Mutex, MutexGuard};
 pub use queued::{QueuedGuard, QueuedLock};
 pub use rwsem::{ReadGuard, RwSemaphore, WriteGuard};
+#[cfg(all(test, not(loom)))]
+pub(crate) use rcu::rig::Rig;
 pub use rcu::{
     Backlog, FlavourGuard, PreemptGuard, PreemptRcu, Rcu, RcuCallback, RcuFlavour, RcuGuard,
     RcuHead, RcuKind, RcuStall, ReaderState, SrcuDomain, SrcuGuard, StalledReader,

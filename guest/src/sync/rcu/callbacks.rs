@@ -58,6 +58,13 @@ impl Segments {
         }
         (!self.waiting.is_empty()).then_some(self.target)
     }
+
+    /// Some callback, whatever it waits for.
+    fn pop_any(&mut self) -> Option<NonNull<RcuHead>> {
+        let later = [&mut self.waiting, &mut self.next];
+        let head = self.done.pop();
+        head.or_else(|| later.into_iter().find_map(List::pop))
+    }
 }
 
 /// The callbacks of all CPUs.
@@ -137,25 +144,38 @@ impl Callbacks {
     /// # Safety
     /// No CPU is in a read section, or will enter one before this returns.
     pub(super) unsafe fn drain(&self, cpu: &Cpu) {
-        for (id, list) in self.lists.iter().enumerate() {
-            loop {
-                let head = {
-                    let mut segments = list.lock_irqsave(cpu);
-                    let Segments {
-                        done,
-                        waiting,
-                        next,
-                        ..
-                    } = &mut *segments;
-                    let head = done.pop().or_else(|| waiting.pop()).or_else(|| next.pop());
-                    let Some(head) = head else { break };
-                    self.note_run(cpu, id, head);
-                    head
-                };
-                // SAFETY: queued by `call` and in no list now; that no section is left is the
-                // caller's promise, and as good as a grace period.
-                unsafe { RcuHead::run(cpu, head) };
+        loop {
+            let mut ran = false;
+            for (id, list) in self.lists.iter().enumerate() {
+                // SAFETY: the caller's promise.
+                ran |= unsafe { self.drain_list(cpu, id, list) };
             }
+            // A callback may have queued another one, here.
+            if !ran {
+                return;
+            }
+        }
+    }
+
+    /// Runs every callback of CPU `id`; whether there was one.
+    ///
+    /// # Safety
+    /// As [`Self::drain`].
+    unsafe fn drain_list(&self, cpu: &Cpu, id: usize, list: &TicketLock<Segments, false>) -> bool {
+        let mut ran = false;
+        loop {
+            let head = {
+                let mut segments = list.lock_irqsave(cpu);
+                let Some(head) = segments.pop_any() else {
+                    return ran;
+                };
+                self.note_run(cpu, id, head);
+                head
+            };
+            // SAFETY: queued by `call` and in no list now; that no section is left is the caller's
+            // promise, and as good as a grace period.
+            unsafe { RcuHead::run(cpu, head) };
+            ran = true;
         }
     }
 

@@ -82,6 +82,23 @@ impl<'a> RcuFlavour<'a> {
         }
     }
 
+    /// Boosts readers that hold up a grace period older than `after_ns`; `None` turns that off. Only
+    /// the preemptible kind has such readers.
+    pub fn set_boost(self, after_ns: Option<u64>) {
+        if let Self::Preemptible(rcu) = self {
+            rcu.set_boost(after_ns);
+        }
+    }
+
+    /// Readers of CPU `id` that were boosted so far.
+    #[must_use]
+    pub fn boosts(self, id: usize) -> u64 {
+        match self {
+            Self::Preemptible(rcu) => rcu.boosts(id),
+            Self::Classic(_) | Self::Sleepable(_) => 0,
+        }
+    }
+
     /// Enters a read section, which may nest.
     #[inline]
     #[track_caller]

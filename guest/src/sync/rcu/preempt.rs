@@ -70,6 +70,12 @@ impl PreemptRcu {
             .store(after_ns.unwrap_or(u64::MAX), Relaxed);
     }
 
+    /// Readers of CPU `id` that were boosted so far.
+    #[must_use]
+    pub fn boosts(&self, id: usize) -> u64 {
+        self.readers[id].boosts.load(Relaxed)
+    }
+
     /// Enters a read section, which may nest and may be preempted, but must not sleep for long nor
     /// wait for a grace period.
     #[inline]

@@ -81,6 +81,8 @@ pub(super) struct Readers {
     oldest: AtomicU32,
     /// The last grace period in which the CPU itself was quiescent.
     pub(super) passed: AtomicU64,
+    /// Readers boosted so far.
+    pub(super) boosts: AtomicU64,
 }
 
 impl Readers {
@@ -89,6 +91,7 @@ impl Readers {
             newest: AtomicU32::new(0),
             oldest: AtomicU32::new(0),
             passed: AtomicU64::new(0),
+            boosts: AtomicU64::new(0),
         }
     }
 
@@ -149,6 +152,7 @@ impl Readers {
             }
             if reader.special.load(Relaxed) & BOOSTED == 0 {
                 reader.mark(BOOSTED);
+                self.boosts.store(self.boosts.load(Relaxed) + 1, Relaxed);
                 cpu.sched
                     .boost(cpu, ThreadId(link - 1), Some(Priority::BOOST));
             }

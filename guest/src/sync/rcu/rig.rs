@@ -15,6 +15,9 @@ const CPUS: usize = 4;
 /// Threads of each CPU: numbers `id`, `id + CPUS`, …
 const THREADS: usize = 4;
 
+/// Ticks that a thread which yields is away at most: host threads need many to meet each other.
+const TURNS: usize = 300;
+
 /// A scheduler whose threads are names: the test does what each of them does.
 pub struct Rig {
     locals: [ThreadLocal; CPUS * THREADS],
@@ -58,13 +61,20 @@ impl Rig {
         cpu.ops.irq_restore(cpu, open);
     }
 
-    /// Lets thread 1 of the CPU run a little, if some machine hears of it.
+    /// Lets thread 1 of the CPU run for a while, or until a whole grace period is over that began
+    /// after somebody heard of the last one, if some machine hears of it.
     fn step_aside(&self, cpu: &Cpu) {
         let Some(rcu) = self.rcu.get() else {
             return relax();
         };
         self.switch(*rcu, cpu, 1);
-        for _ in 0..4 {
+        let before = rcu.completed();
+        // CPU 0 is the one that waits for the others.
+        let turns = if cpu.id == 0 { 1 } else { TURNS };
+        for _ in 0..turns {
+            if rcu.completed() > before + 2 {
+                break;
+            }
             rcu.tick(cpu, cpu.context(), 0);
             relax();
         }
