@@ -105,7 +105,7 @@ names! {
     RcuStall = "busted-rcu-stall", "a CPU never is quiescent: the RCU stall detector speaks";
     RcuClassicBusted = "busted-rcu-classic", "classic RCU waits for one CPU only: rcu-torture speaks";
     RcuPreemptBusted = "busted-rcu-preempt", "preemptible RCU forgets preempted readers: rcu-torture speaks";
-    RcuSleepBusted = "busted-rcu-sleep", "sleepable RCU skips a wait for readers: rcu-torture speaks";
+    RcuSleepBusted = "busted-rcu-sleep", "sleepable RCU waits for no readers: rcu-torture speaks";
     Crash = "busted-crash", "the guest executes an invalid instruction: its panic ends the run";
     TripleFault = "busted-triple-fault", "the guest triple-faults: the VMM ends the run";
     Stuck = "busted-stuck", "a vCPU gets nowhere any more: the watchdog ends the run";

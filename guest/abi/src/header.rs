@@ -75,7 +75,7 @@ pub enum Variant {
     RcuClassicBusted = 30,
     /// Preemptible RCU forgets readers that are switched out in a section.
     RcuPreemptBusted = 31,
-    /// Sleepable RCU flips its index and does not wait for those under the old one.
+    /// Sleepable RCU flips its index and waits for nobody under the old one.
     RcuSleepBusted = 32,
 }
 

@@ -269,7 +269,7 @@ fn loom_sleepable_rcu_waits_for_readers_of_either_index() {
 
 #[test]
 #[should_panic(expected = "Causality violation")]
-fn loom_sleepable_rcu_that_forgets_the_old_index_is_caught() {
+fn loom_sleepable_rcu_that_waits_for_nobody_is_caught() {
     sleepable(1, Variant::RcuSleepBusted);
 }
 

@@ -47,7 +47,7 @@ fn sections_that_begin_after_the_flip_are_not_waited_for() {
 }
 
 #[test]
-fn the_busted_form_does_not_wait_for_the_old_index() {
+fn the_busted_form_waits_for_nobody() {
     let (_fixture, cpu) = one_cpu(Variant::RcuSleepBusted);
     let domain = SrcuDomain::new(LONG_NS, silent);
     let section = domain.read_lock(&cpu);
