@@ -1,9 +1,9 @@
 //! What a thread keeps for the primitives that it uses.
 
+use crate::sync::ReaderState;
 use crate::sync::WaitLink;
 #[cfg(not(loom))]
 use crate::sync::lockdep::HeldLocks;
-use crate::sync::ReaderState;
 
 /// One per thread; only that thread writes it, but for what its parts say.
 #[derive(Default)]
