@@ -113,12 +113,19 @@ impl Fixture {
     }
 
     pub fn with(cpus: u32, variant: Variant) -> Self {
+        Self::told(cpus, variant, &[])
+    }
+
+    /// With a workload's parameters.
+    pub fn told(cpus: u32, variant: Variant, parameters: &[u64]) -> Self {
         let header = leak::<Header>();
         // SAFETY: zeroes are a valid header, and nobody else knows it yet.
         let header = unsafe {
             (*header).cpus = cpus;
             (*header).variant = variant as u32;
             (*header).seed = 0x5eed;
+            let told = &mut (&mut (*header).parameters)[..parameters.len()];
+            told.copy_from_slice(parameters);
             (*header).stall_threshold_ns = 2_000;
             (*header).probe_period_ns = 10_000;
             &*header
@@ -212,4 +219,11 @@ pub fn shared_cpu(id: usize) -> Cpu {
         fixture
     })
     .cpu(id)
+}
+
+#[cfg(not(loom))]
+/// Two words, leaked and zero.
+pub fn word_pair() -> &'static [AtomicU64; 2] {
+    // SAFETY: leaked and zeroed, and zeroes are valid.
+    unsafe { &*leak::<[AtomicU64; 2]>() }
 }

@@ -103,6 +103,9 @@ names! {
     NoSeqcount = "busted-no-seqcount", "the guest's writers skip the sequence count: torn reads";
     NoLock = "busted-no-lock", "the guest's writers skip a lock: lost updates";
     RcuStall = "busted-rcu-stall", "a CPU never is quiescent: the RCU stall detector speaks";
+    RcuClassicBusted = "busted-rcu-classic", "classic RCU waits for one CPU only: rcu-torture speaks";
+    RcuPreemptBusted = "busted-rcu-preempt", "preemptible RCU forgets preempted readers: rcu-torture speaks";
+    RcuSleepBusted = "busted-rcu-sleep", "sleepable RCU waits for no readers: rcu-torture speaks";
     Crash = "busted-crash", "the guest executes an invalid instruction: its panic ends the run";
     TripleFault = "busted-triple-fault", "the guest triple-faults: the VMM ends the run";
     Stuck = "busted-stuck", "a vCPU gets nowhere any more: the watchdog ends the run";
@@ -123,6 +126,9 @@ impl Variant {
             Self::NoSeqcount => underfoot_abi::Variant::NoSeqcount,
             Self::NoLock => underfoot_abi::Variant::NoLock,
             Self::RcuStall => underfoot_abi::Variant::RcuStall,
+            Self::RcuClassicBusted => underfoot_abi::Variant::RcuClassicBusted,
+            Self::RcuPreemptBusted => underfoot_abi::Variant::RcuPreemptBusted,
+            Self::RcuSleepBusted => underfoot_abi::Variant::RcuSleepBusted,
             Self::Crash => underfoot_abi::Variant::Crash,
             Self::TripleFault => underfoot_abi::Variant::TripleFault,
             Self::Stuck => underfoot_abi::Variant::Stuck,

@@ -71,6 +71,12 @@ pub enum Variant {
     TripleFault = 6,
     /// The last CPU masks interrupts after a while and gets nowhere any more.
     Stuck = 7,
+    /// Classic RCU waits for the CPU alone that starts a grace period.
+    RcuClassicBusted = 30,
+    /// Preemptible RCU forgets readers that are switched out in a section.
+    RcuPreemptBusted = 31,
+    /// Sleepable RCU flips its index and waits for nobody under the old one.
+    RcuSleepBusted = 32,
 }
 
 /// The shared region's first page. Each word has one writer, named in its text.

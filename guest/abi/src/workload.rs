@@ -93,6 +93,8 @@ pub enum WorkloadId {
     Lock = 1,
     /// A pointer chase, bandwidth and arithmetic: the baseline.
     Chase = 2,
+    /// A self-test of RCU.
+    Torture = 10,
 }
 
 /// One workload, described.
@@ -105,7 +107,7 @@ struct Description {
 
 impl WorkloadId {
     /// All of them.
-    pub const ALL: &'static [Self] = &[Self::Walk, Self::Lock, Self::Chase];
+    pub const ALL: &'static [Self] = &[Self::Walk, Self::Lock, Self::Chase, Self::Torture];
 
     /// The workload with this number.
     #[must_use]
@@ -144,6 +146,7 @@ impl WorkloadId {
             Self::Walk => WALK,
             Self::Lock => LOCK,
             Self::Chase => CHASE,
+            Self::Torture => TORTURE,
         }
     }
 }
@@ -184,6 +187,51 @@ const CHASE: Description = Description {
         OPERATIONS,
         Counter::new("hops", "pages visited by the chase"),
         Counter::new("bytes", "bytes written and read back"),
+    ],
+};
+
+const TORTURE: Description = Description {
+    name: "rcu-torture",
+    about: "readers of objects that age by a stage with each grace period: none may be old",
+    parameters: &[
+        Parameter::choice(
+            "kind",
+            "kind of RCU",
+            &["classic", "preemptible", "sleepable"],
+        ),
+        Parameter::number("readers", "readers on each CPU", 1, 4, 2),
+        Parameter::number("writers", "writers, on the CPUs by turns", 1, 16, 2),
+        Parameter::choice(
+            "boost",
+            "whether readers that hold up an old grace period are boosted (preemptible)",
+            &["off", "on"],
+        ),
+        Parameter::choice(
+            "hogs",
+            "a thread on each CPU that keeps it from readers, in bursts",
+            &["off", "on"],
+        ),
+    ],
+    counters: &[
+        OPERATIONS,
+        Counter::new("removed", "sections that saw their object removed"),
+        Counter::new("too-old", "sections that saw their object too old: errors"),
+        Counter::new("writes", "objects replaced"),
+        Counter::new("synchronize", "waits for a grace period"),
+        Counter::new("expedited", "expedited waits for a grace period"),
+        Counter::new("calls", "objects left to callbacks"),
+        Counter::new("starved", "writes put off, no object being free"),
+        Counter::new("bursts", "bursts of hogs"),
+        Counter::new("overdue", "bursts that no grace period ended in"),
+        Counter::new("boosts", "readers boosted in bursts"),
+        Counter::new(
+            "callbacks-waiting",
+            "most callbacks that waited on a CPU at one time",
+        ),
+        Counter::new(
+            "bytes-waiting",
+            "most bytes that waited on a CPU at one time",
+        ),
     ],
 };
 

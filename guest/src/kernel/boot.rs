@@ -1,6 +1,6 @@
 //! The boot CPU's way from the first Rust line to a kernel that is whole.
 
-use super::grace::RCU;
+use super::grace::FLAVOURS;
 use super::memory::{self, Memory};
 use super::shared::Shared;
 use super::start_info::LoaderInfo;
@@ -30,7 +30,7 @@ pub fn boot(trap_header: &'static CpuHeader, start_info: usize) -> (&'static Ker
     choose_level(shared.header, trap_header);
     let cpu = state::add_cpu(0, trap_header, trap::pending);
     cpu.area.entered_tsc.store(entered_tsc, Relaxed);
-    RCU.idle_exit(cpu);
+    FLAVOURS.iter().for_each(|rcu| rcu.idle_exit(cpu));
     // SAFETY: this is the boot CPU, once, still on the boot code's tables.
     let memory = unsafe { memory::build(cpu, shared, &loader) };
     let kernel = state::set_kernel(assemble(cpu, shared, memory));
@@ -48,7 +48,7 @@ pub fn join(id: usize, trap_header: &'static CpuHeader) -> (&'static Kernel, &'s
     let kernel = state::kernel().expect("the boot CPU starts others once the kernel is whole");
     let cpu = state::add_cpu(id, trap_header, trap::pending);
     cpu.area.entered_tsc.store(entered_tsc, Relaxed);
-    RCU.idle_exit(cpu);
+    FLAVOURS.iter().for_each(|rcu| rcu.idle_exit(cpu));
     threads::start_on(kernel, cpu);
     open_interrupts(kernel, cpu);
     // Pairs with the acquire in `smp`: this CPU no longer needs the boot mailbox.
@@ -97,7 +97,6 @@ fn assemble(cpu: &Cpu, shared: &'static Shared, memory: Memory) -> Kernel {
         apic: unsafe { Apic::new() },
         pages,
         table,
-        rcu: &RCU,
         shootdown: ipi::Shootdown::new(),
         workload: workloads::build(cpu, pages, targets),
     }

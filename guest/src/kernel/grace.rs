@@ -1,22 +1,20 @@
-//! The kernel's grace-period machine, and what it says when a grace period does not end.
+//! The kernel's RCU, a machine of each kind.
 
-use super::fail;
-use underfoot_guest::Cpu;
-use underfoot_guest::sync::{Rcu, RcuStall};
+use underfoot_guest::sync::{PreemptRcu, Rcu, RcuFlavour, RcuStall, SrcuDomain};
 
 /// A grace period this old is reported as stalled: far beyond any time slice of a busy host.
 const STALL_NS: u64 = 1_000_000_000;
 
 /// There from the start.
-pub static RCU: Rcu = Rcu::new(STALL_NS, report);
+pub static RCU: Rcu = Rcu::new(STALL_NS, RcuStall::report);
+/// The preemptible kind.
+pub static PREEMPT_RCU: PreemptRcu = PreemptRcu::new(STALL_NS, RcuStall::report);
+/// The domain of workloads that read under the sleepable kind.
+pub static SRCU: SrcuDomain = SrcuDomain::new(STALL_NS, RcuStall::report);
 
-fn report(cpu: &Cpu, stall: &RcuStall) {
-    fail::print(format_args!(
-        "rcu: INFO: CPU {} detected a stall: grace period {} is {} ms old, waiting for CPUs {:#x}; here: rip {:#x}",
-        cpu.id,
-        stall.grace_period,
-        stall.age_ns / 1_000_000,
-        stall.waiting,
-        stall.position
-    ));
-}
+/// All of them, by [`RcuKind`](underfoot_guest::sync::RcuKind): every hook is called for each.
+pub static FLAVOURS: [RcuFlavour<'static>; 3] = [
+    RcuFlavour::Classic(&RCU),
+    RcuFlavour::Preemptible(&PREEMPT_RCU),
+    RcuFlavour::Sleepable(&SRCU),
+];

@@ -8,7 +8,6 @@ use underfoot_abi::{Cpl, Header, MAX_CPUS, PageByte, PageKind};
 use underfoot_firmware::{CpuHeader, kernel_cpl};
 use underfoot_guest::arch::{Apic, PrivOps, Ring0, Ring3};
 use underfoot_guest::mm::{PageAllocator, PageTable};
-use underfoot_guest::sync::Rcu;
 use underfoot_guest::workload::Workload;
 use underfoot_guest::{Cpu, Hold};
 
@@ -18,7 +17,6 @@ pub struct Kernel {
     pub apic: Apic,
     pub pages: &'static PageAllocator,
     pub table: &'static PageTable,
-    pub rcu: &'static Rcu,
     pub shootdown: Shootdown,
     pub workload: &'static dyn Workload,
 }

@@ -1,6 +1,7 @@
 //! The kernel's threads: the scheduler, idle threads, stacks.
 
 use super::boot::TICK_HZ;
+use super::grace::FLAVOURS;
 use super::state::{self, Kernel};
 use core::sync::atomic::Ordering::Relaxed;
 use underfoot_abi::{PageByte, PageKind, Wait};
@@ -20,9 +21,9 @@ const PATIENCE_NS: u64 = 10_000_000;
 
 /// The guest's scheduler.
 pub static SCHEDULER: Scheduler = Scheduler::new(Hooks {
-    switch: |cpu, _, _| {
-        if let Some(kernel) = state::kernel() {
-            kernel.rcu.quiescent(cpu);
+    switch: |cpu, local, thread| {
+        for rcu in &FLAVOURS {
+            rcu.note_switch(cpu, local, thread);
         }
     },
     bottom_halves,
@@ -95,7 +96,7 @@ fn idle(cpu: &'static Cpu, _: usize) {
     loop {
         let open = cpu.ops.irq_save(cpu);
         if SCHEDULER.is_alone(cpu) {
-            kernel.rcu.idle_enter(cpu);
+            FLAVOURS.iter().for_each(|rcu| rcu.idle_enter(cpu));
             let stop = cpu.ns(tsc().saturating_sub(busy_tsc)) > PATIENCE_NS
                 && !SCHEDULER.has_sleepers(cpu)
                 && !has_callbacks(cpu);
@@ -106,7 +107,7 @@ fn idle(cpu: &'static Cpu, _: usize) {
             if stop {
                 kernel.apic.set_tick(Some(TICK_HZ));
             }
-            kernel.rcu.idle_exit(cpu);
+            FLAVOURS.iter().for_each(|rcu| rcu.idle_exit(cpu));
         } else {
             busy_tsc = tsc();
         }
@@ -121,9 +122,10 @@ fn has_callbacks(cpu: &Cpu) -> bool {
 }
 
 fn bottom_halves(cpu: &Cpu, raised: u32) {
-    if raised & (1 << CALLBACKS) != 0
-        && let Some(kernel) = state::kernel()
-    {
-        kernel.rcu.process(cpu);
+    if raised & (1 << CALLBACKS) != 0 {
+        for rcu in &FLAVOURS {
+            // What is left has its turn at the next tick.
+            rcu.process(cpu);
+        }
     }
 }

@@ -1,6 +1,7 @@
 //! What the kernel does with interrupts and traps.
 
-use super::threads::SCHEDULER;
+use super::grace::FLAVOURS;
+use super::threads::{CALLBACKS, SCHEDULER};
 use super::{fail, state};
 use core::sync::atomic::Ordering::Relaxed;
 use underfoot_abi::{Context, Cpl};
@@ -51,6 +52,15 @@ const fn in_interrupt(interrupted: Context) -> u64 {
     interrupted.0 & !Context::BOTTOM_HALF | Context::INTERRUPT | Context::MASKED
 }
 
+fn grace_tick(cpu: &Cpu, interrupted: Context, rip: u64) {
+    for rcu in &FLAVOURS {
+        rcu.tick(cpu, interrupted, rip);
+        if rcu.needs_cpu(cpu) {
+            cpu.raise(CALLBACKS);
+        }
+    }
+}
+
 fn handle(cpu: &Cpu, bits: u64, interrupted: Context, rip: u64) {
     let Some(kernel) = state::kernel() else {
         return;
@@ -59,7 +69,7 @@ fn handle(cpu: &Cpu, bits: u64, interrupted: Context, rip: u64) {
         cpu.area
             .ticks
             .store(cpu.area.ticks.load(Relaxed) + 1, Relaxed);
-        kernel.rcu.tick(cpu, interrupted, rip);
+        grace_tick(cpu, interrupted, rip);
         SCHEDULER.tick(cpu);
         kernel.apic.end_of_interrupt();
     }
@@ -69,6 +79,7 @@ fn handle(cpu: &Cpu, bits: u64, interrupted: Context, rip: u64) {
             .store(cpu.area.ipis.load(Relaxed) + 1, Relaxed);
         kernel.apic.end_of_interrupt();
         kernel.shootdown.answer(cpu);
+        FLAVOURS.iter().for_each(|rcu| rcu.ipi(cpu, interrupted));
         SCHEDULER.interrupt(cpu);
     }
 }

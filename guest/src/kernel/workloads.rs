@@ -1,11 +1,11 @@
 //! The workload that the host asked for.
 
-use super::grace::RCU;
+use super::grace::{FLAVOURS, RCU};
 use super::work;
 use underfoot_abi::{PageByte, PageKind, WorkloadId};
 use underfoot_guest::Cpu;
 use underfoot_guest::mm::PageAllocator;
-use underfoot_guest::workload::{Chase, Lock, Targets, Tree, Walk, Workload};
+use underfoot_guest::workload::{Chase, Lock, Targets, Torture, Tree, Walk, Workload};
 
 /// Builds it, from the pages that are free.
 ///
@@ -24,6 +24,7 @@ pub fn build(cpu: &Cpu, pages: &'static PageAllocator, targets: Targets) -> &'st
         }
         WorkloadId::Lock => place(cpu, pages, enough(Lock::build(cpu, pages, work::between))),
         WorkloadId::Chase => place(cpu, pages, enough(Chase::build(cpu, pages, work::between))),
+        WorkloadId::Torture => place(cpu, pages, enough(Torture::build(cpu, pages, &FLAVOURS))),
     }
 }
 

@@ -62,6 +62,17 @@ impl Span {
         }
     }
 
+    /// When it began, and the header's phase then: what [`Self::resume`] takes.
+    #[inline]
+    pub(crate) fn into_parts(self) -> (u64, u32) {
+        let phase = match self.phase {
+            Some(RecordedPhase::Control) => Phase::Control,
+            Some(RecordedPhase::Moving) => Phase::Moving,
+            None => Phase::Warmup,
+        };
+        (self.start_tsc, phase as u32)
+    }
+
     /// A span that began at `start_tsc`, when the header's phase was `phase_word`.
     #[inline]
     pub(crate) const fn resume(start_tsc: u64, phase_word: u32) -> Self {
@@ -163,6 +174,17 @@ pub fn operation(cpu: &Cpu) {
 fn add(cpu: &Cpu, word: &AtomicU64, n: u64) {
     cpu.preempt_disable();
     word.store(word.load(Relaxed) + n, Relaxed);
+    cpu.preempt_enable();
+}
+
+/// Raises what `counter` names among the workload's counters to `value`, if anything is recorded now.
+/// Not from interrupts.
+#[inline]
+pub fn peak(cpu: &Cpu, counter: usize, value: u64) {
+    let Some(set) = phase(cpu) else { return };
+    cpu.preempt_disable();
+    let cell = &cpu.area.counters[set as usize][counter];
+    cell.store(cell.load(Relaxed).max(value), Relaxed);
     cpu.preempt_enable();
 }
 

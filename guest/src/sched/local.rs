@@ -1,5 +1,6 @@
 //! What a thread keeps for the primitives that it uses.
 
+use crate::sync::ReaderState;
 use crate::sync::WaitLink;
 #[cfg(not(loom))]
 use crate::sync::lockdep::HeldLocks;
@@ -12,6 +13,9 @@ pub struct ThreadLocal {
     /// The locks that it holds, as far as they are checked.
     #[cfg(not(loom))]
     pub(crate) held: HeldLocks,
+    /// What preemptible RCU knows of it; written by its CPU alone, with interrupts masked or by the
+    /// thread.
+    pub rcu: ReaderState,
 }
 
 impl ThreadLocal {
@@ -22,6 +26,7 @@ impl ThreadLocal {
             wait: WaitLink::new(),
             #[cfg(not(loom))]
             held: HeldLocks::new(),
+            rcu: ReaderState::new(),
         }
     }
 }

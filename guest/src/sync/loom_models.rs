@@ -4,18 +4,16 @@
 pub(super) mod sched;
 
 use super::{
-    Barrier, Rcu, RcuStall, SeqCount, SeqLock, TicketLock,
+    Barrier, SeqCount, SeqLock, TicketLock,
     atomic::{
         AtomicU32,
-        Ordering::{Acquire, Relaxed, Release},
+        Ordering::{Relaxed, Release},
     },
     backoff::Sleepers,
     lockdep::Unclassed,
 };
 use crate::{Cpu, arch::PrivOps, fixture};
 use loom::{cell::UnsafeCell, model::Builder, sync::Arc, thread};
-
-fn silent(_: &Cpu, _: &RcuStall) {}
 
 /// Explores `model` with at most this many preemptions in one execution, which finds all but the
 /// most contrived faults (Musuvathi and Qadeer, PLDI 2007).
@@ -218,115 +216,6 @@ fn loom_seqlock_writers_exclude_each_other() {
         }
         other.join().expect("no panic");
         assert_eq!((shared.1.load(Relaxed), shared.2.load(Relaxed)), (2, 2));
-    });
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Reader {
-    /// Reports between its sections.
-    Right,
-    /// Goes idle after its section.
-    Idle,
-    /// Starts grace periods of its own before its section.
-    Starter,
-    /// Reports within its section.
-    Busted,
-}
-
-/// A reader of an object, and an updater that replaces it and reuses it after `wait`.
-fn rcu(reader: Reader, wait: bool) {
-    explore(3, move || {
-        let shared = Arc::new((
-            Rcu::new(u64::MAX, silent),
-            AtomicU32::new(0),
-            [Shared::default(), Shared::default()],
-        ));
-        let (cpu, updater) = (fixture::shared_cpu(0), fixture::shared_cpu(1));
-        shared.0.idle_exit(&cpu);
-        shared.0.idle_exit(&updater);
-        let thread = {
-            let shared = shared.clone();
-            thread::spawn(move || {
-                let (rcu, current, objects) = &*shared;
-                let cpu = fixture::shared_cpu(0);
-                if reader == Reader::Starter {
-                    rcu.want(&cpu, rcu.snapshot());
-                }
-                if reader == Reader::Right || reader == Reader::Starter {
-                    rcu.quiescent(&cpu);
-                }
-                let section = (reader != Reader::Busted).then(|| rcu.read_lock(&cpu));
-                let index = current.load(Acquire) as usize;
-                if reader == Reader::Busted {
-                    rcu.quiescent(&cpu);
-                }
-                objects[index].get();
-                drop(section);
-                rcu.idle_enter(&cpu);
-            })
-        };
-        shared.1.store(1, Release);
-        if wait {
-            shared.0.synchronize(&updater);
-        }
-        shared.2[0].add();
-        thread.join().expect("no panic");
-    });
-}
-
-#[test]
-fn loom_rcu_grace_period_waits_for_readers() {
-    rcu(Reader::Right, true);
-}
-
-#[test]
-fn loom_rcu_grace_period_of_another_cpu_is_no_shortcut() {
-    rcu(Reader::Starter, true);
-}
-
-#[test]
-fn loom_rcu_idle_cpu_counts_as_quiescent() {
-    rcu(Reader::Idle, true);
-}
-
-#[test]
-#[should_panic(expected = "Causality violation")]
-fn loom_rcu_without_grace_period_is_caught() {
-    rcu(Reader::Idle, false);
-}
-
-#[test]
-#[should_panic(expected = "Causality violation")]
-fn loom_rcu_report_within_a_section_is_caught() {
-    rcu(Reader::Busted, true);
-}
-
-#[test]
-fn loom_rcu_idle_exit_is_waited_for_again() {
-    explore(3, || {
-        let shared = Arc::new((
-            Rcu::new(u64::MAX, silent),
-            AtomicU32::new(0),
-            [Shared::default(), Shared::default()],
-        ));
-        let updater = fixture::shared_cpu(1);
-        shared.0.idle_exit(&updater);
-        let thread = {
-            let shared = shared.clone();
-            thread::spawn(move || {
-                let (rcu, current, objects) = &*shared;
-                let cpu = fixture::shared_cpu(0);
-                rcu.idle_exit(&cpu);
-                let section = rcu.read_lock(&cpu);
-                objects[current.load(Acquire) as usize].get();
-                drop(section);
-                rcu.idle_enter(&cpu);
-            })
-        };
-        shared.1.store(1, Release);
-        shared.0.synchronize(&updater);
-        shared.2[0].add();
-        thread.join().expect("no panic");
     });
 }
 

@@ -22,7 +22,12 @@ pub use barrier::Barrier;
 pub use guard::{BottomHalfGuard, IrqGuard};
 pub use mutex::{Mutex, MutexGuard};
 pub use queued::{QueuedGuard, QueuedLock};
-pub use rcu::{Rcu, RcuCallback, RcuGuard, RcuHead, RcuStall};
+#[cfg(all(test, not(loom)))]
+pub(crate) use rcu::rig::Rig;
+pub use rcu::{
+    Backlog, FlavourGuard, PreemptGuard, PreemptRcu, Rcu, RcuCallback, RcuFlavour, RcuGuard,
+    RcuHead, RcuKind, RcuStall, ReaderState, SrcuDomain, SrcuGuard, StalledReader,
+};
 pub use rwsem::{ReadGuard, RwSemaphore, WriteGuard};
 pub use seqcount::SeqCount;
 pub use seqlock::{SeqLock, SeqLockGuard};

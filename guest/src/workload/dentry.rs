@@ -40,7 +40,7 @@ pub struct Dentry {
     /// Children counted by the audit.
     pub(super) children: AtomicU32,
     padding: AtomicU32,
-    name: [AtomicU64; 17],
+    name: [AtomicU64; 15],
     slab_tail: AtomicU64,
 }
 

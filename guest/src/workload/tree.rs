@@ -232,8 +232,8 @@ impl Tree {
         // SAFETY: the object is in no list, it is dead so that nobody queues it again, its memory
         // stays, and `free_dentry` gets the cache that the object is from, which lives for ever.
         unsafe {
-            self.rcu
-                .call(cpu, NonNull::from(&dentry.rcu), free_dentry, cache);
+            let (head, bytes) = (NonNull::from(&dentry.rcu), size_of::<Dentry>() as u32);
+            self.rcu.call_sized(cpu, head, free_dentry, cache, bytes);
         }
         true
     }

@@ -1,89 +1,31 @@
-//! Callbacks that wait for a grace period, in lists that run through the objects themselves.
+//! Callbacks that wait for a grace period, in lists by CPU and by grace period. The same for every
+//! kind of RCU.
 
-use super::{CPUS, Rcu, TicketLock};
-use crate::{Cpu, sync::atomic::const_fn};
-use core::{
-    ptr::NonNull,
-    sync::atomic::{
-        AtomicUsize,
-        Ordering::{Acquire, Relaxed},
-    },
+use super::{
+    CPUS, RcuCallback, RcuHead, TicketLock,
+    backlog::{Backlog, Waiting},
+    head::List,
+    sequence::Sequence,
 };
+use crate::{Cpu, sync::atomic::const_fn};
+use core::{ptr::NonNull, sync::atomic::Ordering::Relaxed};
+use underfoot_abi::Metric;
 
-/// Callbacks run in one call of [`Rcu::process`] (Linux's `blimit`, for the same reason: the caller
-/// has other work to do).
+/// Callbacks run in one call of [`Callbacks::process`] (Linux's `blimit`, for the same reason: the
+/// caller has other work to do).
 const BATCH: usize = 64;
 
-/// What runs when a grace period is over: gets the head that was queued, and the value with it.
-///
-/// # Safety
-/// May only be called by [`Rcu`], once for each time that the head was queued.
-pub type RcuCallback = unsafe fn(&Cpu, NonNull<RcuHead>, usize);
-
-/// A place in a callback list, embedded in the object that waits. Any bit pattern is a valid value,
-/// so an object that is poisoned or zeroed holds a valid head.
-#[derive(Debug, Default)]
-#[repr(C)]
-pub struct RcuHead {
-    next: AtomicUsize,
-    callback: AtomicUsize,
-    value: AtomicUsize,
+/// What callbacks ask of a kind of RCU.
+pub(super) trait GracePeriods {
+    /// Its grace periods.
+    fn sequence(&self) -> &Sequence;
+    /// Starts a grace period if one is wanted, or moves the one in progress on, if it can.
+    fn advance(&self, cpu: &Cpu);
 }
 
-/// A list of heads: addresses of the first and the last, 0 when empty.
+/// One CPU's callbacks, by what they wait for (Linux's `rcu_segcblist`).
 #[derive(Debug, Default)]
-struct List {
-    first: usize,
-    last: usize,
-}
-
-impl List {
-    const fn new() -> Self {
-        Self { first: 0, last: 0 }
-    }
-
-    /// # Safety
-    /// `head` stays valid, and in no other list, until it is popped.
-    unsafe fn push(&mut self, head: NonNull<RcuHead>) {
-        let address = head.expose_provenance().get();
-        // SAFETY: valid by the caller's promise; its fields are atomics.
-        unsafe { head.as_ref() }.next.store(0, Relaxed);
-        match NonNull::new(core::ptr::with_exposed_provenance_mut::<RcuHead>(self.last)) {
-            // SAFETY: `last` was pushed and not popped, so it is valid by its pusher's promise.
-            Some(last) => unsafe { last.as_ref() }.next.store(address, Relaxed),
-            None => self.first = address,
-        }
-        self.last = address;
-    }
-
-    fn pop(&mut self) -> Option<NonNull<RcuHead>> {
-        let head = NonNull::new(core::ptr::with_exposed_provenance_mut::<RcuHead>(
-            self.first,
-        ))?;
-        // SAFETY: pushed and not popped yet, so it is valid by its pusher's promise.
-        self.first = unsafe { head.as_ref() }.next.load(Relaxed);
-        if self.first == 0 {
-            self.last = 0;
-        }
-        Some(head)
-    }
-
-    fn append(&mut self, other: &mut Self) {
-        match NonNull::new(core::ptr::with_exposed_provenance_mut::<RcuHead>(self.last)) {
-            // SAFETY: `last` was pushed and not popped, so it is valid by its pusher's promise.
-            Some(last) => unsafe { last.as_ref() }.next.store(other.first, Relaxed),
-            None => self.first = other.first,
-        }
-        if other.last != 0 {
-            self.last = other.last;
-        }
-        *other = Self::new();
-    }
-}
-
-/// One CPU's callbacks, by what they wait for.
-#[derive(Debug, Default)]
-pub(super) struct Segments {
+struct Segments {
     /// Their grace period is over.
     done: List,
     /// They wait for `target`.
@@ -104,124 +46,159 @@ impl Segments {
             }
         }
     }
-}
 
-const_fn! {
-    /// An empty list for each CPU.
-    pub(super) fn lists() -> [TicketLock<Segments, false>; CPUS] {
-        #[cfg(not(loom))]
-        {
-            [const { TicketLock::new(Segments::new()) }; CPUS]
+    /// Moves callbacks on; the grace period to be asked for, if any wait.
+    fn advance(&mut self, sequence: &Sequence) -> Option<u64> {
+        if sequence.is_over(self.target) {
+            self.done.append(&mut self.waiting);
         }
-        #[cfg(loom)]
-        {
-            core::array::from_fn(|_| TicketLock::new(Segments::new()))
+        if self.waiting.is_empty() && !self.next.is_empty() {
+            self.waiting.append(&mut self.next);
+            self.target = sequence.snapshot();
         }
+        (!self.waiting.is_empty()).then_some(self.target)
+    }
+
+    /// Some callback, whatever it waits for.
+    fn pop_any(&mut self) -> Option<NonNull<RcuHead>> {
+        let later = [&mut self.waiting, &mut self.next];
+        let head = self.done.pop();
+        head.or_else(|| later.into_iter().find_map(List::pop))
     }
 }
 
-impl Rcu {
-    /// Has `callback` called with `head` and `value` after a grace period, by this CPU, in
-    /// [`Self::process`]. Not in an interrupt.
+/// The callbacks of all CPUs.
+///
+/// The locks mask interrupts: threads, bottom halves and interrupts of one CPU may all be here.
+pub(super) struct Callbacks {
+    lists: [TicketLock<Segments, false>; CPUS],
+    waiting: [Waiting; CPUS],
+}
+
+impl Callbacks {
+    const_fn! {
+        pub(super) fn new() -> Self {
+            Self {
+                #[cfg(not(loom))]
+                lists: [const { TicketLock::new(Segments::new()) }; CPUS],
+                #[cfg(loom)]
+                lists: core::array::from_fn(|_| TicketLock::new(Segments::new())),
+                waiting: [const { Waiting::new() }; CPUS],
+            }
+        }
+    }
+
+    /// Queues `head` on this CPU, `bytes` of memory waiting with it.
     ///
     /// # Safety
     /// `head` is valid and in no list until the callback is called, and the callback may then be
     /// called with it.
-    pub unsafe fn call(
+    pub(super) unsafe fn call(
         &self,
         cpu: &Cpu,
+        grace: &impl GracePeriods,
         head: NonNull<RcuHead>,
-        callback: RcuCallback,
-        value: usize,
+        (callback, value, bytes): (RcuCallback, usize, u32),
     ) {
         // SAFETY: valid by the caller's promise.
-        let fields = unsafe { head.as_ref() };
-        fields.callback.store(callback as usize, Relaxed);
-        fields.value.store(value, Relaxed);
-        // SAFETY: the caller's promise is the one that `push` asks for.
-        unsafe { self.callbacks[cpu.id].lock(cpu).next.push(head) };
-        count(cpu, 0);
-        self.advance(cpu);
+        unsafe { head.as_ref() }.prepare(cpu, callback, value, bytes);
+        let target = {
+            let mut segments = self.lists[cpu.id].lock_irqsave(cpu);
+            self.waiting[cpu.id].add(bytes);
+            count(cpu, 0);
+            // SAFETY: the caller's promise is the one that `push` asks for.
+            unsafe { segments.next.push(head) };
+            segments.advance(grace.sequence())
+        };
+        ask(cpu, grace, target);
     }
 
     /// Runs this CPU's callbacks whose grace period is over (a bounded number of them), and asks for
-    /// the next grace period if there are more. Between operations, outside of interrupts and read
-    /// sections.
-    pub fn process(&self, cpu: &Cpu) {
-        self.advance(cpu);
-        for _ in 0..BATCH {
-            let head = self.callbacks[cpu.id].lock(cpu).done.pop();
-            let Some(head) = head else { return };
-            // SAFETY: queued by `call`, its grace period is over, and now it is in no list.
-            unsafe { run(cpu, head) };
+    /// the next grace period if there are more. Returns whether some that could run are left.
+    pub(super) fn process(&self, cpu: &Cpu, grace: &impl GracePeriods) -> bool {
+        if self.waiting[cpu.id].is_empty() {
+            return false;
         }
+        let target = self.lists[cpu.id]
+            .lock_irqsave(cpu)
+            .advance(grace.sequence());
+        ask(cpu, grace, target);
+        for _ in 0..BATCH {
+            let head = {
+                let mut segments = self.lists[cpu.id].lock_irqsave(cpu);
+                let Some(head) = segments.done.pop() else {
+                    return false;
+                };
+                // In here, since one CPU's record has one writer at a time.
+                self.note_run(cpu, cpu.id, head);
+                head
+            };
+            // SAFETY: queued by `call`, its grace period is over, and now it is in no list.
+            unsafe { RcuHead::run(cpu, head) };
+        }
+        !self.lists[cpu.id].lock_irqsave(cpu).done.is_empty()
     }
 
     /// Runs every callback of every CPU at once.
     ///
     /// # Safety
     /// No CPU is in a read section, or will enter one before this returns.
-    pub unsafe fn drain(&self, cpu: &Cpu) {
-        for list in &self.callbacks {
-            let mut all = List::new();
-            {
-                let mut segments = list.lock(cpu);
-                let Segments {
-                    done,
-                    waiting,
-                    next,
-                    ..
-                } = &mut *segments;
-                for part in [done, waiting, next] {
-                    all.append(part);
-                }
+    pub(super) unsafe fn drain(&self, cpu: &Cpu) {
+        loop {
+            let mut ran = false;
+            for (id, list) in self.lists.iter().enumerate() {
+                // SAFETY: the caller's promise.
+                ran |= unsafe { self.drain_list(cpu, id, list) };
             }
-            while let Some(head) = all.pop() {
-                // SAFETY: queued by `call` and in no list now; that no section is left is the
-                // caller's promise, and as good as a grace period.
-                unsafe { run(cpu, head) };
+            // A callback may have queued another one, here.
+            if !ran {
+                return;
             }
         }
     }
 
-    /// Moves the segments on.
-    fn advance(&self, cpu: &Cpu) {
-        let mut segments = self.callbacks[cpu.id].lock(cpu);
-        // Pairs with the release that ended the grace period: its sections are over for us too.
-        let over = self.seq.load(Acquire) >= segments.target;
-        let Segments {
-            done,
-            waiting,
-            target,
-            next,
-        } = &mut *segments;
-        if over {
-            done.append(waiting);
+    /// Runs every callback of CPU `id`; whether there was one.
+    ///
+    /// # Safety
+    /// As [`Self::drain`].
+    unsafe fn drain_list(&self, cpu: &Cpu, id: usize, list: &TicketLock<Segments, false>) -> bool {
+        let mut ran = false;
+        loop {
+            let head = {
+                let mut segments = list.lock_irqsave(cpu);
+                let Some(head) = segments.pop_any() else {
+                    return ran;
+                };
+                self.note_run(cpu, id, head);
+                head
+            };
+            // SAFETY: queued by `call` and in no list now; that no section is left is the caller's
+            // promise, and as good as a grace period.
+            unsafe { RcuHead::run(cpu, head) };
+            ran = true;
         }
-        if waiting.first == 0 && next.first != 0 {
-            waiting.append(next);
-            *target = self.snapshot();
-        }
-        if waiting.first == 0 {
-            return;
-        }
-        let target = *target;
-        drop(segments);
-        self.want(cpu, target);
+    }
+
+    /// What waits on CPU `id`.
+    pub(super) fn backlog(&self, id: usize) -> Backlog {
+        self.waiting[id].read()
+    }
+
+    /// Accounts for a callback of CPU `id` that is about to run here.
+    fn note_run(&self, cpu: &Cpu, id: usize, head: NonNull<RcuHead>) {
+        // SAFETY: popped just now, so it is valid until it has run, by the promise made to `call`.
+        let head = unsafe { head.as_ref() };
+        self.waiting[id].remove(head.bytes());
+        count(cpu, 1);
+        head.waited().finish(cpu, Metric::Callback);
     }
 }
 
-/// # Safety
-/// `head` was queued by [`Rcu::call`], is in no list, and its time has come.
-unsafe fn run(cpu: &Cpu, head: NonNull<RcuHead>) {
-    count(cpu, 1);
-    // SAFETY: valid until its callback is called, by the promise made to `call`.
-    let fields = unsafe { head.as_ref() };
-    let (callback, value) = (fields.callback.load(Relaxed), fields.value.load(Relaxed));
-    // SAFETY: `call` stored a function of this very type there.
-    let callback = unsafe { core::mem::transmute::<usize, RcuCallback>(callback) };
-    // SAFETY: the promise made to `call`.
-    unsafe { callback(cpu, head, value) };
+fn ask(cpu: &Cpu, grace: &impl GracePeriods, target: Option<u64>) {
+    if let Some(target) = target {
+        grace.sequence().ask(target);
+        grace.advance(cpu);
+    }
 }
 
 fn count(cpu: &Cpu, which: usize) {

@@ -1,26 +1,85 @@
-//! The stall detector: a grace period that does not end is reported, once.
+//! The stall detector: a grace period that does not end is reported, once
+//! (Documentation/RCU/stallwarn.rst).
 
-use super::super::atomic::{
-    AtomicU64,
-    Ordering::{AcqRel, Acquire, Relaxed, Release},
-    const_fn,
+use super::{
+    super::atomic::{
+        AtomicU64,
+        Ordering::{AcqRel, Acquire, Relaxed, Release},
+        const_fn,
+    },
+    RcuKind,
+    sequence::Culprits,
 };
-use crate::{Cpu, arch::tsc};
+use crate::{Cpu, arch::tsc, record, sched::ThreadId};
+use core::panic::Location;
+use underfoot_abi::ReportKind;
 
 /// A grace period that is older than it should be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RcuStall {
+    /// Of which kind of RCU.
+    pub kind: RcuKind,
     /// Its number, from 1.
     pub grace_period: u64,
     /// Its age, in ns.
     pub age_ns: u64,
-    /// The CPUs that have not reported, one bit each.
+    /// The CPUs that hold it up, one bit each.
     pub waiting: u64,
-    /// Where the tick that found it interrupted the reporting CPU.
+    /// A thread that holds it up, switched out in its section, if one is known.
+    pub reader: Option<StalledReader>,
+    /// Where the tick that found the stall interrupted the reporting CPU.
     pub position: u64,
 }
 
+/// A thread that was switched out in a read section.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StalledReader {
+    /// Which one.
+    pub thread: ThreadId,
+    /// Where its outermost section began.
+    pub entered: &'static Location<'static>,
+}
+
+impl RcuStall {
+    /// Reports it: the words are the grace period, its age in ns, the CPUs, and the position. What a
+    /// kernel gives to its kinds of RCU as their `report`.
+    pub fn report(cpu: &Cpu, stall: &Self) {
+        let words = [
+            stall.grace_period,
+            stall.age_ns,
+            stall.waiting,
+            stall.position,
+        ];
+        let name = stall.kind.name();
+        let (number, age_ms) = (stall.grace_period, stall.age_ns / 1_000_000);
+        let (waiting, position) = (stall.waiting, stall.position);
+        match stall.reader {
+            Some(StalledReader {
+                thread: ThreadId(thread),
+                entered,
+            }) => record::report(
+                cpu,
+                ReportKind::RcuStall,
+                words,
+                format_args!(
+                    "{name}: grace period {number} is {age_ms} ms old, waiting for CPUs {waiting:#x}: thread {thread} was switched out in its section, which began at {entered}"
+                ),
+            ),
+            None => record::report(
+                cpu,
+                ReportKind::RcuStall,
+                words,
+                format_args!(
+                    "{name}: grace period {number} is {age_ms} ms old, waiting for CPUs {waiting:#x}; CPU {} is at {position:#x}",
+                    cpu.id
+                ),
+            ),
+        }
+    }
+}
+
 pub(super) struct StallDetector {
+    kind: RcuKind,
     timeout_ns: u64,
     report: fn(&Cpu, &RcuStall),
     /// TSC at the start of the grace period in progress; 0 while there is none.
@@ -31,8 +90,9 @@ pub(super) struct StallDetector {
 
 impl StallDetector {
     const_fn! {
-        pub(super) fn new(timeout_ns: u64, report: fn(&Cpu, &RcuStall)) -> Self {
+        pub(super) fn new(kind: RcuKind, timeout_ns: u64, report: fn(&Cpu, &RcuStall)) -> Self {
             Self {
+                kind,
                 timeout_ns,
                 report,
                 started_tsc: AtomicU64::new(0),
@@ -52,15 +112,32 @@ impl StallDetector {
         self.started_tsc.swap(0, AcqRel)
     }
 
-    pub(super) fn check(&self, cpu: &Cpu, seq: &AtomicU64, waiting: &AtomicU64, position: u64) {
+    /// How old the grace period in progress is; 0 while there is none.
+    pub(super) fn age_ns(&self, cpu: &Cpu) -> u64 {
+        match self.started_tsc.load(Acquire) {
+            0 => 0,
+            started => cpu.ns(tsc().saturating_sub(started)),
+        }
+    }
+
+    pub(super) fn check(
+        &self,
+        cpu: &Cpu,
+        seq: &AtomicU64,
+        position: u64,
+        culprits: impl FnOnce() -> Culprits,
+    ) {
         let number = seq.load(Acquire);
-        let started = self.started_tsc.load(Acquire);
-        if number & 1 == 0 || started == 0 {
+        if number & 1 == 0 {
             return;
         }
-        let age_ns = cpu.ns(tsc().saturating_sub(started));
-        let waiting = waiting.load(Acquire);
-        if age_ns < self.timeout_ns || seq.load(Relaxed) != number || waiting == 0 {
+        let age_ns = self.age_ns(cpu);
+        if age_ns == 0 || age_ns < self.timeout_ns {
+            return;
+        }
+        let found = culprits();
+        // Of another grace period by now, or just about to end.
+        if seq.load(Relaxed) != number || found.cpus == 0 {
             return;
         }
         if self.reported.swap(number, AcqRel) == number {
@@ -72,9 +149,11 @@ impl StallDetector {
         (self.report)(
             cpu,
             &RcuStall {
+                kind: self.kind,
                 grace_period: number.div_ceil(2),
                 age_ns,
-                waiting,
+                waiting: found.cpus,
+                reader: found.reader,
                 position,
             },
         );

@@ -1,39 +1,16 @@
 use super::*;
-use crate::fixture::{Fixture, leak};
-use core::{
-    ptr::NonNull,
-    sync::atomic::{AtomicU64 as Counter, AtomicUsize, Ordering::Relaxed},
+use core::sync::atomic::{
+    AtomicUsize,
+    Ordering::{Acquire, Release},
 };
-use underfoot_abi::RecordedPhase::Moving;
-
-const LONG_NS: u64 = 60_000_000_000;
-
-fn silent(_: &Cpu, _: &RcuStall) {}
+use underfoot_abi::{Context, Variant};
 
 fn online(fixture: &Fixture, rcu: &Rcu) -> Vec<Cpu> {
-    let cpus: Vec<_> = (0..fixture.areas.len()).map(|id| fixture.cpu(id)).collect();
-    cpus.iter().for_each(|cpu| rcu.idle_exit(cpu));
-    cpus
+    super::online(fixture, RcuFlavour::Classic(rcu))
 }
 
-/// Adds one to the counter whose address is `value`.
-///
-/// # Safety
-/// There is such a counter.
-unsafe fn bump(_: &Cpu, _: NonNull<RcuHead>, value: usize) {
-    // SAFETY: the caller's promise.
-    let counter = unsafe { &*core::ptr::with_exposed_provenance::<Counter>(value) };
-    counter.fetch_add(1, Relaxed);
-}
-
-/// Queues a callback that adds one to the counter returned.
 fn call(rcu: &Rcu, cpu: &Cpu) -> &'static Counter {
-    // SAFETY: leaked and zeroed; zeroes are a valid head and a valid counter.
-    let (head, counter) = unsafe { (&*leak::<RcuHead>(), &*leak::<Counter>()) };
-    let value = core::ptr::from_ref(counter).expose_provenance();
-    // SAFETY: the head is leaked and queued once; the value is a counter's address.
-    unsafe { rcu.call(cpu, NonNull::from(head), bump, value) };
-    counter
+    super::call(RcuFlavour::Classic(rcu), cpu)
 }
 
 #[test]
@@ -194,33 +171,43 @@ fn readers_never_see_what_was_freed() {
 }
 
 #[test]
-fn all_callbacks_run_once_whoever_queued_them() {
-    const EACH: usize = 500;
-    let fixture = Fixture::new(3);
+fn an_expedited_wait_is_answered_by_interrupts() {
+    let fixture = Fixture::new(2);
     let rcu = Rcu::new(LONG_NS, silent);
     let cpus = online(&fixture, &rcu);
-    let counters: Vec<_> = std::thread::scope(|scope| {
-        let threads: Vec<_> = cpus
-            .iter()
-            .map(|cpu| {
-                let rcu = &rcu;
-                scope.spawn(move || {
-                    let mut counters = Vec::new();
-                    for _ in 0..EACH {
-                        counters.push(call(rcu, cpu));
-                        rcu.quiescent(cpu);
-                        rcu.process(cpu);
-                    }
-                    rcu.idle_enter(cpu);
-                    counters
-                })
-            })
-            .collect();
-        let join = |thread: std::thread::ScopedJoinHandle<'_, _>| thread.join().expect("no panic");
-        threads.into_iter().flat_map(join).collect()
+    let section = rcu.read_lock(&cpus[1]);
+    let target = rcu.want(&cpus[0]);
+    rcu.quiescent(&cpus[0]);
+    rcu.ipi(&cpus[1], cpus[1].context());
+    assert_eq!(rcu.completed(), 0);
+    drop(section);
+    assert_eq!((rcu.completed(), target), (1, 2));
+    let target = rcu.want(&cpus[0]);
+    rcu.quiescent(&cpus[0]);
+    rcu.ipi(&cpus[1], cpus[1].context());
+    assert_eq!((rcu.completed(), target), (2, 4), "without a section");
+}
+
+#[test]
+fn waiters_are_answered_whichever_way_they_wait() {
+    const ROUNDS: u64 = 50;
+    let fixture = Fixture::new(2);
+    let rcu = Rcu::new(LONG_NS, silent);
+    let cpus = online(&fixture, &rcu);
+    let done = AtomicUsize::new(0);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while done.load(Relaxed) == 0 {
+                drop(rcu.read_lock(&cpus[1]));
+                rcu.ipi(&cpus[1], cpus[1].context());
+                std::thread::yield_now();
+            }
+        });
+        for _ in 0..ROUNDS {
+            rcu.synchronize(&cpus[0]);
+            rcu.synchronize_expedited(&cpus[0]);
+        }
+        done.store(1, Relaxed);
     });
-    // SAFETY: all CPUs are idle.
-    unsafe { rcu.drain(&cpus[0]) };
-    assert!(counters.iter().all(|counter| counter.load(Relaxed) == 1));
-    assert_eq!(counters.len(), 3 * EACH);
+    assert!(rcu.completed() >= 2 * ROUNDS);
 }

@@ -1,0 +1,81 @@
+//! What waits for grace periods: callbacks, and the bytes that they will free.
+
+use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+/// Callbacks that wait, and the bytes that wait with them, now and at most so far.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Backlog {
+    /// Callbacks that have not run.
+    pub callbacks: u64,
+    /// The most that there were.
+    pub most_callbacks: u64,
+    /// Bytes that wait with them.
+    pub bytes: u64,
+    /// The most that there were.
+    pub most_bytes: u64,
+}
+
+impl Backlog {
+    /// Both together; of the greatest values, which need not have come at one time, the sum.
+    #[must_use]
+    pub const fn plus(self, other: Self) -> Self {
+        Self {
+            callbacks: self.callbacks + other.callbacks,
+            most_callbacks: self.most_callbacks + other.most_callbacks,
+            bytes: self.bytes + other.bytes,
+            most_bytes: self.most_bytes + other.most_bytes,
+        }
+    }
+}
+
+/// One CPU's backlog. Written with the lock of its list held, read by anybody.
+#[derive(Debug)]
+pub(super) struct Waiting {
+    callbacks: [AtomicU64; 2],
+    bytes: [AtomicU64; 2],
+}
+
+impl Waiting {
+    pub(super) const fn new() -> Self {
+        Self {
+            callbacks: [const { AtomicU64::new(0) }; 2],
+            bytes: [const { AtomicU64::new(0) }; 2],
+        }
+    }
+
+    /// Whether no callback waits. What this CPU queued itself is never missed.
+    pub(super) fn is_empty(&self) -> bool {
+        self.callbacks[0].load(Relaxed) == 0
+    }
+
+    pub(super) fn add(&self, bytes: u32) {
+        add(&self.callbacks, 1);
+        add(&self.bytes, u64::from(bytes));
+    }
+
+    pub(super) fn remove(&self, bytes: u32) {
+        for ([now, _], n) in [(&self.callbacks, 1), (&self.bytes, u64::from(bytes))] {
+            now.store(now.load(Relaxed) - n, Relaxed);
+        }
+    }
+
+    pub(super) fn read(&self) -> Backlog {
+        let [callbacks, most_callbacks] = self.callbacks.each_ref().map(|word| word.load(Relaxed));
+        let [bytes, most_bytes] = self.bytes.each_ref().map(|word| word.load(Relaxed));
+        Backlog {
+            callbacks,
+            most_callbacks,
+            bytes,
+            most_bytes,
+        }
+    }
+}
+
+/// Adds `n` to the first, and raises the second to it.
+fn add([now, most]: &[AtomicU64; 2], n: u64) {
+    let sum = now.load(Relaxed) + n;
+    now.store(sum, Relaxed);
+    if sum > most.load(Relaxed) {
+        most.store(sum, Relaxed);
+    }
+}
