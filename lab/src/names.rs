@@ -106,6 +106,7 @@ names! {
     RcuClassicBusted = "busted-rcu-classic", "classic RCU waits for one CPU only: rcu-torture speaks";
     RcuPreemptBusted = "busted-rcu-preempt", "preemptible RCU forgets preempted readers: rcu-torture speaks";
     RcuSleepBusted = "busted-rcu-sleep", "sleepable RCU waits for no readers: rcu-torture speaks";
+    LockOrder = "busted-lock-order", "reclaim inside a sequence count's write section: the lock-order checker speaks";
     Crash = "busted-crash", "the guest executes an invalid instruction: its panic ends the run";
     TripleFault = "busted-triple-fault", "the guest triple-faults: the VMM ends the run";
     Stuck = "busted-stuck", "a vCPU gets nowhere any more: the watchdog ends the run";
@@ -129,6 +130,7 @@ impl Variant {
             Self::RcuClassicBusted => underfoot_abi::Variant::RcuClassicBusted,
             Self::RcuPreemptBusted => underfoot_abi::Variant::RcuPreemptBusted,
             Self::RcuSleepBusted => underfoot_abi::Variant::RcuSleepBusted,
+            Self::LockOrder => underfoot_abi::Variant::LockOrder,
             Self::Crash => underfoot_abi::Variant::Crash,
             Self::TripleFault => underfoot_abi::Variant::TripleFault,
             Self::Stuck => underfoot_abi::Variant::Stuck,

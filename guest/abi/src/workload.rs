@@ -95,6 +95,8 @@ pub enum WorkloadId {
     Chase = 2,
     /// A self-test of RCU.
     Torture = 10,
+    /// The locks of the cycle that speculative page faults ran into.
+    Order = 11,
 }
 
 /// One workload, described.
@@ -107,7 +109,13 @@ struct Description {
 
 impl WorkloadId {
     /// All of them.
-    pub const ALL: &'static [Self] = &[Self::Walk, Self::Lock, Self::Chase, Self::Torture];
+    pub const ALL: &'static [Self] = &[
+        Self::Walk,
+        Self::Lock,
+        Self::Chase,
+        Self::Torture,
+        Self::Order,
+    ];
 
     /// The workload with this number.
     #[must_use]
@@ -147,6 +155,7 @@ impl WorkloadId {
             Self::Lock => LOCK,
             Self::Chase => CHASE,
             Self::Torture => TORTURE,
+            Self::Order => ORDER,
         }
     }
 }
@@ -232,6 +241,31 @@ const TORTURE: Description = Description {
             "bytes-waiting",
             "most bytes that waited on a CPU at one time",
         ),
+    ],
+};
+
+const ORDER: Description = Description {
+    name: "lock-order",
+    about: "mremap, reclaim and the reverse map: locks whose order the checker watches",
+    parameters: &[
+        Parameter::choice(
+            "reader",
+            "what a reader does that meets an odd sequence count",
+            &["abort", "wait"],
+        ),
+        Parameter::number(
+            "reclaim-every",
+            "moves for each that reclaims",
+            1,
+            10_000,
+            16,
+        ),
+    ],
+    counters: &[
+        OPERATIONS,
+        Counter::new("reclaims", "allocations that reclaimed"),
+        Counter::new("aborted", "looks given up because of a writer"),
+        Counter::new("splits", "areas split under the reverse map's lock"),
     ],
 };
 

@@ -5,7 +5,7 @@ use super::work;
 use underfoot_abi::{PageByte, PageKind, WorkloadId};
 use underfoot_guest::Cpu;
 use underfoot_guest::mm::PageAllocator;
-use underfoot_guest::workload::{Chase, Lock, Targets, Torture, Tree, Walk, Workload};
+use underfoot_guest::workload::{Chase, Lock, Order, Targets, Torture, Tree, Walk, Workload};
 
 /// Builds it, from the pages that are free.
 ///
@@ -24,6 +24,7 @@ pub fn build(cpu: &Cpu, pages: &'static PageAllocator, targets: Targets) -> &'st
         }
         WorkloadId::Lock => place(cpu, pages, enough(Lock::build(cpu, pages, work::between))),
         WorkloadId::Chase => place(cpu, pages, enough(Chase::build(cpu, pages, work::between))),
+        WorkloadId::Order => place(cpu, pages, enough(Order::build(cpu, pages))),
         WorkloadId::Torture => place(cpu, pages, enough(Torture::build(cpu, pages, &FLAVOURS))),
     }
 }
