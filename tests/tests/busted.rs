@@ -113,3 +113,17 @@ fn updates_lost_on_one_kind_alone_are_missed() {
         assert_caught("busted-no-unmap", &target, RUNS, &["update", "check word"]);
     }
 }
+
+/// Each kind of RCU has a form that does not wait for its readers.
+#[test]
+#[cfg_attr(no_kvm, ignore = "this host has no /dev/kvm for us")]
+fn readers_that_are_not_waited_for_see_objects_too_old() {
+    for (variant, kind) in [
+        ("busted-rcu-classic", "classic"),
+        ("busted-rcu-preempt", "preemptible"),
+        ("busted-rcu-sleep", "sleepable"),
+    ] {
+        let more = format!("--workload rcu-torture --parameters kind={kind}");
+        assert_caught(variant, &more, RUNS, &["check word"]);
+    }
+}
