@@ -17,7 +17,7 @@ use std::time::{Duration, Instant, SystemTime};
 use underfoot_abi::{GuestState, Phase};
 use underfoot_vmm::stats::Stats;
 use underfoot_vmm::{
-    Boot, ExitReport, HostInfo, Machine, MachineConfig, MemorySize, Progress, ProgressWatch, Wake,
+    Boot, ExitReport, HostInfo, Machine, MachineConfig, MemorySize, Progress, Wake,
 };
 
 const KVM: &str = "/dev/kvm";
@@ -71,6 +71,8 @@ pub struct Session<'a> {
     pub moving_ns: u64,
     /// By vCPU, over control and moving phase.
     pub gaps: Vec<Progress>,
+    /// How long no vCPU had got on when the moving phase ended.
+    standstill_ns: u64,
     pub audited: bool,
     pub stall_counts: Stalls,
     pub own_window: OwnWindow,
@@ -120,6 +122,7 @@ impl<'a> Session<'a> {
             control_ns: 0,
             moving_ns: 0,
             gaps: Vec::new(),
+            standstill_ns: 0,
             audited: false,
             stall_counts: Stalls::default(),
             own_window: OwnWindow::default(),
@@ -168,12 +171,10 @@ impl<'a> Session<'a> {
         }
         self.moving_ns = self.phase(Stage::Moving, Phase::Moving, moving)?;
         // Before the audit, in which no vCPU gets on.
-        self.gaps = self
-            .machine
-            .progress()
-            .into_iter()
-            .flat_map(ProgressWatch::vcpus)
-            .collect();
+        if let Some(watch) = self.machine.progress() {
+            self.gaps = watch.vcpus().collect();
+            self.standstill_ns = watch.standstill_ns();
+        }
         Ok(())
     }
 

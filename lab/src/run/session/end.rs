@@ -2,6 +2,7 @@
 
 use super::{Session, Stage};
 use crate::record::{Ending, Outcome};
+use crate::run::waiting;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 use underfoot_abi::GuestState;
@@ -78,20 +79,25 @@ impl Session<'_> {
         })
     }
 
-    /// The vCPU that had got nowhere for longest when the moving phase ended, if that was long.
-    fn hanging(&self) -> Option<(usize, u64)> {
-        let gaps = self.gaps.iter().map(|gap| gap.open_gap_ns);
-        gaps.enumerate()
-            .filter(|(_, gap)| *gap > HANGING_NS)
-            .max_by_key(|(_, gap)| *gap)
+    /// Who had got nowhere when the moving phase ended, and for how long, if that was long.
+    fn hanging(&self) -> Option<(String, u64)> {
+        let gaps = self.gaps.iter().map(|gap| gap.open_gap_ns).enumerate();
+        let longest = gaps.max_by_key(|(_, gap)| *gap);
+        let vcpu = longest.map(|(vcpu, gap)| (format!("vCPU {vcpu}"), gap));
+        let guest = Some(("the guest".to_owned(), self.standstill_ns));
+        vcpu.into_iter()
+            .chain(guest)
+            .find(|(_, gap)| *gap > HANGING_NS)
     }
 
     fn end_by_hanging(&mut self) {
         const ASKED: &str = "did not stop when it was asked to";
         match self.hanging() {
-            Some((vcpu, ns)) => {
+            Some((who, ns)) => {
                 let text = crate::human::time(ns);
-                let message = format!("vCPU {vcpu} got nowhere for {text}, and the guest {ASKED}");
+                let waits = waiting::describe(self.machine.shared());
+                let message =
+                    format!("{who} got nowhere for {text} and the guest {ASKED}: {waits}");
                 self.end_by(Ending::Watchdog, message);
             }
             None => self.end_by(Ending::Failed, format!("the guest {ASKED}")),
