@@ -224,7 +224,7 @@ const TORTURE: Description = Description {
     counters: &[
         OPERATIONS,
         Counter::new("removed", "sections that saw their object removed"),
-        Counter::new("too-old", "sections that saw their object too old: errors"),
+        Counter::new("too_old", "sections that saw their object too old: errors"),
         Counter::new("writes", "objects replaced"),
         Counter::new("synchronize", "waits for a grace period"),
         Counter::new("expedited", "expedited waits for a grace period"),
@@ -234,11 +234,11 @@ const TORTURE: Description = Description {
         Counter::new("overdue", "bursts that no grace period ended in"),
         Counter::new("boosts", "readers boosted in bursts"),
         Counter::new(
-            "callbacks-waiting",
+            "callbacks_waiting_max",
             "most callbacks that waited on a CPU at one time",
         ),
         Counter::new(
-            "bytes-waiting",
+            "bytes_waiting_max",
             "most bytes that waited on a CPU at one time",
         ),
     ],

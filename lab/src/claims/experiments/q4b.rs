@@ -57,12 +57,12 @@ pub const PLAN: Plan = Plan {
 fn judge(runs: &Runs, measured: &mut Measured) -> Result<Verdict, Missing> {
     for run in ["abort", "wait"] {
         let rate = runs.operations_per_s(run, Moving)?;
-        measured.number(format!("{run}.operations_per_s"), rate);
+        measured.set(format!("{run}.operations_per_s"), rate);
     }
     let giving_up = runs.record("busted-abort")?;
     let waiting = runs.record("busted-wait")?;
     let reclaims = giving_up.guest.moving.get("reclaims").copied().unwrap_or(0);
-    measured.count("busted-abort.reclaims", reclaims);
+    measured.set("busted-abort.reclaims", reclaims);
     if giving_up.outcome.ending != Ending::Done || reclaims < LEAST_RECLAIMS {
         let reason = format!(
             "readers gave up, and the guest got no further than {reclaims} reclaims: {}",
