@@ -94,6 +94,12 @@ exception_common:
     iretq
 # The trap layer itself trapped: nothing above it can be trusted to report.
 trap_layer_died:
+    lea hypercall_vmcall(%rip), %rax
+    cmp %rax, 16(%rsp)
+    je hypercall_refused
+    lea hypercall_vmmcall(%rip), %rax
+    cmp %rax, 16(%rsp)
+    je hypercall_refused
     mov (%rsp), %eax
     or $0x80000000, %eax
     mov ${PORT_EXIT}, %edx
@@ -102,8 +108,19 @@ trap_layer_died:
 1:  hlt
     jmp 1b
 
+# The processor does not know the hypercall's instruction, which has three bytes: it is skipped, and
+# the caller gets -KVM_ENOSYS.
+hypercall_refused:
+    mov FROM_EXC+{WAS_MASKED}(%rsp), %eax
+    mov %eax, FROM_EXC+{MASKED}(%rsp)
+    movq $0, FROM_EXC+{WAS_MASKED}(%rsp)
+    addq $3, 16(%rsp)
+    mov $-1000, %rax
+    add $16, %rsp
+    iretq
+
 # Services, by int3 from CPL 3: number in RAX, arguments in RDI and RSI. RAX, RCX, RDX, RSI and RDI
-# are lost.
+# are lost, or carry results.
     .balign 16
     .global firmware_service
 firmware_service:
@@ -135,6 +152,46 @@ service_load_page_table:
 service_flush_page:
     invlpg (%rdi)
     iretq
+service_flush_range:                    # RSI pages, one at least
+    invlpg (%rdi)
+    add $4096, %rdi
+    dec %rsi
+    jnz service_flush_range
+    iretq
+service_flush_all:
+    mov %cr3, %rax
+    mov %rax, %cr3
+    iretq
+service_write_msr:
+    mov %edi, %ecx
+    mov %esi, %eax
+    mov %rsi, %rdx
+    shr $32, %rdx
+    wrmsr
+    iretq
+service_cpuid:                          # EBX comes back in ESI
+    mov %edi, %eax
+    xor %ecx, %ecx
+    mov %rbx, %rsi
+    cpuid
+    xchg %rbx, %rsi
+    iretq
+# KVM_HC_SEND_IPI: the CPUs of mask RDI, vector RSI; the result in RAX. vmcall is Intel's
+# instruction, vmmcall AMD's.
+    .macro send_ipi name
+service_\name:
+    push %rbx
+    mov %rdi, %rbx
+    xor %ecx, %ecx
+    xor %edx, %edx
+    mov ${HC_SEND_IPI}, %eax
+hypercall_\name:
+    \name
+    pop %rbx
+    iretq
+    .endm
+    send_ipi vmcall
+    send_ipi vmmcall
 service_triple_fault:
     lidt empty_idtr
     ud2
@@ -143,7 +200,8 @@ service_triple_fault:
     .balign 8
 service_table:
     .quad service_halt, service_console, service_out, service_load_page_table, service_flush_page
-    .quad service_triple_fault
+    .quad service_triple_fault, service_flush_range, service_flush_all, service_write_msr
+    .quad service_cpuid, service_vmcall, service_vmmcall
 service_table_end:
 empty_idtr:
     .word 0

@@ -77,6 +77,8 @@ pub enum Variant {
     RcuPreemptBusted = 31,
     /// Sleepable RCU flips its index and waits for nobody under the old one.
     RcuSleepBusted = 32,
+    /// The last CPU is left out of every TLB shootdown.
+    SkipCpu = 40,
 }
 
 /// The shared region's first page. Each word has one writer, named in its text.

@@ -95,6 +95,8 @@ pub enum WorkloadId {
     Chase = 2,
     /// A self-test of RCU.
     Torture = 10,
+    /// Remap and protect storms against readers.
+    Shootdown = 4,
 }
 
 /// One workload, described.
@@ -105,9 +107,59 @@ struct Description {
     counters: &'static [Counter],
 }
 
+const SHOOTDOWN: Description = Description {
+    name: "shootdown",
+    about: "TLB shootdowns: storms of remaps and protections against readers",
+    parameters: &[
+        Parameter::choice(
+            "way",
+            "how other CPUs are made to flush",
+            &["ipi", "pv", "hypercall"],
+        ),
+        Parameter::number("pages", "pages in one shootdown", 1, 64, 8),
+        Parameter::number("initiators", "threads that shoot, CPU by CPU", 1, 16, 2),
+        Parameter::number("readers", "threads that read, on each CPU", 1, 4, 1),
+    ],
+    counters: &[
+        OPERATIONS,
+        Counter::new("pages", "pages shot down"),
+        Counter::new("asked", "answers waited for"),
+        Counter::new("ipis", "interrupts sent"),
+        Counter::new("ipis-shared", "interrupts saved: another was on its way"),
+        Counter::new(
+            "ipis-lazy",
+            "interrupts saved: the CPU kept the space lazily",
+        ),
+        Counter::new(
+            "notes-held",
+            "interrupts saved: a note for a vCPU that the VMM held",
+        ),
+        Counter::new(
+            "notes-preempted",
+            "interrupts saved: a note for a vCPU that KVM had preempted",
+        ),
+        Counter::new(
+            "hypercalls",
+            "shootdowns whose interrupts took one hypercall",
+        ),
+        Counter::new(
+            "hypercalls-refused",
+            "shootdowns whose hypercall the host did not take",
+        ),
+        Counter::new("full", "shootdowns of the whole space"),
+        Counter::new("reads", "reads through test pages"),
+    ],
+};
+
 impl WorkloadId {
     /// All of them.
-    pub const ALL: &'static [Self] = &[Self::Walk, Self::Lock, Self::Chase, Self::Torture];
+    pub const ALL: &'static [Self] = &[
+        Self::Walk,
+        Self::Lock,
+        Self::Chase,
+        Self::Torture,
+        Self::Shootdown,
+    ];
 
     /// The workload with this number.
     #[must_use]
@@ -147,6 +199,7 @@ impl WorkloadId {
             Self::Lock => LOCK,
             Self::Chase => CHASE,
             Self::Torture => TORTURE,
+            Self::Shootdown => SHOOTDOWN,
         }
     }
 }

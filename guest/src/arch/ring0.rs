@@ -1,10 +1,11 @@
 //! The kernel at CPL 0: the processor's own instructions.
 
+use super::kvm::{SendIpi, send_ipi};
 use super::{Apic, PrivOps};
 use crate::Cpu;
 use core::arch::asm;
 use underfoot_abi::{PORT_DOORBELL, PORT_EXIT, PORT_SERIAL};
-use underfoot_firmware::VECTOR_IPI;
+use underfoot_firmware::{HC_SEND_IPI, VECTOR_IPI};
 
 /// [`PrivOps`] by the instructions themselves.
 pub struct Ring0;
@@ -56,6 +57,43 @@ impl PrivOps for Ring0 {
     fn flush_page(&self, address: usize) {
         // SAFETY: dropping a translation changes nothing but speed.
         unsafe { asm!("invlpg [{address}]", address = in(reg) address, options(nostack)) };
+    }
+
+    fn kick_many(&self, cpus: u64) -> bool {
+        let Some(by) = send_ipi() else { return false };
+        let mut result = HC_SEND_IPI;
+        let vector = u64::from(VECTOR_IPI);
+        // SAFETY: KVM says that it knows the hypercall, which interrupts CPUs and clobbers nothing
+        // but RAX; RBX, which Rust keeps to itself, is put back.
+        unsafe {
+            match by {
+                SendIpi::Intel => asm!("xchg rbx, {mask}", "vmcall", "xchg rbx, {mask}",
+                    mask = inout(reg) cpus => _, inout("rax") result, in("rcx") 0, in("rdx") 0,
+                    in("rsi") vector, options(nostack)),
+                SendIpi::Amd => asm!("xchg rbx, {mask}", "vmmcall", "xchg rbx, {mask}",
+                    mask = inout(reg) cpus => _, inout("rax") result, in("rcx") 0, in("rdx") 0,
+                    in("rsi") vector, options(nostack)),
+            }
+        }
+        result as i64 >= 0
+    }
+
+    fn flush_all(&self) {
+        // SAFETY: loads the same page table again, which drops translations.
+        unsafe { asm!("mov {0}, cr3", "mov cr3, {0}", out(reg) _, options(nostack)) };
+    }
+
+    fn cpuid(&self, leaf: u32) -> [u32; 4] {
+        let result = core::arch::x86_64::__cpuid(leaf);
+        [result.eax, result.ebx, result.ecx, result.edx]
+    }
+
+    unsafe fn write_msr(&self, msr: u32, value: u64) {
+        // SAFETY: the caller's obligation.
+        unsafe {
+            asm!("wrmsr", in("ecx") msr, in("eax") value as u32, in("edx") (value >> 32) as u32,
+                options(nostack));
+        }
     }
 
     unsafe fn load_page_table(&self, root: usize) {

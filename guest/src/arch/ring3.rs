@@ -1,11 +1,12 @@
 //! The kernel at CPL 3, above the firmware's trap layer.
 
+use super::kvm::{SendIpi, send_ipi};
 use super::{Apic, PrivOps};
 use crate::Cpu;
 use core::sync::atomic::Ordering;
 use core::sync::atomic::{Ordering::Relaxed, compiler_fence};
 use underfoot_abi::{PORT_DOORBELL, PORT_EXIT};
-use underfoot_firmware::{CpuHeader, Service, VECTOR_IPI, service};
+use underfoot_firmware::{CpuHeader, Service, VECTOR_IPI, service, service_results};
 
 /// [`PrivOps`] through the trap layer. One per CPU, because masking is a word in its header.
 pub struct Ring3 {
@@ -72,14 +73,45 @@ impl PrivOps for Ring3 {
         unsafe { Apic::new() }.send(id, VECTOR_IPI);
     }
 
+    fn kick_many(&self, cpus: u64) -> bool {
+        let by = match send_ipi() {
+            Some(SendIpi::Intel) => Service::SendIpiIntel,
+            Some(SendIpi::Amd) => Service::SendIpiAmd,
+            None => return false,
+        };
+        // SAFETY: an interrupt that every CPU of this kernel takes.
+        let [sent, ..] = unsafe { service_results(by, cpus, u64::from(VECTOR_IPI)) };
+        sent as i64 >= 0
+    }
+
     fn flush_page(&self, address: usize) {
         // SAFETY: dropping a translation changes nothing but speed.
         unsafe { service(Service::FlushPage, address as u64, 0) };
     }
 
+    fn flush_range(&self, address: usize, pages: usize) {
+        // SAFETY: as in `flush_page`.
+        unsafe { service(Service::FlushRange, address as u64, pages as u64) };
+    }
+
+    fn flush_all(&self) {
+        // SAFETY: as in `flush_page`.
+        unsafe { service(Service::FlushAll, 0, 0) };
+    }
+
     unsafe fn load_page_table(&self, root: usize) {
         // SAFETY: the caller's obligation: the table maps all that is in use.
         unsafe { service(Service::LoadPageTable, root as u64, 0) };
+    }
+
+    fn cpuid(&self, leaf: u32) -> [u32; 4] {
+        // SAFETY: CPUID changes nothing.
+        unsafe { service_results(Service::Cpuid, u64::from(leaf), 0) }.map(|word| word as u32)
+    }
+
+    unsafe fn write_msr(&self, msr: u32, value: u64) {
+        // SAFETY: the caller's obligation.
+        unsafe { service(Service::WriteMsr, u64::from(msr), value) };
     }
 
     fn doorbell(&self, value: u32) {
