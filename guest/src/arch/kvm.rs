@@ -38,6 +38,16 @@ pub(super) fn send_ipi() -> Option<SendIpi> {
     }
 }
 
+/// Whether the hypercall that was to interrupt `cpus` did, by its `result`: how many it interrupted.
+/// One that did not is not tried again: kvm-pvm offers it, and returns without having sent anything.
+pub(super) fn was_sent(cpus: u64, result: u64) -> bool {
+    let all = result == u64::from(cpus.count_ones());
+    if !all {
+        SEND_IPI.store(0, Relaxed);
+    }
+    all
+}
+
 /// What the KVM below offers, if there is one.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Kvm {

@@ -1,6 +1,6 @@
 //! The kernel at CPL 0: the processor's own instructions.
 
-use super::kvm::{SendIpi, send_ipi};
+use super::kvm::{SendIpi, send_ipi, was_sent};
 use super::{Apic, PrivOps};
 use crate::Cpu;
 use core::arch::asm;
@@ -75,7 +75,7 @@ impl PrivOps for Ring0 {
                     in("rsi") vector, options(nostack)),
             }
         }
-        result as i64 >= 0
+        was_sent(cpus, result)
     }
 
     fn flush_all(&self) {

@@ -1,6 +1,6 @@
 //! The kernel at CPL 3, above the firmware's trap layer.
 
-use super::kvm::{SendIpi, send_ipi};
+use super::kvm::{SendIpi, send_ipi, was_sent};
 use super::{Apic, PrivOps};
 use crate::Cpu;
 use core::sync::atomic::Ordering;
@@ -81,7 +81,7 @@ impl PrivOps for Ring3 {
         };
         // SAFETY: an interrupt that every CPU of this kernel takes.
         let [sent, ..] = unsafe { service_results(by, cpus, u64::from(VECTOR_IPI)) };
-        sent as i64 >= 0
+        was_sent(cpus, sent)
     }
 
     fn flush_page(&self, address: usize) {
