@@ -52,7 +52,6 @@ global_asm!(
     FRAME_WAS_MASKED = const offset_of!(TrapFrame, was_masked),
     PORT_SERIAL = const PORT_SERIAL,
     PORT_EXIT = const PORT_EXIT,
-    HC_SEND_IPI = const crate::HC_SEND_IPI,
     options(att_syntax)
 );
 

@@ -25,14 +25,7 @@ pub enum Service {
     WriteMsr = 8,
     /// CPUID leaf `a`.
     Cpuid = 9,
-    /// Interrupt the CPUs of mask `a` at vector `b` by KVM_HC_SEND_IPI, with Intel's instruction.
-    SendIpiIntel = 10,
-    /// The same with AMD's instruction.
-    SendIpiAmd = 11,
 }
-
-/// KVM's hypercall that interrupts many CPUs (Documentation/virt/kvm/x86/hypercalls.rst).
-pub const HC_SEND_IPI: u64 = 10;
 
 /// Calls the trap layer.
 ///
@@ -46,7 +39,7 @@ pub unsafe fn service(service: Service, a: u64, b: u64) {
 }
 
 /// As [`service`]; RAX, RSI, RCX and RDX as the service leaves them. For [`Service::Cpuid`] they are
-/// EAX, EBX, ECX and EDX; where an interrupt is sent the first is the hypercall's result.
+/// EAX, EBX, ECX and EDX.
 ///
 /// # Safety
 /// As for [`service`].

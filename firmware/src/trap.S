@@ -94,12 +94,6 @@ exception_common:
     iretq
 # The trap layer itself trapped: nothing above it can be trusted to report.
 trap_layer_died:
-    lea hypercall_vmcall(%rip), %rax
-    cmp %rax, 16(%rsp)
-    je hypercall_refused
-    lea hypercall_vmmcall(%rip), %rax
-    cmp %rax, 16(%rsp)
-    je hypercall_refused
     mov (%rsp), %eax
     or $0x80000000, %eax
     mov ${PORT_EXIT}, %edx
@@ -107,17 +101,6 @@ trap_layer_died:
     cli
 1:  hlt
     jmp 1b
-
-# The processor does not know the hypercall's instruction, which has three bytes: it is skipped, and
-# the caller gets -KVM_ENOSYS.
-hypercall_refused:
-    mov FROM_EXC+{WAS_MASKED}(%rsp), %eax
-    mov %eax, FROM_EXC+{MASKED}(%rsp)
-    movq $0, FROM_EXC+{WAS_MASKED}(%rsp)
-    addq $3, 16(%rsp)
-    mov $-1000, %rax
-    add $16, %rsp
-    iretq
 
 # Services, by int3 from CPL 3: number in RAX, arguments in RDI and RSI. RAX, RCX, RDX, RSI and RDI
 # are lost, or carry results.
@@ -176,22 +159,6 @@ service_cpuid:                          # EBX comes back in ESI
     cpuid
     xchg %rbx, %rsi
     iretq
-# KVM_HC_SEND_IPI: the CPUs of mask RDI, vector RSI; the result in RAX. vmcall is Intel's
-# instruction, vmmcall AMD's.
-    .macro send_ipi name
-service_\name:
-    push %rbx
-    mov %rdi, %rbx
-    xor %ecx, %ecx
-    xor %edx, %edx
-    mov ${HC_SEND_IPI}, %eax
-hypercall_\name:
-    \name
-    pop %rbx
-    iretq
-    .endm
-    send_ipi vmcall
-    send_ipi vmmcall
 service_triple_fault:
     lidt empty_idtr
     ud2
@@ -201,7 +168,7 @@ service_triple_fault:
 service_table:
     .quad service_halt, service_console, service_out, service_load_page_table, service_flush_page
     .quad service_triple_fault, service_flush_range, service_flush_all, service_write_msr
-    .quad service_cpuid, service_vmcall, service_vmmcall
+    .quad service_cpuid
 service_table_end:
 empty_idtr:
     .word 0

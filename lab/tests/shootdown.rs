@@ -101,7 +101,6 @@ fn every_way_shoots_and_no_reader_is_late() {
         let Some(machine) = storm(way, Variant::None) else {
             return;
         };
-        eprintln!("way {way}");
         works(&machine);
         until("an answer", || count(&machine, "asked") > 0);
         if way == HYPERCALL {

@@ -17,6 +17,9 @@ const STEAL_TIME: u32 = 1 << 5;
 const PV_TLB_FLUSH: u32 = 1 << 9;
 const PV_SEND_IPI: u32 = 1 << 11;
 
+/// The hypercall that interrupts many CPUs.
+pub(super) const HC_SEND_IPI: u64 = 10;
+
 const MSR_STEAL_TIME: u32 = 0x4b56_4d03;
 const ENABLE: u64 = 1;
 
@@ -39,7 +42,7 @@ pub(super) fn send_ipi() -> Option<SendIpi> {
 }
 
 /// Whether the hypercall that was to interrupt `cpus` did, by its `result`: how many it interrupted.
-/// One that did not is not tried again: kvm-pvm offers it, and returns without having sent anything.
+/// One that did not is not tried again.
 pub(super) fn was_sent(cpus: u64, result: u64) -> bool {
     let all = result == u64::from(cpus.count_ones());
     if !all {
@@ -87,8 +90,9 @@ impl Kvm {
         true
     }
 
-    /// Lets [`PrivOps::kick_many`] use KVM's hypercall. Whether the hypercall really works shows
-    /// only then.
+    /// Lets [`PrivOps::kick_many`] use KVM's hypercall, in a kernel at CPL 0. Not at CPL 3: where ring
+    /// 0 is emulated, as by kvm-pvm, which offers the hypercall too, the emulator puts the
+    /// processor's own instruction in its place and executes that again, for ever.
     pub fn allow_send_ipi(self) {
         if self.features & PV_SEND_IPI != 0 {
             SEND_IPI.store(1 + u32::from(self.amd), Relaxed);

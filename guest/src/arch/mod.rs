@@ -24,8 +24,8 @@ pub trait PrivOps: Sync {
     fn halt(&self, cpu: &crate::Cpu);
     /// Interrupts CPU `id`, so that its [`Self::halt`] ends.
     fn kick(&self, id: usize);
-    /// Interrupts every CPU of `cpus` (a bit each) by one hypercall. `false` if there is none: then
-    /// nobody was interrupted.
+    /// Interrupts every CPU of `cpus` (a bit each) by one hypercall. `false` if there is none, as
+    /// at CPL 3: then perhaps not all were interrupted.
     fn kick_many(&self, _cpus: u64) -> bool {
         false
     }

@@ -1,11 +1,11 @@
 //! The kernel at CPL 0: the processor's own instructions.
 
-use super::kvm::{SendIpi, send_ipi, was_sent};
+use super::kvm::{HC_SEND_IPI, SendIpi, send_ipi, was_sent};
 use super::{Apic, PrivOps};
 use crate::Cpu;
 use core::arch::asm;
 use underfoot_abi::{PORT_DOORBELL, PORT_EXIT, PORT_SERIAL};
-use underfoot_firmware::{HC_SEND_IPI, VECTOR_IPI};
+use underfoot_firmware::VECTOR_IPI;
 
 /// [`PrivOps`] by the instructions themselves.
 pub struct Ring0;

@@ -1,6 +1,5 @@
 //! The kernel at CPL 3, above the firmware's trap layer.
 
-use super::kvm::{SendIpi, send_ipi, was_sent};
 use super::{Apic, PrivOps};
 use crate::Cpu;
 use core::sync::atomic::Ordering;
@@ -71,17 +70,6 @@ impl PrivOps for Ring3 {
     fn kick(&self, id: usize) {
         // SAFETY: every page table of this kernel maps the local APIC.
         unsafe { Apic::new() }.send(id, VECTOR_IPI);
-    }
-
-    fn kick_many(&self, cpus: u64) -> bool {
-        let by = match send_ipi() {
-            Some(SendIpi::Intel) => Service::SendIpiIntel,
-            Some(SendIpi::Amd) => Service::SendIpiAmd,
-            None => return false,
-        };
-        // SAFETY: an interrupt that every CPU of this kernel takes.
-        let [sent, ..] = unsafe { service_results(by, cpus, u64::from(VECTOR_IPI)) };
-        was_sent(cpus, sent)
     }
 
     fn flush_page(&self, address: usize) {
