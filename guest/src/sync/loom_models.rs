@@ -101,7 +101,6 @@ impl PrivOps for Kicks {
     fn flush_all(&self) {}
     unsafe fn load_page_table(&self, _root: usize) {}
     unsafe fn write_msr(&self, _msr: u32, _value: u64) {}
-    fn console(&self, _bytes: &[u8]) {}
     fn doorbell(&self, _value: u32) {}
     fn exit(&self, status: u32) -> ! {
         panic!("left with status {status}");
