@@ -90,9 +90,9 @@ impl Kvm {
         true
     }
 
-    /// Lets [`PrivOps::kick_many`] use KVM's hypercall, in a kernel at CPL 0. Not at CPL 3: where ring
-    /// 0 is emulated, as by kvm-pvm, which offers the hypercall too, the emulator puts the
-    /// processor's own instruction in its place and executes that again, for ever.
+    /// Lets [`PrivOps::kick_many`] use KVM's hypercall, in a kernel at CPL 0. Not at CPL 3: kvm-pvm,
+    /// which emulates ring 0, offers the hypercall, and a CPU that makes it from there was seen
+    /// never to come back.
     pub fn allow_send_ipi(self) {
         if self.features & PV_SEND_IPI != 0 {
             SEND_IPI.store(1 + u32::from(self.amd), Relaxed);
