@@ -30,7 +30,7 @@ pub use descriptor::{build_idt, descriptor_page, header_page, idt_page};
 pub use image::{
     AP_TRAMPOLINE, Section, enter_ring3, kernel_cpl, ring0_ticks, sections, set_next_ap, trampoline,
 };
-pub use service::{Service, service};
+pub use service::{Service, service, service_results};
 pub use trap_frame::{
     PENDING_IPI, PENDING_TIMER, TrapFrame, VECTOR_IPI, VECTOR_PENDING, VECTOR_SPURIOUS,
     VECTOR_TIMER,

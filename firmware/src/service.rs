@@ -17,6 +17,14 @@ pub enum Service {
     FlushPage = 4,
     /// Load an empty IDT and trap: a triple fault, on purpose.
     TripleFault = 5,
+    /// Drop the translations of `b` pages, one at least, from address `a` on.
+    FlushRange = 6,
+    /// Drop all translations that are not global.
+    FlushAll = 7,
+    /// Write `b` to model-specific register `a`.
+    WriteMsr = 8,
+    /// CPUID leaf `a`.
+    Cpuid = 9,
 }
 
 /// Calls the trap layer.
@@ -26,15 +34,28 @@ pub enum Service {
 /// table that maps the running code, memory that may be read.
 #[inline]
 pub unsafe fn service(service: Service, a: u64, b: u64) {
+    // SAFETY: the caller's promise.
+    unsafe { service_results(service, a, b) };
+}
+
+/// As [`service`]; RAX, RSI, RCX and RDX as the service leaves them. For [`Service::Cpuid`] they are
+/// EAX, EBX, ECX and EDX.
+///
+/// # Safety
+/// As for [`service`].
+#[inline]
+pub unsafe fn service_results(service: Service, a: u64, b: u64) -> [u64; 4] {
+    let (rax, rsi, rcx, rdx);
     // SAFETY: the gate saves nothing but what is named here; the caller vouches for the arguments.
     unsafe {
         core::arch::asm!(
             "int3",
-            inlateout("rax") service as u64 => _,
+            inlateout("rax") service as u64 => rax,
             inlateout("rdi") a => _,
-            inlateout("rsi") b => _,
-            out("rcx") _,
-            out("rdx") _,
+            inlateout("rsi") b => rsi,
+            lateout("rcx") rcx,
+            lateout("rdx") rdx,
         );
     }
+    [rax, rsi, rcx, rdx]
 }

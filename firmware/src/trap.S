@@ -103,7 +103,7 @@ trap_layer_died:
     jmp 1b
 
 # Services, by int3 from CPL 3: number in RAX, arguments in RDI and RSI. RAX, RCX, RDX, RSI and RDI
-# are lost.
+# are lost, or carry results.
     .balign 16
     .global firmware_service
 firmware_service:
@@ -135,6 +135,30 @@ service_load_page_table:
 service_flush_page:
     invlpg (%rdi)
     iretq
+service_flush_range:                    # RSI pages, one at least
+    invlpg (%rdi)
+    add $4096, %rdi
+    dec %rsi
+    jnz service_flush_range
+    iretq
+service_flush_all:
+    mov %cr3, %rax
+    mov %rax, %cr3
+    iretq
+service_write_msr:
+    mov %edi, %ecx
+    mov %esi, %eax
+    mov %rsi, %rdx
+    shr $32, %rdx
+    wrmsr
+    iretq
+service_cpuid:                          # EBX comes back in ESI
+    mov %edi, %eax
+    xor %ecx, %ecx
+    mov %rbx, %rsi
+    cpuid
+    xchg %rbx, %rsi
+    iretq
 service_triple_fault:
     lidt empty_idtr
     ud2
@@ -143,7 +167,8 @@ service_triple_fault:
     .balign 8
 service_table:
     .quad service_halt, service_console, service_out, service_load_page_table, service_flush_page
-    .quad service_triple_fault
+    .quad service_triple_fault, service_flush_range, service_flush_all, service_write_msr
+    .quad service_cpuid
 service_table_end:
 empty_idtr:
     .word 0

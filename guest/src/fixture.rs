@@ -34,7 +34,9 @@ impl PrivOps for HostOps {
     }
     fn kick(&self, _id: usize) {}
     fn flush_page(&self, _address: usize) {}
+    fn flush_all(&self) {}
     unsafe fn load_page_table(&self, _root: usize) {}
+    unsafe fn write_msr(&self, _msr: u32, _value: u64) {}
     fn doorbell(&self, _value: u32) {}
     fn triple_fault(&self) -> ! {
         panic!("guest triple-faulted");

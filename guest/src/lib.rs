@@ -13,6 +13,7 @@ pub mod mm;
 pub mod record;
 pub mod sched;
 pub mod sync;
+pub mod tlb;
 #[cfg(not(loom))]
 pub mod workload;
 

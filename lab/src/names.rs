@@ -110,6 +110,7 @@ names! {
     Crash = "busted-crash", "the guest executes an invalid instruction: its panic ends the run";
     TripleFault = "busted-triple-fault", "the guest triple-faults: the VMM ends the run";
     Stuck = "busted-stuck", "a vCPU gets nowhere any more: the watchdog ends the run";
+    SkipCpu = "busted-skip-cpu", "a CPU is left out of TLB shootdowns: it uses old translations";
 }
 
 impl Variant {
@@ -134,6 +135,7 @@ impl Variant {
             Self::Crash => underfoot_abi::Variant::Crash,
             Self::TripleFault => underfoot_abi::Variant::TripleFault,
             Self::Stuck => underfoot_abi::Variant::Stuck,
+            Self::SkipCpu => underfoot_abi::Variant::SkipCpu,
         }
     }
 

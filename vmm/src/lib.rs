@@ -24,6 +24,7 @@ mod exit;
 mod gate;
 #[cfg(all(test, loom))]
 mod gate_models;
+mod held;
 mod host;
 mod kvm;
 mod machine;

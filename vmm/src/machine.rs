@@ -5,6 +5,7 @@ use crate::config::MachineConfig;
 use crate::device::Devices;
 use crate::event_loop::{EventLoop, Wake, Woken};
 use crate::exit::{ExitQueue, ExitReport};
+use crate::held::HeldWord;
 use crate::kvm;
 use crate::machine_error::{MachineError, io_error, kvm_error};
 use crate::memory::GuestRam;
@@ -123,6 +124,7 @@ impl Machine {
             exits: &exits,
             window: &window,
             memory: ram.memory(),
+            shared: &shared,
         };
         let vcpus = Arc::new(parts.start(fds, &config.placement)?);
         Ok(Self {
@@ -308,6 +310,7 @@ struct Threads<'a> {
     exits: &'a Arc<ExitQueue>,
     window: &'a Arc<OnceLock<Arc<dyn Window>>>,
     memory: &'a Arc<GuestMemoryMmap>,
+    shared: &'a SharedRegion,
 }
 
 impl Threads<'_> {
@@ -328,6 +331,10 @@ impl Threads<'_> {
                     exits: Arc::clone(self.exits),
                     window: Arc::clone(self.window),
                     memory: Arc::clone(self.memory),
+                    held: HeldWord {
+                        region: self.shared.clone(),
+                        index,
+                    },
                 };
                 VcpuHandle::spawn(vcpu, placement.clone(), ready.clone()).map_err(|source| {
                     MachineError::Thread {

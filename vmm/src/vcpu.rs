@@ -3,6 +3,7 @@
 use crate::device::Devices;
 use crate::exit::{ExitQueue, ExitReason, ExitReport, Registers};
 use crate::gate::{Gate, Pass};
+use crate::held::HeldWord;
 use crate::placement::{Placement, PlacementError};
 use crate::run_page::{self, RunPage};
 use crate::sys;
@@ -50,6 +51,7 @@ pub(crate) struct Vcpu {
     pub(crate) exits: Arc<ExitQueue>,
     pub(crate) window: Arc<OnceLock<Arc<dyn Window>>>,
     pub(crate) memory: Arc<GuestMemoryMmap>,
+    pub(crate) held: HeldWord,
 }
 
 /// A thread and what it shares.
@@ -169,9 +171,16 @@ impl Vcpu {
     fn run(&mut self) -> Option<ExitReason> {
         let shared = Arc::clone(&self.shared);
         loop {
-            match shared.gate.pass(|| shared.page.set_immediate_exit(false)) {
-                Pass::Stop => return None,
-                Pass::Enter => {}
+            if shared.gate.is_wanted() {
+                self.held.out();
+                match shared.gate.pass(|| shared.page.set_immediate_exit(false)) {
+                    Pass::Stop => return None,
+                    Pass::Enter => {}
+                }
+                if let Err(error) = self.held.resume(&self.fd) {
+                    let errno = error.errno();
+                    return Some(ExitReason::RunFailed { errno });
+                }
             }
             // One writer, this thread.
             let entries = shared.entries.load(Ordering::Relaxed);

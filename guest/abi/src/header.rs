@@ -78,7 +78,9 @@ pub enum Variant {
     /// Sleepable RCU flips its index and waits for nobody under the old one.
     RcuSleepBusted = 32,
     /// Memory is allocated, and so reclaimed, inside a sequence count's write section.
-    LockOrder = 40,
+    LockOrder = 33,
+    /// The last CPU is left out of every TLB shootdown.
+    SkipCpu = 40,
 }
 
 /// The shared region's first page. Each word has one writer, named in its text.

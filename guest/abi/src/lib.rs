@@ -28,7 +28,9 @@ pub use layout::{Layout, PAGE_SIZE};
 pub use port::{PORT_DOORBELL, PORT_EXIT, PORT_SERIAL};
 pub use report::{MAX_REPORTS, REPORT_TEXT, Report, ReportKind};
 pub use stall::{STALL_RING, StallRecord, StallRing};
-pub use vcpu::{MAX_CPUS, Metric, RecordedPhase, VcpuArea};
+pub use vcpu::{
+    MAX_CPUS, Metric, RecordedPhase, StealTime, VCPU_FLUSH_TLB, VCPU_PREEMPTED, VcpuArea,
+};
 pub use workload::{Counter, MAX_COUNTERS, MAX_PARAMETERS, OPERATIONS, Parameter, WorkloadId};
 
 /// The kernel command-line key whose hexadecimal value is the GPA of the shared region.

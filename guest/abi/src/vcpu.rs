@@ -1,7 +1,7 @@
 //! What each vCPU writes about itself.
 
 use crate::{Histogram, MAX_COUNTERS, StallRing};
-use core::sync::atomic::AtomicU64;
+use core::sync::atomic::{AtomicU8, AtomicU32, AtomicU64};
 
 /// The most vCPUs that the contract carries.
 pub const MAX_CPUS: usize = 64;
@@ -83,6 +83,30 @@ pub enum RecordedPhase {
     Moving = 1,
 }
 
+/// KVM's record of the time stolen from a vCPU (Documentation/virt/kvm/x86/msr.rst,
+/// MSR_KVM_STEAL_TIME). KVM writes it; guests only leave a note in `preempted`.
+#[repr(C, align(64))]
+pub struct StealTime {
+    /// Nanoseconds in which the vCPU was ready to run and did not.
+    pub steal: AtomicU64,
+    /// Odd while KVM writes.
+    pub version: AtomicU32,
+    /// Always 0.
+    pub flags: AtomicU32,
+    /// [`VCPU_PREEMPTED`] and [`VCPU_FLUSH_TLB`].
+    pub preempted: AtomicU8,
+    reserved: [u8; 47],
+}
+
+const _: () = assert!(size_of::<StealTime>() == 64);
+
+/// The vCPU does not run (KVM_VCPU_PREEMPTED). Its host sets it, and clears the whole byte when the
+/// vCPU runs again.
+pub const VCPU_PREEMPTED: u8 = 1;
+/// Set by another vCPU beside [`VCPU_PREEMPTED`]: flush this one's TLB before it runs again
+/// (KVM_VCPU_FLUSH_TLB).
+pub const VCPU_FLUSH_TLB: u8 = 2;
+
 /// One vCPU's part of the shared region. The vCPU writes, the host reads.
 #[repr(C, align(4096))]
 pub struct VcpuArea {
@@ -104,6 +128,12 @@ pub struct VcpuArea {
     pub entered_tsc: AtomicU64,
     /// GVA and found value of the first wrong check word.
     pub first_error: [AtomicU64; 2],
+    /// TLB shootdowns for which this vCPU's answer was the last, by [`RecordedPhase`].
+    pub last_answers: [AtomicU64; 2],
+    /// What KVM writes of the vCPU, once the guest asked for it.
+    pub steal_time: StealTime,
+    /// The same as [`StealTime::preempted`], for a vCPU that the VMM itself holds out of the guest.
+    pub held: AtomicU8,
     /// RCU callbacks queued and run.
     pub callbacks: [AtomicU64; 2],
     /// What the workload counts: by [`RecordedPhase`], then in the order of

@@ -1,11 +1,13 @@
 //! What the kernel asks of the processor.
 
 mod apic;
+mod kvm;
 mod ring0;
 mod ring3;
 mod switch;
 
 pub use apic::{APIC_BASE, Apic};
+pub use kvm::Kvm;
 pub use ring0::Ring0;
 pub use ring3::{Ring3, console_from_ring3, exit_from_ring3};
 pub use switch::{new_stack, switch};
@@ -22,13 +24,35 @@ pub trait PrivOps: Sync {
     fn halt(&self, cpu: &crate::Cpu);
     /// Interrupts CPU `id`, so that its [`Self::halt`] ends.
     fn kick(&self, id: usize);
+    /// Interrupts every CPU of `cpus` (a bit each) by one hypercall. `false` if there is none, as
+    /// at CPL 3: then perhaps not all were interrupted.
+    fn kick_many(&self, _cpus: u64) -> bool {
+        false
+    }
     /// Drops this CPU's translation of the page at `address`.
     fn flush_page(&self, address: usize);
+    /// Drops this CPU's translations of `pages` pages, one at least, from that at `address` on.
+    fn flush_range(&self, address: usize, pages: usize) {
+        for page in 0..pages {
+            self.flush_page(address + page * underfoot_abi::PAGE_SIZE);
+        }
+    }
+    /// Drops all translations of this CPU but global ones, which this kernel does not make.
+    fn flush_all(&self);
     /// Makes the page table at `root` this CPU's own, dropping all its translations.
     ///
     /// # Safety
     /// The table must map everything that this CPU goes on using, as it is mapped now.
     unsafe fn load_page_table(&self, root: usize);
+    /// EAX, EBX, ECX and EDX of a CPUID leaf, as ring 0 sees it.
+    fn cpuid(&self, _leaf: u32) -> [u32; 4] {
+        [0; 4]
+    }
+    /// Writes a model-specific register.
+    ///
+    /// # Safety
+    /// The processor has the register, and the value is sound for it.
+    unsafe fn write_msr(&self, msr: u32, value: u64);
     /// Tells the host that the shared header has changed.
     fn doorbell(&self, value: u32);
     /// Ends the guest.

@@ -1,5 +1,6 @@
 //! The kernel at CPL 0: the processor's own instructions.
 
+use super::kvm::{HC_SEND_IPI, SendIpi, send_ipi, was_sent};
 use super::{Apic, PrivOps};
 use crate::Cpu;
 use core::arch::asm;
@@ -56,6 +57,43 @@ impl PrivOps for Ring0 {
     fn flush_page(&self, address: usize) {
         // SAFETY: dropping a translation changes nothing but speed.
         unsafe { asm!("invlpg [{address}]", address = in(reg) address, options(nostack)) };
+    }
+
+    fn kick_many(&self, cpus: u64) -> bool {
+        let Some(by) = send_ipi() else { return false };
+        let mut result = HC_SEND_IPI;
+        let vector = u64::from(VECTOR_IPI);
+        // SAFETY: KVM says that it knows the hypercall, which interrupts CPUs and clobbers nothing
+        // but RAX; RBX, which Rust keeps to itself, is put back.
+        unsafe {
+            match by {
+                SendIpi::Intel => asm!("xchg rbx, {mask}", "vmcall", "xchg rbx, {mask}",
+                    mask = inout(reg) cpus => _, inout("rax") result, in("rcx") 0, in("rdx") 0,
+                    in("rsi") vector, options(nostack)),
+                SendIpi::Amd => asm!("xchg rbx, {mask}", "vmmcall", "xchg rbx, {mask}",
+                    mask = inout(reg) cpus => _, inout("rax") result, in("rcx") 0, in("rdx") 0,
+                    in("rsi") vector, options(nostack)),
+            }
+        }
+        was_sent(cpus, result)
+    }
+
+    fn flush_all(&self) {
+        // SAFETY: loads the same page table again, which drops translations.
+        unsafe { asm!("mov {0}, cr3", "mov cr3, {0}", out(reg) _, options(nostack)) };
+    }
+
+    fn cpuid(&self, leaf: u32) -> [u32; 4] {
+        let result = core::arch::x86_64::__cpuid(leaf);
+        [result.eax, result.ebx, result.ecx, result.edx]
+    }
+
+    unsafe fn write_msr(&self, msr: u32, value: u64) {
+        // SAFETY: the caller's obligation.
+        unsafe {
+            asm!("wrmsr", in("ecx") msr, in("eax") value as u32, in("edx") (value >> 32) as u32,
+                options(nostack));
+        }
     }
 
     unsafe fn load_page_table(&self, root: usize) {

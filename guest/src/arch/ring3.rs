@@ -5,7 +5,7 @@ use crate::Cpu;
 use core::sync::atomic::Ordering;
 use core::sync::atomic::{Ordering::Relaxed, compiler_fence};
 use underfoot_abi::{PORT_DOORBELL, PORT_EXIT};
-use underfoot_firmware::{CpuHeader, Service, VECTOR_IPI, service};
+use underfoot_firmware::{CpuHeader, Service, VECTOR_IPI, service, service_results};
 
 /// [`PrivOps`] through the trap layer. One per CPU, because masking is a word in its header.
 pub struct Ring3 {
@@ -77,9 +77,29 @@ impl PrivOps for Ring3 {
         unsafe { service(Service::FlushPage, address as u64, 0) };
     }
 
+    fn flush_range(&self, address: usize, pages: usize) {
+        // SAFETY: as in `flush_page`.
+        unsafe { service(Service::FlushRange, address as u64, pages as u64) };
+    }
+
+    fn flush_all(&self) {
+        // SAFETY: as in `flush_page`.
+        unsafe { service(Service::FlushAll, 0, 0) };
+    }
+
     unsafe fn load_page_table(&self, root: usize) {
         // SAFETY: the caller's obligation: the table maps all that is in use.
         unsafe { service(Service::LoadPageTable, root as u64, 0) };
+    }
+
+    fn cpuid(&self, leaf: u32) -> [u32; 4] {
+        // SAFETY: CPUID changes nothing.
+        unsafe { service_results(Service::Cpuid, u64::from(leaf), 0) }.map(|word| word as u32)
+    }
+
+    unsafe fn write_msr(&self, msr: u32, value: u64) {
+        // SAFETY: the caller's obligation.
+        unsafe { service(Service::WriteMsr, u64::from(msr), value) };
     }
 
     fn doorbell(&self, value: u32) {

@@ -97,12 +97,12 @@ fn assemble(cpu: &Cpu, shared: &'static Shared, memory: Memory) -> Kernel {
         apic: unsafe { Apic::new() },
         pages,
         table,
-        shootdown: ipi::Shootdown::new(),
-        workload: workloads::build(cpu, pages, targets),
+        workload: workloads::build(cpu, pages, table, targets),
     }
 }
 
 fn open_interrupts(kernel: &Kernel, cpu: &Cpu) {
+    ipi::join(cpu, kernel.table.root());
     kernel.apic.start(TICK_HZ);
     cpu.ops.irq_restore(cpu, true);
 }

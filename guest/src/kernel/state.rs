@@ -1,6 +1,5 @@
 //! The kernel's statics, each filled once.
 
-use super::ipi::Shootdown;
 use super::once::Once;
 use super::shared::Shared;
 use core::sync::atomic::Ordering::Relaxed;
@@ -17,7 +16,6 @@ pub struct Kernel {
     pub apic: Apic,
     pub pages: &'static PageAllocator,
     pub table: &'static PageTable,
-    pub shootdown: Shootdown,
     pub workload: &'static dyn Workload,
 }
 

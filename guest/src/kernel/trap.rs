@@ -2,7 +2,7 @@
 
 use super::grace::FLAVOURS;
 use super::threads::{CALLBACKS, SCHEDULER};
-use super::{fail, state};
+use super::{fail, ipi, state};
 use core::sync::atomic::Ordering::Relaxed;
 use underfoot_abi::{Context, Cpl};
 use underfoot_firmware::{
@@ -78,7 +78,7 @@ fn handle(cpu: &Cpu, bits: u64, interrupted: Context, rip: u64) {
             .ipis
             .store(cpu.area.ipis.load(Relaxed) + 1, Relaxed);
         kernel.apic.end_of_interrupt();
-        kernel.shootdown.answer(cpu);
+        ipi::TLB.answer(cpu);
         FLAVOURS.iter().for_each(|rcu| rcu.ipi(cpu, interrupted));
         SCHEDULER.interrupt(cpu);
     }

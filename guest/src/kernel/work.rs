@@ -1,13 +1,14 @@
 //! What each CPU does once the kernel is up: the workload, then the audit, then nothing.
 
 use super::state::{self, Kernel};
-use super::{fail, threads};
+use super::{fail, ipi, threads};
 use core::sync::atomic::AtomicU64;
 use core::sync::atomic::Ordering::{Relaxed, Release};
 use underfoot_abi::{GuestState, Header, Phase, Variant};
 use underfoot_guest::Cpu;
 use underfoot_guest::arch::tsc;
 use underfoot_guest::sched::MAX_THREADS;
+use underfoot_guest::tlb::{Batch, Way};
 
 /// Operations between two TLB shootdowns by one CPU.
 const SHOOTDOWN_EVERY: u64 = 16_384;
@@ -80,9 +81,8 @@ pub fn between(cpu: &Cpu, operations: u64) {
     let kernel = state::kernel().expect("threads start once the kernel is whole");
     let header = kernel.shared.header;
     if operations.is_multiple_of(SHOOTDOWN_EVERY) {
-        kernel
-            .shootdown
-            .run(kernel.apic, cpu, kernel.shared.range.0);
+        let header = Batch::page(kernel.shared.range.0);
+        ipi::shoot(cpu, ipi::TLB.kernel(), &header, Way::Ipi);
     }
     if header.variant != Variant::None as u32 && operations > DEADLY_OPERATIONS {
         die(header, cpu);

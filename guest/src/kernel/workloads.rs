@@ -1,17 +1,24 @@
 //! The workload that the host asked for.
 
 use super::grace::{FLAVOURS, RCU};
-use super::work;
+use super::{ipi, work};
 use underfoot_abi::{PageByte, PageKind, WorkloadId};
 use underfoot_guest::Cpu;
-use underfoot_guest::mm::PageAllocator;
-use underfoot_guest::workload::{Chase, Lock, Order, Targets, Torture, Tree, Walk, Workload};
+use underfoot_guest::mm::{PageAllocator, PageTable};
+use underfoot_guest::workload::{
+    Chase, Lock, Order, Shootdown, Targets, Torture, Tree, Walk, Workload,
+};
 
 /// Builds it, from the pages that are free.
 ///
 /// # Panics
 /// If there is no such workload, or not enough memory for it.
-pub fn build(cpu: &Cpu, pages: &'static PageAllocator, targets: Targets) -> &'static dyn Workload {
+pub fn build(
+    cpu: &Cpu,
+    pages: &'static PageAllocator,
+    table: &'static PageTable,
+    targets: Targets,
+) -> &'static dyn Workload {
     let number = cpu.header.workload;
     let Some(workload) = WorkloadId::from_number(number) else {
         panic!("the host asks for workload {number}, which this guest does not have")
@@ -26,6 +33,11 @@ pub fn build(cpu: &Cpu, pages: &'static PageAllocator, targets: Targets) -> &'st
         WorkloadId::Chase => place(cpu, pages, enough(Chase::build(cpu, pages, work::between))),
         WorkloadId::Order => place(cpu, pages, enough(Order::build(cpu, pages))),
         WorkloadId::Torture => place(cpu, pages, enough(Torture::build(cpu, pages, &FLAVOURS))),
+        WorkloadId::Shootdown => {
+            let shootdown = Shootdown::build(cpu, pages, ipi::shootdown_parts(table));
+            let shootdown = shootdown.unwrap_or_else(|error| panic!("{error}"));
+            place(cpu, pages, shootdown)
+        }
     }
 }
 

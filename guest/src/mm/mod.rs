@@ -10,4 +10,4 @@ mod table;
 pub use frame::Frame;
 pub use page::{MAX_ORDER, PageAllocator, ZeroValid};
 pub use slab::{SlabAudit, SlabCache, SlabPage};
-pub use table::{Leaf, MapError, PageTable, PteFlags, TableEntry};
+pub use table::{Leaf, MapError, PageTable, PteFlags, TableEntry, frame_of};

@@ -5,7 +5,10 @@ use crate::Cpu;
 use core::{
     fmt,
     ops::{BitOr, Range},
-    sync::atomic::{AtomicU64, Ordering::Relaxed},
+    sync::atomic::{
+        AtomicU64,
+        Ordering::{AcqRel, Relaxed},
+    },
 };
 use underfoot_abi::{PAGE_SIZE, PageByte};
 
@@ -31,6 +34,20 @@ impl PteFlags {
     pub const ACCESSED: Self = Self(1 << 5);
     /// The processor found it written. Set from the start, so that it need not write it.
     pub const DIRTY: Self = Self(1 << 6);
+}
+
+impl PteFlags {
+    /// Whether the entry `value` has all of these.
+    #[must_use]
+    pub const fn are_in(self, value: u64) -> bool {
+        value & self.0 == self.0
+    }
+}
+
+/// The physical address that the entry `value` of a 4 KiB page names.
+#[must_use]
+pub const fn frame_of(value: u64) -> usize {
+    (value & ADDRESS) as usize
 }
 
 impl BitOr for PteFlags {
@@ -164,6 +181,15 @@ impl PageTable {
         let size_bit = if large { SIZE_BIT } else { 0 };
         entry.store(phys as u64 | flags.0 | size_bit, Relaxed);
         Ok(())
+    }
+
+    /// Replaces the mapping of the 4 KiB page at `virt` by one to `phys`, in one step; the entry that
+    /// was there. `None` if there was none: then nothing has changed. The caller keeps others from
+    /// changing the entry, and shoots the old translation down.
+    pub fn replace(&self, virt: usize, phys: usize, flags: PteFlags) -> Option<u64> {
+        let leaf = self.walk(virt).filter(|leaf| leaf.level == 1)?;
+        let table = leaf.entry.address & !(PAGE_SIZE - 1);
+        Some(entry(table, 1, virt).swap(phys as u64 | flags.0, AcqRel))
     }
 
     /// Maps every page that `range` touches to itself, by 2 MiB entries only if `large`.

@@ -17,11 +17,11 @@ const SPIN_NS: u64 = 50_000;
 ///
 /// Zero is empty.
 #[derive(Debug, Default)]
-pub(super) struct Sleepers(AtomicU64);
+pub(crate) struct Sleepers(AtomicU64);
 
 impl Sleepers {
     const_fn! {
-        pub(super) fn new() -> Self {
+        pub(crate) fn new() -> Self {
             Self(AtomicU64::new(0))
         }
     }
@@ -33,7 +33,7 @@ impl Sleepers {
 
     /// Wakes whoever sleeps. What they wait for must have been stored before.
     #[inline]
-    pub(super) fn kick(&self, cpu: &Cpu) {
+    pub(crate) fn kick(&self, cpu: &Cpu) {
         let mask = self.mask();
         if mask != 0 {
             Self::kick_each(cpu, mask);
@@ -116,7 +116,7 @@ impl Backoff {
 
     /// As [`Self::pause`], to be kicked through `sleepers`.
     #[inline]
-    pub(super) fn pause_among(
+    pub(crate) fn pause_among(
         &mut self,
         cpu: &Cpu,
         sleepers: Option<&Sleepers>,

@@ -17,7 +17,7 @@ use loom::{cell::UnsafeCell, model::Builder, sync::Arc, thread};
 
 /// Explores `model` with at most this many preemptions in one execution, which finds all but the
 /// most contrived faults (Musuvathi and Qadeer, PLDI 2007).
-pub(super) fn explore(preemptions: usize, model: impl Fn() + Sync + Send + 'static) {
+pub(crate) fn explore(preemptions: usize, model: impl Fn() + Sync + Send + 'static) {
     let mut builder = Builder::new();
     builder.preemption_bound = Some(preemptions);
     builder.check(model);
@@ -25,15 +25,15 @@ pub(super) fn explore(preemptions: usize, model: impl Fn() + Sync + Send + 'stat
 
 /// A value that loom lets nobody touch while another CPU writes it.
 #[derive(Default)]
-pub(super) struct Shared(UnsafeCell<u32>);
+pub(crate) struct Shared(UnsafeCell<u32>);
 
 impl Shared {
-    pub(super) fn add(&self) {
+    pub(crate) fn add(&self) {
         // SAFETY: loom fails the model if anybody else is at the value.
         self.0.with_mut(|value| unsafe { *value += 1 });
     }
 
-    pub(super) fn get(&self) -> u32 {
+    pub(crate) fn get(&self) -> u32 {
         // SAFETY: loom fails the model if anybody writes the value.
         self.0.with(|value| unsafe { *value })
     }
@@ -98,7 +98,9 @@ impl PrivOps for Kicks {
         self.0.fetch_add(1, Relaxed);
     }
     fn flush_page(&self, _address: usize) {}
+    fn flush_all(&self) {}
     unsafe fn load_page_table(&self, _root: usize) {}
+    unsafe fn write_msr(&self, _msr: u32, _value: u64) {}
     fn doorbell(&self, _value: u32) {}
     fn exit(&self, status: u32) -> ! {
         panic!("left with status {status}");

@@ -18,6 +18,7 @@ mod wait_list;
 mod wait_queue;
 
 pub use backoff::Backoff;
+pub(crate) use backoff::Sleepers;
 pub use barrier::Barrier;
 pub use guard::{BottomHalfGuard, IrqGuard};
 pub use mutex::{Mutex, MutexGuard};
@@ -36,4 +37,4 @@ pub use wait_list::WaitLink;
 pub use wait_queue::WaitQueue;
 
 #[cfg(all(test, loom))]
-mod loom_models;
+pub(crate) mod loom_models;

@@ -2,6 +2,7 @@
 //!
 //! `walk` is a dentry-like tree whose readers do what Linux's `dget_parent()` does, while writers
 //! update, rename, remove and create; around it every other kind of page is touched and verified.
+//! `shootdown` changes translations while others use them.
 
 mod audit;
 mod chase;
@@ -12,6 +13,7 @@ mod pipe;
 mod plan;
 mod random;
 mod reader;
+mod shootdown;
 mod text;
 mod torture;
 mod touch;
@@ -27,6 +29,7 @@ pub use lock::Lock;
 pub use order::Order;
 pub use plan::{Seat, Workload, is_over};
 pub use random::Random;
+pub use shootdown::{Shootdown, ShootdownParts};
 pub use torture::Torture;
 pub use touch::{DATA, DataPages, Targets};
 pub use tree::{BuildError, Tree};

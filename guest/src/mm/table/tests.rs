@@ -114,3 +114,25 @@ fn refusals_name_the_value_and_the_remedy() {
         "cannot map 0x1000: no free page for a page table; give the guest more memory"
     );
 }
+
+#[test]
+fn a_mapping_is_replaced_only_where_there_is_one() {
+    let fixture = Fixture::new(1);
+    let cpu = fixture.cpu(0);
+    let pages = fixture::allocator(&cpu, 64);
+    let table = PageTable::new(&cpu, pages, KIND).expect("memory");
+    let virt = 0x12_3456_7000;
+    assert_eq!(table.replace(virt, 0x5000, flags()), None);
+    table
+        .map(&cpu, pages, virt, 0x4000, false, flags())
+        .expect("free");
+    assert_eq!(table.replace(virt + PAGE_SIZE, 0x5000, flags()), None);
+    let old = table
+        .replace(virt, 0x5000, PteFlags::PRESENT)
+        .expect("mapped");
+    assert_eq!(frame_of(old), 0x4000);
+    assert!(PteFlags::WRITABLE.are_in(old));
+    let new = table.walk(virt).expect("mapped");
+    assert_eq!(new.physical, 0x5000);
+    assert!(!PteFlags::WRITABLE.are_in(new.entry.value));
+}

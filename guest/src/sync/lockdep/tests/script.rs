@@ -42,6 +42,8 @@ impl PrivOps for Ops {
     fn kick(&self, _id: usize) {}
     fn flush_page(&self, _address: usize) {}
     unsafe fn load_page_table(&self, _root: usize) {}
+    unsafe fn write_msr(&self, _msr: u32, _value: u64) {}
+    fn flush_all(&self) {}
     fn doorbell(&self, _value: u32) {}
     fn exit(&self, status: u32) -> ! {
         panic!("left with status {status}");

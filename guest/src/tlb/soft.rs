@@ -1,0 +1,133 @@
+//! A TLB in software: what the checker translates by.
+//!
+//! A hypervisor's shadow pages, and many a processor, drop translations earlier than they must, and
+//! so hide a shootdown that was forgotten. This cache drops one only when it is told to.
+
+use super::batch::PageRange;
+use crate::{
+    Cpu,
+    sync::atomic::{
+        AtomicU64,
+        Ordering::{Acquire, Relaxed, Release},
+        const_fn,
+    },
+};
+use underfoot_abi::PAGE_SIZE;
+
+/// Entries, direct-mapped by page number.
+const ENTRIES: usize = if cfg!(loom) { 1 } else { 32 };
+/// Beside the page's address in an entry's tag, so that page 0 is not an empty entry.
+const VALID: u64 = 1;
+
+/// The cache of one CPU. Only that CPU uses it, but for [`Self::announce`].
+#[derive(Debug)]
+pub struct SoftTlb {
+    tags: [AtomicU64; ENTRIES],
+    entries: [AtomicU64; ENTRIES],
+    /// Times that the host was told to flush this CPU.
+    announced: AtomicU64,
+    /// How many of these were carried out here.
+    honoured: AtomicU64,
+}
+
+impl SoftTlb {
+    #[cfg(not(loom))]
+    pub(super) const fn new() -> Self {
+        Self::with(
+            [const { AtomicU64::new(0) }; ENTRIES],
+            [const { AtomicU64::new(0) }; ENTRIES],
+        )
+    }
+
+    #[cfg(loom)]
+    pub(super) fn new() -> Self {
+        let zeroes = || core::array::from_fn(|_| AtomicU64::new(0));
+        Self::with(zeroes(), zeroes())
+    }
+
+    const_fn! {
+        fn with(tags: [AtomicU64; ENTRIES], entries: [AtomicU64; ENTRIES]) -> Self {
+            Self {
+                tags,
+                entries,
+                announced: AtomicU64::new(0),
+                honoured: AtomicU64::new(0),
+            }
+        }
+    }
+
+    /// Accesses the page at `page` as a processor would: by the entry that is cached, or by the one
+    /// that `walk` finds, which is then cached unless it is `None`. `access` gets that entry.
+    ///
+    /// Interrupts are masked meanwhile, so that no flush of this CPU falls between translation and
+    /// access, as none does on a processor.
+    pub fn access<T>(
+        &self,
+        cpu: &Cpu,
+        page: usize,
+        walk: impl Fn() -> Option<u64>,
+        access: impl Fn(u64) -> T,
+    ) -> Option<T> {
+        loop {
+            let open = cpu.ops.irq_save(cpu);
+            let announced = self.honour();
+            let value = self.translate(page, &walk).map(&access);
+            // A host that flushed did so between two instructions: perhaps after the translation
+            // and before the access, which on a processor is one step. Then it counts for nothing.
+            let undisturbed = self.announced.load(Acquire) == announced;
+            cpu.ops.irq_restore(cpu, open);
+            if undisturbed {
+                return value;
+            }
+        }
+    }
+
+    fn translate(&self, page: usize, walk: impl Fn() -> Option<u64>) -> Option<u64> {
+        let index = index(page);
+        if self.tags[index].load(Relaxed) == tag(page) {
+            return Some(self.entries[index].load(Relaxed));
+        }
+        let entry = walk()?;
+        self.entries[index].store(entry, Relaxed);
+        self.tags[index].store(tag(page), Relaxed);
+        Some(entry)
+    }
+
+    /// Does what the host has done, if it was told to flush; how often it was told.
+    fn honour(&self) -> u64 {
+        let announced = self.announced.load(Acquire);
+        if announced != self.honoured.load(Relaxed) {
+            self.flush_all();
+            self.honoured.store(announced, Relaxed);
+        }
+        announced
+    }
+
+    /// By another CPU: the host is about to be told to flush this one before it runs again.
+    pub(super) fn announce(&self) {
+        self.announced.fetch_add(1, Release);
+    }
+
+    pub(super) fn flush(&self, range: PageRange) {
+        for page in 0..range.pages {
+            let page = range.address + page * PAGE_SIZE;
+            if self.tags[index(page)].load(Relaxed) == tag(page) {
+                self.tags[index(page)].store(0, Relaxed);
+            }
+        }
+    }
+
+    pub(super) fn flush_all(&self) {
+        for tag in &self.tags {
+            tag.store(0, Relaxed);
+        }
+    }
+}
+
+const fn index(page: usize) -> usize {
+    page / PAGE_SIZE % ENTRIES
+}
+
+const fn tag(page: usize) -> u64 {
+    page as u64 | VALID
+}

@@ -1,0 +1,89 @@
+//! What shootdowns need to know of an address space.
+
+use crate::sync::atomic::{
+    AtomicU64, AtomicUsize,
+    Ordering::{AcqRel, Acquire, Relaxed, SeqCst},
+    const_fn, fence,
+};
+
+/// An address space: its tables, its changes, and the CPUs that may hold translations of it.
+#[derive(Debug)]
+pub struct Space {
+    root: AtomicUsize,
+    /// Changes so far, plus one.
+    generation: AtomicU64,
+    /// The CPUs that use it, or keep it lazily.
+    active: AtomicU64,
+}
+
+impl Space {
+    const_fn! {
+        /// A space that no CPU uses, whose page table has its root at the physical address `root`.
+        ///
+        /// # Safety
+        /// The table maps everything that the kernel itself uses. From the first
+        /// [`Tlb::activate`](super::Tlb::activate) until [`Tlb::retire`](super::Tlb::retire) has
+        /// returned, this value stays where it is, for CPUs know it by its address, and so do the
+        /// tables, but for those that are freed after a shootdown with
+        /// [`Batch::frees_tables`](super::Batch::frees_tables).
+        pub unsafe fn new(root: usize) -> Self {
+            Self::of_kernel(root)
+        }
+    }
+
+    const_fn! {
+        pub(super) fn of_kernel(root: usize) -> Self {
+            Self {
+                root: AtomicUsize::new(root),
+                generation: AtomicU64::new(1),
+                active: AtomicU64::new(0),
+            }
+        }
+    }
+
+    pub(super) fn set_root(&self, root: usize) {
+        self.root.store(root, Relaxed);
+    }
+
+    pub(super) fn root(&self) -> usize {
+        self.root.load(Relaxed)
+    }
+
+    /// Identifies the space; never followed.
+    pub(super) fn address(&self) -> usize {
+        core::ptr::from_ref(self).addr()
+    }
+
+    /// The generation of a change that the caller has just stored.
+    pub(super) fn change(&self) -> u64 {
+        // Release: who sees this generation, or a later one, sees the change.
+        let generation = self.generation.fetch_add(1, AcqRel) + 1;
+        // Pairs with the fence in `catch_up`: the initiator sees the CPU, or the CPU the generation.
+        fence(SeqCst);
+        generation
+    }
+
+    /// Up to where a CPU has flushed that drops all its translations after this call, and that has
+    /// said before that it uses the space.
+    pub(super) fn catch_up(&self) -> u64 {
+        // Pairs with the fence in `change`.
+        fence(SeqCst);
+        self.generation.load(Acquire)
+    }
+
+    pub(super) fn enter(&self, cpu: usize) {
+        // Release: who sees the bit sees that the CPU is not lazy.
+        self.active.fetch_or(1 << cpu, AcqRel);
+    }
+
+    pub(super) fn leave(&self, cpu: usize) {
+        // Release: this CPU's accesses through the space come before.
+        self.active.fetch_and(!(1 << cpu), AcqRel);
+    }
+
+    /// The CPUs on which the space is or may be active, a bit each.
+    #[must_use]
+    pub fn active(&self) -> u64 {
+        self.active.load(Acquire)
+    }
+}
