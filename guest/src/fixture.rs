@@ -32,7 +32,7 @@ impl PrivOps for HostOps {
     fn halt(&self, _cpu: &Cpu) {
         std::thread::yield_now();
     }
-    fn kick(&self, _id: usize) {}
+    fn kick(&self, _cpu: &Cpu, _id: usize) {}
     fn flush_page(&self, _address: usize) {}
     fn flush_all(&self) {}
     unsafe fn load_page_table(&self, _root: usize) {}

@@ -23,7 +23,7 @@ pub trait PrivOps: Sync {
     /// once.
     fn halt(&self, cpu: &crate::Cpu);
     /// Interrupts CPU `id`, so that its [`Self::halt`] ends.
-    fn kick(&self, id: usize);
+    fn kick(&self, cpu: &crate::Cpu, id: usize);
     /// Interrupts every CPU of `cpus` (a bit each) by one hypercall. `false` if there is none, as
     /// at CPL 3: then perhaps not all were interrupted.
     fn kick_many(&self, _cpus: u64) -> bool {

@@ -67,9 +67,12 @@ impl PrivOps for Ring3 {
         }
     }
 
-    fn kick(&self, id: usize) {
+    fn kick(&self, cpu: &Cpu, id: usize) {
+        // Two writes, between which nobody else on this CPU may send.
+        let open = self.irq_save(cpu);
         // SAFETY: every page table of this kernel maps the local APIC.
         unsafe { Apic::new() }.send(id, VECTOR_IPI);
+        self.irq_restore(cpu, open);
     }
 
     fn flush_page(&self, address: usize) {

@@ -315,7 +315,7 @@ impl Scheduler {
         if on == cpu.id {
             cpu.hold.reschedule.store(true, Relaxed);
         } else {
-            cpu.ops.kick(on);
+            cpu.ops.kick(cpu, on);
         }
     }
 

@@ -72,7 +72,7 @@ impl Sleepers {
     #[cold]
     fn kick_each(cpu: &Cpu, mut mask: u64) {
         while mask != 0 {
-            cpu.ops.kick(mask.trailing_zeros() as usize);
+            cpu.ops.kick(cpu, mask.trailing_zeros() as usize);
             mask &= mask - 1;
         }
     }

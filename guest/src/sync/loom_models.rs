@@ -94,7 +94,7 @@ impl PrivOps for Kicks {
     }
     fn irq_restore(&self, _cpu: &Cpu, _open: bool) {}
     fn halt(&self, _cpu: &Cpu) {}
-    fn kick(&self, _id: usize) {
+    fn kick(&self, _cpu: &Cpu, _id: usize) {
         self.0.fetch_add(1, Relaxed);
     }
     fn flush_page(&self, _address: usize) {}

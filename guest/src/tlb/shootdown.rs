@@ -238,7 +238,7 @@ impl Tlb {
         shot.sent = u64::count_ones(to_send);
         shot.hypercall = way == Way::Hypercall && to_send != 0 && cpu.ops.kick_many(to_send);
         if !shot.hypercall {
-            each(to_send, |id| cpu.ops.kick(id));
+            each(to_send, |id| cpu.ops.kick(cpu, id));
         }
         let open = cpu.ops.irq_save(cpu);
         mine.obey(cpu, &self.kernel, order);

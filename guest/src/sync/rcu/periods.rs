@@ -172,7 +172,7 @@ impl Periods {
 
 fn kick(cpu: &Cpu, mut mask: u64) {
     while mask != 0 {
-        cpu.ops.kick(mask.trailing_zeros() as usize);
+        cpu.ops.kick(cpu, mask.trailing_zeros() as usize);
         mask &= mask - 1;
     }
 }

@@ -39,7 +39,7 @@ impl PrivOps for Ops {
         cpu.set_masked(!open);
     }
     fn halt(&self, _cpu: &Cpu) {}
-    fn kick(&self, _id: usize) {}
+    fn kick(&self, _cpu: &Cpu, _id: usize) {}
     fn flush_page(&self, _address: usize) {}
     unsafe fn load_page_table(&self, _root: usize) {}
     unsafe fn write_msr(&self, _msr: u32, _value: u64) {}
