@@ -175,6 +175,17 @@ impl Experiment {
     }
 
     fn check_combination(&self) -> Result<(), ExperimentError> {
+        if !self.variant.guest().concerns(self.workload) {
+            return Err(ExperimentError::Unsound {
+                combination: format!(
+                    "variant {}, workload {}",
+                    self.variant.name(),
+                    self.workload.name()
+                ),
+                reason: "this workload does nothing that the variant does wrongly, so that nothing \
+                         could be caught: choose the one that its description names, or walk",
+            });
+        }
         self.combination()
             .check()
             .map_err(|reason| ExperimentError::Unsound {

@@ -120,6 +120,9 @@ pub struct VcpuProgress {
     /// which its thread waited for a CPU and in which it waited for another vCPU.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub longest_gap_ns: Option<u64>,
+    /// The longest time without an operation, nothing taken off.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub longest_raw_gap_ns: Option<u64>,
     /// Time since its last operation when the moving phase ended, nothing taken off.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub open_gap_ns: Option<u64>,

@@ -7,6 +7,7 @@ use crate::names::{Named, Variant};
 use crate::record::{Ending, Histograms, RunRecord};
 use std::path::Path;
 use underfoot_abi::Metric;
+use underfoot_migrator::StrategyKind;
 
 /// Columns of a screen, to be counted on.
 pub const SCREEN: usize = 80;
@@ -105,12 +106,20 @@ fn outcome_line(record: &RunRecord) -> Option<String> {
     Some(labelled("outcome", &text))
 }
 
+fn moves(record: &RunRecord) -> bool {
+    record.experiment.strategy != StrategyKind::None
+}
+
 fn migration_line(record: &RunRecord) -> String {
     let counts = record.migration.counts;
     let rate = record
         .migration
         .pages_per_s()
         .map_or_else(|| "-".to_owned(), human::count);
+    if counts.attempted == 0 && record.migration.moving_ns > 0 && moves(record) {
+        let text = "NOTHING: the guest has no page of the target kinds that may move";
+        return labelled("migrated", text);
+    }
     labelled(
         "migrated",
         &format!(

@@ -1,6 +1,6 @@
 //! The first page of the shared region.
 
-use crate::{MAX_PARAMETERS, MAX_REPORTS, Report};
+use crate::{MAX_PARAMETERS, MAX_REPORTS, Report, WorkloadId};
 use core::sync::atomic::{AtomicU32, AtomicU64};
 
 /// `"undrfoot"`, little-endian.
@@ -81,6 +81,25 @@ pub enum Variant {
     LockOrder = 33,
     /// The last CPU is left out of every TLB shootdown.
     SkipCpu = 40,
+}
+
+impl Variant {
+    /// Whether `workload` does what this form does wrongly: nothing could be caught otherwise.
+    #[must_use]
+    pub fn concerns(self, workload: WorkloadId) -> bool {
+        use WorkloadId as W;
+        match self {
+            Self::NoGracePeriod | Self::NoSeqcount => workload == W::Walk,
+            Self::NoLock => matches!(workload, W::Walk | W::Lock),
+            Self::RcuStall => !matches!(workload, W::Lock | W::Chase | W::Order | W::Shootdown),
+            Self::RcuClassicBusted | Self::RcuPreemptBusted | Self::RcuSleepBusted => {
+                workload == W::Torture
+            }
+            Self::LockOrder => workload == W::Order,
+            Self::SkipCpu => workload == W::Shootdown,
+            Self::None | Self::Crash | Self::TripleFault | Self::Stuck => true,
+        }
+    }
 }
 
 /// The shared region's first page. Each word has one writer, named in its text.

@@ -2,7 +2,7 @@
 
 use super::grace::FLAVOURS;
 use super::threads::{CALLBACKS, SCHEDULER};
-use super::{fail, ipi, state};
+use super::{fail, ipi, state, work};
 use core::sync::atomic::Ordering::Relaxed;
 use underfoot_abi::{Context, Cpl};
 use underfoot_firmware::{
@@ -72,6 +72,7 @@ fn handle(cpu: &Cpu, bits: u64, interrupted: Context, rip: u64) {
         grace_tick(cpu, interrupted, rip);
         SCHEDULER.tick(cpu);
         kernel.apic.end_of_interrupt();
+        work::tick(kernel.shared.header, cpu);
     }
     if bits & PENDING_IPI != 0 {
         cpu.area

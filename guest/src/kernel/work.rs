@@ -14,8 +14,8 @@ use underfoot_guest::tlb::{Batch, Way};
 const SHOOTDOWN_EVERY: u64 = 16_384;
 /// Operations of the boot CPU in a self-test.
 const SELF_TEST_OPERATIONS: u64 = 50_000;
-/// Operations in the phase that records, after which a variant that dies does so.
-const DEADLY_OPERATIONS: u64 = 10_000;
+/// Ticks of a CPU after which a variant that dies does so, once pages move.
+const DEADLY_TICKS: u64 = 250;
 
 /// Works until the host says stop, audits on the boot CPU, and ends.
 pub fn run(kernel: &'static Kernel, cpu: &'static Cpu) -> ! {
@@ -75,8 +75,8 @@ fn work(cpu: &'static Cpu, number: usize) {
     kernel.workload.run(cpu, number);
 }
 
-/// What happens after each of a thread's operations: now and then a shootdown; the end of those
-/// variants that die; the end of a self-test.
+/// What happens after each of a thread's operations: now and then a shootdown; the end of a
+/// self-test.
 pub fn between(cpu: &Cpu, operations: u64) {
     let kernel = state::kernel().expect("threads start once the kernel is whole");
     let header = kernel.shared.header;
@@ -84,17 +84,17 @@ pub fn between(cpu: &Cpu, operations: u64) {
         let header = Batch::page(kernel.shared.range.0);
         ipi::shoot(cpu, ipi::TLB.kernel(), &header, Way::Ipi);
     }
-    if header.variant != Variant::None as u32 && operations > DEADLY_OPERATIONS {
-        die(header, cpu);
-    }
     if kernel.shared.standalone && cpu.id == 0 && operations == SELF_TEST_OPERATIONS {
         header.phase.store(Phase::Stop as u32, Relaxed);
     }
 }
 
-/// The variants that end the guest, once its pages move.
-fn die(header: &Header, cpu: &Cpu) {
-    if header.phase.load(Relaxed) != Phase::Moving as u32 {
+/// In the tick: the variants that end the guest, once its pages move.
+pub fn tick(header: &Header, cpu: &Cpu) {
+    if header.variant == Variant::None as u32
+        || header.phase.load(Relaxed) != Phase::Moving as u32
+        || cpu.area.ticks.load(Relaxed) < DEADLY_TICKS
+    {
         return;
     }
     if header.variant == Variant::Crash as u32 {

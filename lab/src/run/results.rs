@@ -204,6 +204,7 @@ fn progress(session: &Session<'_>) -> Vec<VcpuProgress> {
                 errors: area.errors.load(Relaxed),
                 updates: area.updates.load(Relaxed),
                 longest_gap_ns: gap.map(|gap| gap.longest_gap_ns),
+                longest_raw_gap_ns: gap.map(|gap| gap.longest_raw_gap_ns.max(gap.open_gap_ns)),
                 open_gap_ns: gap.map(|gap| gap.open_gap_ns),
             }
         })

@@ -67,6 +67,8 @@ pub struct Session<'a> {
     pub reports_before_end: Option<u32>,
     pub started: SystemTime,
     pub kvm_before: Option<KvmCounters>,
+    /// By vCPU, when the control phase began: operations and ticks.
+    pub begun: Vec<(u64, u64)>,
     pub control_ns: u64,
     pub moving_ns: u64,
     /// By vCPU, over control and moving phase.
@@ -119,6 +121,7 @@ impl<'a> Session<'a> {
             reports_before_end: None,
             started: SystemTime::now(),
             kvm_before: None,
+            begun: Vec::new(),
             control_ns: 0,
             moving_ns: 0,
             gaps: Vec::new(),
@@ -140,6 +143,19 @@ impl<'a> Session<'a> {
         Ok(self.end())
     }
 
+    /// Of each vCPU, as of now.
+    pub fn operations_and_ticks(&self) -> Vec<(u64, u64)> {
+        let shared = self.machine.shared();
+        (0..shared.cpus())
+            .map(|vcpu| {
+                let area = shared.vcpu(vcpu);
+                let [operations, ticks] =
+                    [&area.progress, &area.ticks].map(|word| word.load(Ordering::Relaxed));
+                (operations, ticks)
+            })
+            .collect()
+    }
+
     fn measure(&mut self) -> Result<(), RunError> {
         let experiment = self.experiment;
         let engine = Engine::start(experiment, &self.machine)?;
@@ -155,6 +171,7 @@ impl<'a> Session<'a> {
             .map_err(RunError::Machine)?;
         self.started = SystemTime::now();
         self.kvm_before = self.kvm_counters();
+        self.begun = self.operations_and_ticks();
         let control = experiment.control_span().duration();
         self.control_ns = self.phase(Stage::Control, Phase::Control, control)?;
         if self.ended.is_some() {
