@@ -8,10 +8,10 @@ pub mod arch;
 mod cpu;
 #[cfg(test)]
 mod fixture;
-#[cfg(not(loom))]
 pub mod mm;
 pub mod record;
 pub mod sched;
+pub mod space;
 pub mod sync;
 pub mod tlb;
 #[cfg(not(loom))]

@@ -111,6 +111,11 @@ names! {
     TripleFault = "busted-triple-fault", "the guest triple-faults: the VMM ends the run";
     Stuck = "busted-stuck", "a vCPU gets nowhere any more: the watchdog ends the run";
     SkipCpu = "busted-skip-cpu", "a CPU is left out of TLB shootdowns: it uses old translations";
+    PlainLock = "busted-plain-lock", "the lock of page-table lists is taken with bottom halves open: it deadlocks";
+    NoPendingCheck = "busted-no-pending-check", "page tables are reused before their grace period ends: freed twice";
+    FreedListed = "busted-freed-listed", "pages of page tables are given back while they are listed";
+    OwnerGone = "busted-owner-gone", "the list of page tables is freed with its space, before the callbacks";
+    NoVmaLock = "busted-no-vma-lock", "faults and teardown do not lock the VMA: a table lands in a freed one";
 }
 
 impl Variant {
@@ -136,6 +141,11 @@ impl Variant {
             Self::TripleFault => underfoot_abi::Variant::TripleFault,
             Self::Stuck => underfoot_abi::Variant::Stuck,
             Self::SkipCpu => underfoot_abi::Variant::SkipCpu,
+            Self::PlainLock => underfoot_abi::Variant::PlainLock,
+            Self::NoPendingCheck => underfoot_abi::Variant::NoPendingCheck,
+            Self::FreedListed => underfoot_abi::Variant::FreedListed,
+            Self::OwnerGone => underfoot_abi::Variant::OwnerGone,
+            Self::NoVmaLock => underfoot_abi::Variant::NoVmaLock,
         }
     }
 

@@ -81,6 +81,18 @@ pub enum Variant {
     LockOrder = 33,
     /// The last CPU is left out of every TLB shootdown.
     SkipCpu = 40,
+    /// Threads take the lock of a page-table list with bottom halves open, whose callbacks take it
+    /// too: a deadlock.
+    PlainLock = 50,
+    /// Tables are given out again though they still wait for their grace period.
+    NoPendingCheck = 51,
+    /// Callbacks give pages of tables back without the list's lock, and without leaving the list.
+    FreedListed = 52,
+    /// What holds the lock of a page-table list is freed with its address space, before the
+    /// callbacks.
+    OwnerGone = 53,
+    /// Neither faults nor teardown lock the VMA: a table lands in one that is being freed.
+    NoVmaLock = 54,
 }
 
 impl Variant {

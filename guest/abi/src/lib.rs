@@ -31,7 +31,10 @@ pub use stall::{STALL_RING, StallRecord, StallRing};
 pub use vcpu::{
     MAX_CPUS, Metric, RecordedPhase, StealTime, VCPU_FLUSH_TLB, VCPU_PREEMPTED, VcpuArea,
 };
-pub use workload::{Counter, MAX_COUNTERS, MAX_PARAMETERS, OPERATIONS, Parameter, WorkloadId};
+pub use workload::{
+    CHANGES, Counter, FAULT_OUTCOMES, MAX_COUNTERS, MAX_PARAMETERS, OPERATIONS, Parameter,
+    TABLE_SAMPLES, WorkloadId,
+};
 
 /// The kernel command-line key whose hexadecimal value is the GPA of the shared region.
 ///

@@ -6,7 +6,7 @@ use underfoot_abi::{PageByte, PageKind, WorkloadId};
 use underfoot_guest::Cpu;
 use underfoot_guest::mm::{PageAllocator, PageTable};
 use underfoot_guest::workload::{
-    Chase, Lock, Order, Shootdown, Targets, Torture, Tree, Walk, Workload,
+    Chase, Exit, Fault, Lock, Mmap1, Order, Shootdown, Targets, Torture, Tree, Walk, Workload,
 };
 
 /// Builds it, from the pages that are free.
@@ -37,6 +37,18 @@ pub fn build(
             let shootdown = Shootdown::build(cpu, pages, ipi::shootdown_parts(table));
             let shootdown = shootdown.unwrap_or_else(|error| panic!("{error}"));
             place(cpu, pages, shootdown)
+        }
+        WorkloadId::Mmap1 => {
+            let mmap1 = Mmap1::build(cpu, pages, &RCU, work::between);
+            place(cpu, pages, enough(mmap1))
+        }
+        WorkloadId::Exit => {
+            let exit = Exit::build(cpu, pages, &RCU, work::between);
+            place(cpu, pages, enough(exit))
+        }
+        WorkloadId::Fault => {
+            let fault = Fault::build(cpu, pages, &RCU, work::between);
+            place(cpu, pages, enough(fault))
         }
     }
 }

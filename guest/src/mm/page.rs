@@ -3,7 +3,7 @@
 use super::{
     frame::{Frame, FreeList},
     magazine::{HALF, Magazine},
-    poison,
+    poison, without_bottom_halves,
 };
 use crate::{Cpu, record, sync::TicketLock};
 use core::{
@@ -47,6 +47,8 @@ pub struct PageAllocator {
     frames: &'static [Frame],
     map: &'static [AtomicU8],
     lists: TicketLock<Lists>,
+    /// [`Lists::free_pages`] as of the last change, for those who cannot wait for the lock.
+    free_estimate: AtomicUsize,
     /// Single free pages that CPUs keep for themselves, by index.
     magazines: [Magazine; MAX_CPUS],
 }
@@ -75,6 +77,7 @@ impl PageAllocator {
                 by_order,
                 free_pages: 0,
             }),
+            free_estimate: AtomicUsize::new(0),
             magazines: [const { Magazine::new() }; MAX_CPUS],
         }
     }
@@ -95,7 +98,9 @@ impl PageAllocator {
             let order = (index.trailing_zeros().min((end - index).ilog2()) as usize).min(MAX_ORDER);
             self.publish(index, order, PageByte::new(PageKind::Free, false));
             self.frames[index].set_allocated(order);
-            self.link(&mut self.lists.lock_unfair(cpu), index, order);
+            without_bottom_halves(cpu, || {
+                self.link(&mut self.lists.lock_unfair(cpu), index, order);
+            });
             index += 1 << order;
         }
     }
@@ -104,10 +109,10 @@ impl PageAllocator {
     /// is arbitrary. `None` if no block is large enough.
     #[must_use]
     pub fn allocate(&self, cpu: &Cpu, order: usize, byte: PageByte) -> Option<usize> {
-        let index = match order {
-            0 => self.take_one(cpu)?,
-            _ => self.take(&mut self.lists.lock_unfair(cpu), order)?,
-        };
+        let index = without_bottom_halves(cpu, || match order {
+            0 => self.take_one(cpu),
+            _ => self.take(&mut self.lists.lock_unfair(cpu), order),
+        })?;
         self.publish(index, order, byte);
         // Outside of the lock: any of these pages may be in flight.
         for page in index..index + (1 << order) {
@@ -148,10 +153,10 @@ impl PageAllocator {
         }
         // Before it is linked: its next owner publishes after that.
         self.publish(index, order, PageByte::new(PageKind::Free, false));
-        match order {
+        without_bottom_halves(cpu, || match order {
             0 => self.put_one(cpu, index),
             _ => self.link(&mut self.lists.lock_unfair(cpu), index, order),
-        }
+        });
     }
 
     /// A slice of `len` zeroed values in pages published as `byte`, never freed. `None` if no block
@@ -195,7 +200,16 @@ impl PageAllocator {
     #[must_use]
     pub fn free_pages(&self, cpu: &Cpu) -> usize {
         let kept: usize = self.magazines.iter().map(Magazine::len).sum();
-        self.lists.lock_unfair(cpu).free_pages + kept
+        let listed = without_bottom_halves(cpu, || self.lists.lock_unfair(cpu).free_pages);
+        listed + kept
+    }
+
+    /// Pages that are free at the moment, but for the few that CPUs keep for themselves. Takes no
+    /// lock.
+    #[inline]
+    #[must_use]
+    pub fn free_estimate(&self) -> usize {
+        self.free_estimate.load(Relaxed)
     }
 
     /// What the page map says of the page at `address`; of one that it does not cover, reserved.
@@ -226,6 +240,10 @@ impl PageAllocator {
     /// Verifies the poison of every free page, with no other CPU allocating or freeing; the check
     /// words verified. What is wrong is counted as this CPU's errors.
     pub fn audit(&self, cpu: &Cpu) -> u64 {
+        without_bottom_halves(cpu, || self.audit_free(cpu))
+    }
+
+    fn audit_free(&self, cpu: &Cpu) -> u64 {
         let mut lists = self.lists.lock_unfair(cpu);
         for magazine in &self.magazines {
             while let Some(index) = magazine.pop() {
@@ -330,12 +348,14 @@ impl PageAllocator {
         }
         self.frames[index].set_allocated(order);
         lists.free_pages -= 1 << order;
+        self.free_estimate.store(lists.free_pages, Relaxed);
         Some(index)
     }
 
     fn link(&self, lists: &mut Lists, mut index: usize, mut order: usize) {
         self.frames[index].clear_head();
         lists.free_pages += 1 << order;
+        self.free_estimate.store(lists.free_pages, Relaxed);
         while order < MAX_ORDER {
             let buddy = index ^ (1 << order);
             if !self.frames.get(buddy).is_some_and(|b| b.is_free(order)) {

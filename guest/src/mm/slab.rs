@@ -3,7 +3,7 @@
 use super::{
     magazine::{HALF, Magazine},
     page::{PageAllocator, ZeroValid},
-    poison,
+    poison, without_bottom_halves,
 };
 use crate::{Cpu, record, sync::TicketLock};
 use core::sync::atomic::{
@@ -95,14 +95,16 @@ impl SlabCache {
     /// poison. `None` when the cache may not grow or no page is left.
     #[must_use]
     pub fn allocate(&self, cpu: &Cpu) -> Option<usize> {
-        let address = loop {
-            if let Some(address) = self.magazines[cpu.id].pop() {
-                break address;
+        let address = without_bottom_halves(cpu, || {
+            loop {
+                if let Some(address) = self.magazines[cpu.id].pop() {
+                    break Some(address);
+                }
+                if !self.refill(cpu) {
+                    self.grow(cpu)?;
+                }
             }
-            if !self.refill(cpu) {
-                self.grow(cpu)?;
-            }
-        };
+        })?;
         let (slab, bit) = self.locate(address)?;
         self.slabs[slab].cached.fetch_and(!bit, Relaxed);
         let words = self.words(address);
@@ -136,11 +138,13 @@ impl SlabCache {
             poison::fill(self.words(address), poison::OBJECT);
             sound
         });
-        let magazine = &self.magazines[cpu.id];
-        if !magazine.has_room() {
-            self.flush(cpu);
-        }
-        magazine.push(address);
+        without_bottom_halves(cpu, || {
+            let magazine = &self.magazines[cpu.id];
+            if !magazine.has_room() {
+                self.flush(cpu);
+            }
+            magazine.push(address);
+        });
         sound
     }
 
@@ -174,6 +178,10 @@ impl SlabCache {
 
     /// Verifies every object, used or free, with no other CPU at work in the cache.
     pub fn audit(&self, cpu: &Cpu) -> SlabAudit {
+        without_bottom_halves(cpu, || self.audit_slabs(cpu))
+    }
+
+    fn audit_slabs(&self, cpu: &Cpu) -> SlabAudit {
         let partial = self.partial.lock_unfair(cpu);
         let mut audit = SlabAudit::default();
         for slab in &self.slabs[..partial.slabs] {

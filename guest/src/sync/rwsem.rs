@@ -83,6 +83,13 @@ impl<T, C: Classed> RwSemaphore<T, C> {
         }
     }
 
+    /// Makes it that of a new object. Nobody else may know the object yet.
+    pub fn reset(&self, cpu: &Cpu) {
+        self.state.store(0, Relaxed);
+        self.waiters.reset();
+        *self.waiters.lock(cpu) = WaitList::new();
+    }
+
     fn address(&self) -> usize {
         core::ptr::from_ref(self).addr()
     }

@@ -7,13 +7,17 @@
 mod audit;
 mod chase;
 mod dentry;
+mod exit;
+mod fault;
 mod lock;
+mod mmap1;
 mod order;
 mod pipe;
 mod plan;
 mod random;
 mod reader;
 mod shootdown;
+mod stage;
 mod text;
 mod torture;
 mod touch;
@@ -25,10 +29,14 @@ mod writer;
 pub use audit::Audit;
 pub use chase::Chase;
 pub use dentry::Dentry;
+pub use exit::Exit;
+pub use fault::Fault;
 pub use lock::Lock;
+pub use mmap1::Mmap1;
 pub use order::Order;
 pub use plan::{Seat, Workload, is_over};
 pub use random::Random;
+pub(crate) use random::mix;
 pub use shootdown::{Shootdown, ShootdownParts};
 pub use torture::Torture;
 pub use touch::{DATA, DataPages, Targets};
@@ -36,5 +44,7 @@ pub use tree::{BuildError, Tree};
 pub use walk::Walk;
 pub use worker::Worker;
 
+#[cfg(test)]
+mod space_tests;
 #[cfg(test)]
 mod tests;

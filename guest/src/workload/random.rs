@@ -28,7 +28,7 @@ impl Random {
 /// SplitMix64's finaliser: a bijection whose every output bit depends on every input bit.
 #[inline]
 #[must_use]
-pub(super) const fn mix(value: u64) -> u64 {
+pub(crate) const fn mix(value: u64) -> u64 {
     let value = (value ^ (value >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     let value = (value ^ (value >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
     value ^ (value >> 31)

@@ -1,0 +1,384 @@
+//! Changes of the mappings: map, unmap, protect; split and merge.
+
+use super::{
+    array::{VmaArray, VmaList},
+    entry::{END, Entry, index},
+    object::Space,
+    spaces::Spaces,
+    vma::{Protection, Vma},
+};
+use crate::{Cpu, lock_class, sync::lockdep};
+use core::{
+    fmt,
+    ops::Range,
+    sync::atomic::Ordering::{Relaxed, Release},
+};
+use underfoot_abi::{PAGE_SIZE, Variant};
+
+lock_class!(
+    /// Write sections of the mappings' sequence counts.
+    VmSequence = "vm_sequence"
+);
+
+/// Why mappings could not be changed. They are as before, but perhaps split where it was asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ChangeError {
+    /// The range is empty, not made of pages, or beyond the end of address spaces.
+    BadRange {
+        /// Its first address.
+        start: usize,
+        /// Its length.
+        len: usize,
+    },
+    /// Something is mapped there already.
+    Mapped {
+        /// The address asked for.
+        start: usize,
+    },
+    /// No mapping has the whole range.
+    NotMapped {
+        /// Its first address.
+        start: usize,
+    },
+    /// There are too many mappings.
+    TooMany,
+    /// No page is left.
+    OutOfMemory,
+}
+
+impl fmt::Display for ChangeError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::BadRange { start, len } => {
+                write!(
+                    f,
+                    "{len:#x} bytes from {start:#x} are no pages of an address space"
+                )
+            }
+            Self::Mapped { start } => write!(f, "something is mapped from {start:#x} on"),
+            Self::NotMapped { start } => write!(f, "no mapping has all from {start:#x} on"),
+            Self::TooMany => write!(f, "the address space has too many mappings"),
+            Self::OutOfMemory => write!(f, "no page is left; give the guest more memory"),
+        }
+    }
+}
+
+impl core::error::Error for ChangeError {}
+
+/// The range of `len` bytes from `start` on, if it is one of pages.
+pub(super) fn range_of(start: usize, len: usize) -> Result<Range<usize>, ChangeError> {
+    let pages = start.is_multiple_of(PAGE_SIZE) && len.is_multiple_of(PAGE_SIZE) && len > 0;
+    match start.checked_add(len) {
+        Some(end) if pages && end <= END => Ok(start..end),
+        _ => Err(ChangeError::BadRange { start, len }),
+    }
+}
+
+pub(super) fn overlaps(vma: &Vma, range: &Range<usize>) -> bool {
+    let other = vma.range();
+    other.start < range.end && range.start < other.end
+}
+
+impl Spaces {
+    /// Maps `len` bytes from `start` on to pages of zeroes, which come when they are used.
+    ///
+    /// # Errors
+    /// See [`ChangeError`].
+    pub fn map(
+        &'static self,
+        cpu: &Cpu,
+        space: &Space,
+        start: usize,
+        len: usize,
+        protection: Protection,
+    ) -> Result<(), ChangeError> {
+        let range = range_of(start, len)?;
+        self.locked(cpu, space, || {
+            if self.list(space).vmas().any(|vma| overlaps(vma, &range)) {
+                return Err(ChangeError::Mapped { start });
+            }
+            let offset = start / PAGE_SIZE;
+            self.insert(cpu, space, range.clone(), offset, protection)?;
+            self.merge_around(cpu, space, &range);
+            Ok(())
+        })
+    }
+
+    /// Unmaps what is mapped in `len` bytes from `start` on.
+    ///
+    /// # Errors
+    /// See [`ChangeError`].
+    pub fn unmap(
+        &'static self,
+        cpu: &Cpu,
+        space: &Space,
+        start: usize,
+        len: usize,
+    ) -> Result<(), ChangeError> {
+        let range = range_of(start, len)?;
+        self.locked(cpu, space, || {
+            self.split(cpu, space, range.start)?;
+            self.split(cpu, space, range.end)?;
+            let array = self.arrays.allocate(cpu).ok_or(ChangeError::OutOfMemory)?;
+            self.remove(cpu, space, &range, array);
+            Ok(())
+        })
+    }
+
+    /// Changes what the mappings of `len` bytes from `start` on allow.
+    ///
+    /// # Errors
+    /// See [`ChangeError`].
+    pub fn protect(
+        &'static self,
+        cpu: &Cpu,
+        space: &Space,
+        start: usize,
+        len: usize,
+        protection: Protection,
+    ) -> Result<(), ChangeError> {
+        let range = range_of(start, len)?;
+        self.locked(cpu, space, || {
+            self.split(cpu, space, range.start)?;
+            self.split(cpu, space, range.end)?;
+            for vma in self.list(space).vmas().filter(|vma| overlaps(vma, &range)) {
+                begin(cpu, vma, 0);
+                vma.set_protection(protection);
+                self.set_writable(cpu, space, vma);
+                end(cpu, vma);
+            }
+            self.merge_around(cpu, space, &range);
+            Ok(())
+        })
+    }
+
+    /// Takes the pages away that are there in `len` bytes from `start` on; mappings and tables stay,
+    /// and the next access finds zeroes (MADV_DONTNEED). Faults go on meanwhile.
+    ///
+    /// # Errors
+    /// [`ChangeError::BadRange`].
+    pub fn discard(
+        &'static self,
+        cpu: &Cpu,
+        space: &Space,
+        start: usize,
+        len: usize,
+    ) -> Result<(), ChangeError> {
+        let range = range_of(start, len)?;
+        let _held = space.lock.read(cpu);
+        self.zap(cpu, space, &range);
+        Ok(())
+    }
+
+    /// Unmaps all, for an exit: needs no memory.
+    pub(super) fn unmap_all(&'static self, cpu: &Cpu, space: &Space) {
+        let _held = space.lock.write(cpu);
+        let list = self.list(space);
+        self.take_away(cpu, space, &(0..END), &list, None);
+    }
+
+    /// Runs `change` as the one who changes the mappings.
+    pub(super) fn locked<T>(&self, cpu: &Cpu, space: &Space, change: impl FnOnce() -> T) -> T {
+        let _held = space.lock.write(cpu);
+        change()
+    }
+
+    /// Adds a mapping where nothing is mapped.
+    pub(super) fn insert(
+        &'static self,
+        cpu: &Cpu,
+        space: &Space,
+        range: Range<usize>,
+        offset: usize,
+        protection: Protection,
+    ) -> Result<&'static Vma, ChangeError> {
+        let (vma, array) = self.allocate(cpu)?;
+        vma.init(space.id(), range, offset, protection);
+        let mut list = self.list(space);
+        if !list.insert(vma) {
+            self.give_up(cpu, vma, array);
+            return Err(ChangeError::TooMany);
+        }
+        self.publish(cpu, space, array, &list);
+        Ok(vma)
+    }
+
+    /// What a change of one mapping more needs.
+    pub(super) fn allocate(
+        &self,
+        cpu: &Cpu,
+    ) -> Result<(&'static Vma, &'static VmaArray), ChangeError> {
+        let vma = self.vmas.allocate(cpu).ok_or(ChangeError::OutOfMemory)?;
+        let Some(array) = self.arrays.allocate(cpu) else {
+            self.vmas.free(cpu, vma);
+            return Err(ChangeError::OutOfMemory);
+        };
+        Ok((vma, array))
+    }
+
+    /// Gives back what [`Self::allocate`] gave.
+    pub(super) fn give_up(&self, cpu: &Cpu, vma: &Vma, array: &VmaArray) {
+        self.vmas.free(cpu, vma);
+        self.arrays.free(cpu, array);
+    }
+
+    /// Has no mapping reach across `address`.
+    pub(super) fn split(
+        &'static self,
+        cpu: &Cpu,
+        space: &Space,
+        address: usize,
+    ) -> Result<(), ChangeError> {
+        let Some(low) = self.find(space, address) else {
+            return Ok(());
+        };
+        let range = low.range();
+        if range.start == address {
+            return Ok(());
+        }
+        let (high, array) = self.allocate(cpu)?;
+        let mut list = self.list(space);
+        let offset = low.page_number(address);
+        high.init(space.id(), address..range.end, offset, low.protection());
+        if !list.insert(high) {
+            self.give_up(cpu, high, array);
+            return Err(ChangeError::TooMany);
+        }
+        begin(cpu, low, 0);
+        low.set_end(address);
+        self.publish(cpu, space, array, &list);
+        end(cpu, low);
+        Ok(())
+    }
+
+    /// Makes one of the mappings that meet at the ends of `range`, where they may be one. Without
+    /// memory they stay two.
+    fn merge_around(&'static self, cpu: &Cpu, space: &Space, range: &Range<usize>) {
+        for address in [range.start, range.end] {
+            let low = address
+                .checked_sub(1)
+                .and_then(|last| self.find(space, last));
+            let high = self.find(space, address);
+            if let (Some(low), Some(high)) = (low, high)
+                && !core::ptr::eq(low, high)
+                && low.continues(high)
+                && let Some(array) = self.arrays.allocate(cpu)
+            {
+                let list = self.list(space).filter(|vma| !core::ptr::eq(vma, high));
+                begin(cpu, low, 0);
+                begin(cpu, high, 1);
+                low.set_end(high.range().end);
+                high.detach();
+                self.publish(cpu, space, array, &list);
+                end(cpu, high);
+                end(cpu, low);
+                // SAFETY: detached, and in no array from now on.
+                unsafe { self.free_vma(cpu, high) };
+            }
+        }
+    }
+
+    /// Takes the mappings inside of `range` away, at whose ends none reaches across.
+    fn remove(
+        &'static self,
+        cpu: &Cpu,
+        space: &Space,
+        range: &Range<usize>,
+        array: &'static VmaArray,
+    ) {
+        let list = self.list(space);
+        self.take_away(cpu, space, range, &list, Some(array));
+    }
+
+    /// As [`Self::remove`], of `list`; without an array, all of them go.
+    fn take_away(
+        &'static self,
+        cpu: &Cpu,
+        space: &Space,
+        range: &Range<usize>,
+        list: &VmaList,
+        array: Option<&'static VmaArray>,
+    ) {
+        let gone = list.filter(|vma| overlaps(vma, range));
+        let stays = list.filter(|vma| !overlaps(vma, range));
+        // Any number of mappings at once, which nobody else changes: one stretch for the checker.
+        let _sections = lockdep::enter::<VmSequence>(cpu);
+        for vma in gone.vmas() {
+            lock_vma(cpu, vma);
+            vma.seq.write_begin();
+            vma.detach();
+        }
+        if let Some(array) = array {
+            self.publish(cpu, space, array, &stays);
+        }
+        for vma in gone.vmas() {
+            self.zap(cpu, space, &vma.range());
+        }
+        // All at once: several of them may need one table, which must be empty when it is freed.
+        let first = gone.vmas().next().map(|vma| vma.range().start);
+        let last = gone.vmas().last().map(|vma| vma.range().end);
+        if let (Some(start), Some(end)) = (first, last) {
+            self.prune(cpu, space, &(start..end), &hole(&stays, range));
+        }
+        for vma in gone.vmas() {
+            vma.seq.write_end();
+            unlock_vma(cpu, vma);
+            // SAFETY: detached, and in no array from now on but one that dies with the space.
+            unsafe { self.free_vma(cpu, vma) };
+        }
+    }
+
+    /// Makes the entries under a locked mapping say what it allows.
+    fn set_writable(&self, cpu: &Cpu, space: &Space, vma: &Vma) {
+        let writable = vma.allows(true);
+        self.leaves(cpu, space, &vma.range(), |leaf, part| {
+            let Some(lock) = self.tables.lock_of(leaf) else {
+                return;
+            };
+            let _locked = lock.lock(cpu);
+            for address in part.step_by(PAGE_SIZE) {
+                let entry = &leaf.entries()[index(address, 0)];
+                let found = Entry(entry.load(Relaxed));
+                if found.is_page() {
+                    entry.store(found.with_writable(writable).0, Release);
+                }
+            }
+        });
+    }
+}
+
+/// The hole around `range`, in which nothing of `list` is mapped.
+pub(super) fn hole(list: &VmaList, range: &Range<usize>) -> Range<usize> {
+    let below = list.vmas().map(|vma| vma.range().end);
+    let above = list.vmas().map(|vma| vma.range().start);
+    below.filter(|end| *end <= range.start).max().unwrap_or(0)
+        ..above
+            .filter(|start| *start >= range.end)
+            .min()
+            .unwrap_or(END)
+}
+
+/// Locks a mapping for a change, within `level` others; faults on it wait, or fall back.
+pub(super) fn begin(cpu: &Cpu, vma: &Vma, level: usize) {
+    lock_vma(cpu, vma);
+    vma.seq.write_begin_classed::<VmSequence>(cpu, level);
+}
+
+/// Undoes [`begin`].
+pub(super) fn end(cpu: &Cpu, vma: &Vma) {
+    vma.seq.write_end_classed::<VmSequence>(cpu);
+    unlock_vma(cpu, vma);
+}
+
+/// Waits for the faults on a mapping. The busted form does not.
+fn lock_vma(cpu: &Cpu, vma: &Vma) {
+    if cpu.header.variant != Variant::NoVmaLock as u32 {
+        vma.lock.write(cpu);
+    }
+}
+
+fn unlock_vma(cpu: &Cpu, vma: &Vma) {
+    if cpu.header.variant != Variant::NoVmaLock as u32 {
+        vma.lock.write_end();
+    }
+}

@@ -1,0 +1,279 @@
+//! Page faults, by three ways.
+
+use super::{
+    entry::{Entry, index},
+    object::Space,
+    outcome::Outcome,
+    page::UserPage,
+    spaces::{Fallback, Path, Spaces},
+    vma::Vma,
+};
+use crate::{
+    Cpu,
+    mm::watermark::Mode,
+    record::{self, Span},
+};
+use core::{
+    fmt,
+    sync::atomic::Ordering::{Acquire, Relaxed, Release},
+};
+use underfoot_abi::{Metric, PAGE_SIZE, PageByte, PageKind, ReportKind, Variant};
+
+/// Times that a fast path makes room and tries again before it takes the classic one.
+const RETRIES: usize = 3;
+
+pub(super) const PAGE: PageByte = PageByte::new(PageKind::Data, false);
+
+/// Why a fault could not be handled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FaultError {
+    /// Nothing is mapped at the address, or the mapping forbids the access.
+    Refused {
+        /// The address.
+        address: usize,
+    },
+    /// No page is left for it or for a table.
+    OutOfMemory {
+        /// The address.
+        address: usize,
+    },
+}
+
+impl fmt::Display for FaultError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Refused { address } => write!(f, "no mapping allows the access to {address:#x}"),
+            Self::OutOfMemory { address } => {
+                write!(
+                    f,
+                    "no page is left for {address:#x}; give the guest more memory"
+                )
+            }
+        }
+    }
+}
+
+impl core::error::Error for FaultError {}
+
+/// What kind of stability the mapping has while a page is put under it.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Hold {
+    /// A lock: mapping and tables stay as they are.
+    Locked(Mode),
+    /// Nothing but a read section; the sequence count was this one.
+    Sequence(u32),
+}
+
+impl Spaces {
+    /// Maps a page at `address`, where an access found none. May sleep. Every outcome, also of what
+    /// was tried on the way, is counted, and the whole is timed as [`Metric::Fault`].
+    ///
+    /// # Errors
+    /// See [`FaultError`].
+    pub fn fault(
+        &'static self,
+        cpu: &Cpu,
+        space: &Space,
+        address: usize,
+        write: bool,
+    ) -> Result<Outcome, FaultError> {
+        let span = Span::start(cpu);
+        let result = match self.fast(cpu, space, address, write) {
+            Some(outcome) => Ok(outcome),
+            None => self.classic(cpu, space, address, write),
+        };
+        let outcome = match result {
+            Ok(outcome) => outcome,
+            Err(FaultError::Refused { .. }) => Outcome::Refused,
+            Err(FaultError::OutOfMemory { .. }) => Outcome::OutOfMemory,
+        };
+        outcome.count(cpu);
+        span.finish(cpu, Metric::Fault);
+        result
+    }
+
+    /// The fast path, if there is one; `None` if it comes to nothing.
+    fn fast(&self, cpu: &Cpu, space: &Space, address: usize, write: bool) -> Option<Outcome> {
+        for _ in 0..RETRIES {
+            let result = match self.rules.path {
+                Path::MmapLock => return None,
+                Path::VmaLock if cpu.header.variant == Variant::NoVmaLock as u32 => {
+                    self.without_lock(cpu, space, address, write)
+                }
+                Path::VmaLock => self.under_vma_lock(cpu, space, address, write),
+                Path::Speculative => self.speculative(cpu, space, address, write),
+            };
+            let why = match result {
+                Ok(outcome) => return Some(outcome),
+                Err(why) => why,
+            };
+            why.count(cpu);
+            if why != Outcome::NoMemory || self.rules.fallback == Fallback::Classic {
+                return None;
+            }
+            // No read section and no lock any more: the task pays for what it wants.
+            self.memory.make_room(cpu, 1);
+            Outcome::Reclaimed.count(cpu);
+        }
+        None
+    }
+
+    /// Looks the mapping up under RCU and tries its lock (Linux's `lock_vma_under_rcu`).
+    fn under_vma_lock(
+        &self,
+        cpu: &Cpu,
+        space: &Space,
+        address: usize,
+        write: bool,
+    ) -> Result<Outcome, Outcome> {
+        let section = self.rcu.read_lock(cpu);
+        let vma = self.find(space, address).ok_or(Outcome::NoVma)?;
+        if !vma.lock.try_read() {
+            return Err(Outcome::Busy);
+        }
+        // Who detaches it waits for the lock first: it stays without the section.
+        drop(section);
+        let result = if !vma.is_live(space.id(), address) {
+            Err(Outcome::Changed)
+        } else if !vma.allows(write) {
+            Err(Outcome::NoVma)
+        } else {
+            let hold = Hold::Locked(Mode::FastPath);
+            self.populate(cpu, space, vma, address, hold)
+        };
+        vma.lock.read_end();
+        result.map(|mapped| mapped.unwrap_or(Outcome::VmaLock))
+    }
+
+    /// The busted form: all of it under RCU, which does not keep tables from being unlinked.
+    fn without_lock(
+        &self,
+        cpu: &Cpu,
+        space: &Space,
+        address: usize,
+        write: bool,
+    ) -> Result<Outcome, Outcome> {
+        let _section = self.rcu.read_lock(cpu);
+        let vma = self.find(space, address).ok_or(Outcome::NoVma)?;
+        if !vma.is_live(space.id(), address) || !vma.allows(write) {
+            return Err(Outcome::Changed);
+        }
+        let hold = Hold::Locked(Mode::FastPath);
+        let mapped = self.populate(cpu, space, vma, address, hold)?;
+        Ok(mapped.unwrap_or(Outcome::VmaLock))
+    }
+
+    /// Takes no lock but the page table's, with which the sequence count is checked.
+    fn speculative(
+        &self,
+        cpu: &Cpu,
+        space: &Space,
+        address: usize,
+        write: bool,
+    ) -> Result<Outcome, Outcome> {
+        let _section = self.rcu.read_lock(cpu);
+        let vma = self.find(space, address).ok_or(Outcome::NoVma)?;
+        let seq = vma.seq.read_begin_raw();
+        if !vma.is_live(space.id(), address) {
+            return Err(Outcome::Changed);
+        }
+        if !vma.allows(write) {
+            return Err(Outcome::NoVma);
+        }
+        let mapped = self.populate(cpu, space, vma, address, Hold::Sequence(seq))?;
+        Ok(mapped.unwrap_or(Outcome::Speculative))
+    }
+
+    /// Under the space's lock.
+    fn classic(
+        &self,
+        cpu: &Cpu,
+        space: &Space,
+        address: usize,
+        write: bool,
+    ) -> Result<Outcome, FaultError> {
+        let held = space.lock.read(cpu);
+        let vma = self.find(space, address).filter(|vma| vma.allows(write));
+        let result = vma.map(|vma| {
+            let hold = Hold::Locked(Mode::Kernel);
+            self.populate(cpu, space, vma, address, hold)
+        });
+        drop(held);
+        match result {
+            None => Err(FaultError::Refused { address }),
+            Some(Ok(mapped)) => Ok(mapped.unwrap_or(Outcome::Classic)),
+            Some(Err(_)) => {
+                let free = self.memory.pages.free_estimate();
+                record::report(
+                    cpu,
+                    ReportKind::OutOfMemory,
+                    [
+                        address as u64,
+                        free as u64,
+                        self.memory.levels().min as u64,
+                        0,
+                    ],
+                    format_args!("no page for a fault: {free} are free"),
+                );
+                Err(FaultError::OutOfMemory { address })
+            }
+        }
+    }
+
+    /// Maps a new page at `address`. `Ok(Some)` if nothing was to be done.
+    fn populate(
+        &self,
+        cpu: &Cpu,
+        space: &Space,
+        vma: &Vma,
+        address: usize,
+        hold: Hold,
+    ) -> Result<Option<Outcome>, Outcome> {
+        let (leaf, mode) = match hold {
+            Hold::Locked(mode) => {
+                let leaf = self.make_leaf(cpu, space, address, mode);
+                (leaf.map_err(|_| Outcome::NoMemory)?, mode)
+            }
+            Hold::Sequence(_) => {
+                let leaf = self.leaf(cpu, space, address);
+                (leaf.ok_or(Outcome::MissingTable)?, Mode::FastPath)
+            }
+        };
+        let entry = &leaf.entries()[index(address, 0)];
+        if !Entry(entry.load(Acquire)).is_none() {
+            return Ok(Some(Outcome::Spurious));
+        }
+        let page = self.memory.allocate(cpu, PAGE, mode);
+        let page = page.map_err(|_| Outcome::NoMemory)?;
+        // SAFETY: just allocated.
+        let user = unsafe { UserPage::at(page) };
+        let identity = vma.identity(space.id(), address);
+        user.init(cpu, identity);
+        let result = {
+            let lock = self.tables.lock_of(leaf).ok_or(Outcome::Changed)?;
+            let _locked = lock.lock(cpu);
+            // The lock orders this against unmapping, whose write section began before it took the
+            // lock: either the count has changed, or unmapping will find the entry.
+            if matches!(hold, Hold::Sequence(seq) if vma.seq.read_retry(seq)) {
+                Err(Outcome::Changed)
+            } else if entry.load(Relaxed) != 0 {
+                Ok(Some(Outcome::Spurious))
+            } else {
+                let writable = vma.allows(true);
+                // Release: who finds the page finds it whole.
+                entry.store(Entry::page(page, identity, writable).0, Release);
+                Ok(None)
+            }
+        };
+        if result != Ok(None) {
+            // SAFETY: nobody else knows it.
+            unsafe { self.memory.pages.free(cpu, page, 0) };
+        }
+        result
+    }
+}
+
+/// The page that `address` is in.
+pub(super) const fn page_of(address: usize) -> usize {
+    address & !(PAGE_SIZE - 1)
+}

@@ -1,0 +1,60 @@
+//! Address spaces: mappings, page faults, and tables that walkers read without a lock.
+//!
+//! An address space has tables of four levels, which software walks: a root, and below it the upper,
+//! middle and leaf tables, so that a new middle table can land in an upper one that is about to be
+//! freed (thread "Memory allocation on speculative fastpaths", 2022-05). Its VMAs lie in an array
+//! that readers find under RCU. Changes of the mappings take the space's lock for writing, then the
+//! locks of the VMAs that they change; faults go one of three ways ([`Path`]).
+//!
+//! Accesses walk the tables and use the page in one read section, as the kernel's own walkers do
+//! (mm/gup.c, `gup_fast`): tables, pages and VMAs are freed after a grace period, which is the
+//! software's shootdown.
+
+#[cfg(not(loom))]
+mod access;
+#[cfg(not(loom))]
+mod array;
+#[cfg(not(loom))]
+mod change;
+#[cfg(not(loom))]
+mod entry;
+#[cfg(not(loom))]
+mod fault;
+#[cfg(not(loom))]
+mod object;
+#[cfg(not(loom))]
+mod outcome;
+#[cfg(not(loom))]
+mod page;
+#[cfg(not(loom))]
+mod remap;
+mod rwcount;
+#[cfg(not(loom))]
+mod spaces;
+#[cfg(not(loom))]
+mod teardown;
+#[cfg(not(loom))]
+mod vma;
+#[cfg(not(loom))]
+mod walk;
+
+#[cfg(not(loom))]
+pub use access::AccessError;
+#[cfg(not(loom))]
+pub use change::ChangeError;
+#[cfg(not(loom))]
+pub use fault::FaultError;
+#[cfg(not(loom))]
+pub use object::Space;
+#[cfg(not(loom))]
+pub use outcome::Outcome;
+pub use rwcount::RwCount;
+#[cfg(not(loom))]
+pub use spaces::{Fallback, Path, Rules, Spaces};
+#[cfg(not(loom))]
+pub use vma::{Protection, Vma};
+
+#[cfg(all(test, loom))]
+mod loom_models;
+#[cfg(all(test, not(loom)))]
+mod tests;

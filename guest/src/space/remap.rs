@@ -1,0 +1,131 @@
+//! Moving a mapping (mremap).
+
+use super::{
+    change::{ChangeError, begin, end, hole, overlaps, range_of},
+    entry::index,
+    object::Space,
+    spaces::Spaces,
+    vma::Vma,
+};
+use crate::{Cpu, mm::watermark::Mode};
+use core::{
+    ops::Range,
+    sync::atomic::Ordering::{AcqRel, Release},
+};
+use underfoot_abi::PAGE_SIZE;
+
+impl Spaces {
+    /// Moves what is mapped in `len` bytes from `start` on, which one mapping must have, to `to` and
+    /// on, where nothing may be mapped. Pages move with their content.
+    ///
+    /// The tables that are needed are made first: allocating within the write sections of the
+    /// mappings' sequence counts is what closed the lock cycle of "Speculative page faults"
+    /// (2017-08).
+    ///
+    /// # Errors
+    /// See [`ChangeError`].
+    pub fn remap(
+        &'static self,
+        cpu: &Cpu,
+        space: &Space,
+        start: usize,
+        len: usize,
+        to: usize,
+    ) -> Result<(), ChangeError> {
+        let (from, to) = (range_of(start, len)?, range_of(to, len)?);
+        self.locked(cpu, space, || {
+            if self.list(space).vmas().any(|vma| overlaps(vma, &to)) {
+                return Err(ChangeError::Mapped { start: to.start });
+            }
+            let whole = self.find(space, from.start);
+            if whole.is_none_or(|vma| vma.range().end < from.end) {
+                return Err(ChangeError::NotMapped { start });
+            }
+            self.split(cpu, space, from.start)?;
+            self.split(cpu, space, from.end)?;
+            let old = self.find(space, from.start);
+            let old = old.ok_or(ChangeError::NotMapped { start })?;
+            self.move_vma(cpu, space, old, to)
+        })
+    }
+
+    /// Moves a whole mapping.
+    fn move_vma(
+        &'static self,
+        cpu: &Cpu,
+        space: &Space,
+        old: &'static Vma,
+        to: Range<usize>,
+    ) -> Result<(), ChangeError> {
+        let from = old.range();
+        let (new, array) = self.allocate(cpu)?;
+        let offset = old.page_number(from.start);
+        new.init(space.id(), to.clone(), offset, old.protection());
+        // One goes and one comes: there is room.
+        let stays = self.list(space).filter(|vma| !core::ptr::eq(vma, old));
+        let mut list = stays.clone();
+        let room = list.insert(new);
+        debug_assert!(room);
+        if !self.make_tables(cpu, space, &from, &to) {
+            self.prune(cpu, space, &to, &hole(&self.list(space), &to));
+            self.give_up(cpu, new, array);
+            return Err(ChangeError::OutOfMemory);
+        }
+        begin(cpu, old, 0);
+        begin(cpu, new, 1);
+        old.detach();
+        self.publish(cpu, space, array, &list);
+        self.move_pages(cpu, space, &from, &to);
+        self.prune(cpu, space, &from, &hole(&list, &from));
+        end(cpu, new);
+        end(cpu, old);
+        // SAFETY: detached, and in no array from now on.
+        unsafe { self.free_vma(cpu, old) };
+        Ok(())
+    }
+
+    /// Makes the leaf tables of `to` for those that `from` has; whether there was memory.
+    fn make_tables(
+        &self,
+        cpu: &Cpu,
+        space: &Space,
+        from: &Range<usize>,
+        to: &Range<usize>,
+    ) -> bool {
+        let mut enough = true;
+        self.leaves(cpu, space, from, |_, part| {
+            let start = to.start + (part.start - from.start);
+            let last = start + part.len() - PAGE_SIZE;
+            for address in [start, last] {
+                enough = enough && self.make_leaf(cpu, space, address, Mode::Kernel).is_ok();
+            }
+        });
+        enough
+    }
+
+    /// Moves the entries. A page is for a moment at neither place; faults on it wait for the locks.
+    fn move_pages(&self, cpu: &Cpu, space: &Space, from: &Range<usize>, to: &Range<usize>) {
+        self.leaves(cpu, space, from, |leaf, part| {
+            for address in part.step_by(PAGE_SIZE) {
+                let entry = &leaf.entries()[index(address, 0)];
+                let lock = self.tables.lock_of(leaf);
+                let found = {
+                    let _locked = lock.map(|lock| lock.lock(cpu));
+                    entry.swap(0, AcqRel)
+                };
+                if found == 0 {
+                    continue;
+                }
+                let address = to.start + (address - from.start);
+                let Some(leaf) = self.leaf(cpu, space, address) else {
+                    crate::record::error(cpu, address, found);
+                    continue;
+                };
+                let lock = self.tables.lock_of(leaf);
+                let _locked = lock.map(|lock| lock.lock(cpu));
+                // Release: who finds the page finds it whole.
+                leaf.entries()[index(address, 0)].store(found, Release);
+            }
+        });
+    }
+}

@@ -1,0 +1,132 @@
+//! Address spaces on the host.
+
+mod faults;
+mod mappings;
+mod threads;
+
+use super::*;
+use crate::{
+    Cpu,
+    fixture::{self, Fixture},
+    mm::{
+        fragment::{TableAllocator, TableKind},
+        watermark::{Levels, NoReclaim, Reclaim, Watermarks},
+    },
+    sync::{Rcu, RcuStall},
+};
+use core::sync::atomic::Ordering::Relaxed;
+use underfoot_abi::{PAGE_SIZE, PageKind, ReportKind, Variant};
+
+const RULES: Rules = Rules {
+    path: Path::MmapLock,
+    fallback: Fallback::Classic,
+    wait_at_exit: false,
+};
+
+const PATHS: [Path; 3] = [Path::MmapLock, Path::VmaLock, Path::Speculative];
+
+fn silent(_: &Cpu, _: &RcuStall) {}
+
+/// A guest with address spaces.
+struct Rig {
+    fixture: Fixture,
+    spaces: &'static Spaces,
+    rcu: &'static Rcu,
+    memory: &'static Watermarks,
+    /// Pages that are free, or slabs, before the first space.
+    spare_pages: usize,
+}
+
+impl Rig {
+    fn new(path: Path) -> (Self, Cpu) {
+        Self::with(
+            1,
+            Variant::None,
+            Rules { path, ..RULES },
+            TableKind::Fragments,
+            &NoReclaim,
+        )
+    }
+
+    fn with(
+        cpus: u32,
+        variant: Variant,
+        rules: Rules,
+        kind: TableKind,
+        reclaimer: &'static dyn Reclaim,
+    ) -> (Self, Cpu) {
+        let fixture = Fixture::with(cpus, variant);
+        let cpu = fixture.cpu(0);
+        let pages = fixture::allocator(&cpu, 2048);
+        let levels = Levels::with_reserve(64);
+        let memory: &Watermarks = Box::leak(Box::new(Watermarks::new(pages, levels, reclaimer)));
+        let rcu: &Rcu = Box::leak(Box::new(Rcu::new(u64::MAX, silent)));
+        let tables = TableAllocator::build(&cpu, memory, rcu, kind, 512, 32).expect("memory");
+        let spaces = Spaces::build(&cpu, memory, rcu, tables, rules, 32).expect("memory");
+        let mut rig = Self {
+            fixture,
+            spaces,
+            rcu,
+            memory,
+            spare_pages: 0,
+        };
+        rig.spare_pages = rig.spare(&cpu);
+        (rig, cpu)
+    }
+
+    /// Pages that are free, or slabs, which are never given back.
+    fn spare(&self, cpu: &Cpu) -> usize {
+        let pages = self.memory.pages;
+        let slabs = pages
+            .covers()
+            .step_by(PAGE_SIZE)
+            .filter(|page| pages.kind(*page).kind() == PageKind::Slab)
+            .count();
+        slabs + pages.free_pages(cpu)
+    }
+
+    /// Destroys a space that nobody uses any more, and lets all callbacks run.
+    fn destroy(&self, cpu: &Cpu, space: &'static Space) {
+        // SAFETY: the tests' threads are done with it.
+        unsafe { self.spaces.destroy(cpu, space) };
+        self.settle(cpu);
+    }
+
+    /// All grace periods are over.
+    fn settle(&self, cpu: &Cpu) {
+        // SAFETY: no CPU is in a read section. Twice, as a head may be queued again.
+        unsafe {
+            self.rcu.drain(cpu);
+            self.rcu.drain(cpu);
+        }
+    }
+
+    /// Nothing was found wrong, and everything came back.
+    fn assert_clean(&self, cpu: &Cpu) {
+        self.memory.pages.audit(cpu);
+        assert_eq!(self.fixture.errors(), 0);
+        assert_eq!(self.fixture.header.reports_made.load(Relaxed), 0);
+        assert_eq!(self.spaces.tables().usage().pages, 0);
+        assert_eq!(self.spaces.vmas.audit(cpu).live, 0);
+        assert_eq!(self.spaces.arrays.audit(cpu).live, 0);
+        assert_eq!(self.spare(cpu), self.spare_pages);
+    }
+
+    fn ranges(&self, space: &Space) -> Vec<(usize, usize, Protection)> {
+        let vmas = self.spaces.list(space);
+        let page = |address: usize| address / PAGE_SIZE;
+        vmas.vmas()
+            .map(|vma| {
+                (
+                    page(vma.range().start),
+                    page(vma.range().end),
+                    vma.protection(),
+                )
+            })
+            .collect()
+    }
+
+    fn report_kind(&self) -> Option<ReportKind> {
+        ReportKind::from_number(self.fixture.header.reports[0].kind.load(Relaxed))
+    }
+}

@@ -1,0 +1,92 @@
+//! Several threads in one space.
+
+use super::*;
+use crate::workload::Random;
+use core::sync::atomic::AtomicBool;
+
+const MIB: usize = 1 << 20;
+/// Two regions that share an upper table, and one that does not.
+const REGIONS: [usize; 3] = [0, 300 * MIB, 1 << 38];
+const PAGES: usize = 4;
+
+/// What a thread does between operations.
+fn between(rig: &Rig, cpu: &Cpu) {
+    rig.rcu.quiescent(cpu);
+    rig.rcu.process(cpu);
+}
+
+/// One thread changes mappings, the others access them, until `enough` says so or `rounds` are over.
+fn storm(rig: &Rig, rounds: usize, enough: impl Fn() -> bool) {
+    let stop = AtomicBool::new(false);
+    let cpus: Vec<Cpu> = (0..3).map(|id| rig.fixture.cpu(id)).collect();
+    cpus.iter().for_each(|cpu| rig.rcu.idle_exit(cpu));
+    let space = rig.spaces.create(&cpus[0]).expect("memory");
+    std::thread::scope(|scope| {
+        for (id, cpu) in cpus.iter().enumerate().skip(1) {
+            let stop = &stop;
+            scope.spawn(move || {
+                let mut random = Random::new(5, id as u64);
+                while !stop.load(Relaxed) {
+                    let region = REGIONS[random.below(REGIONS.len())];
+                    let address = region + random.below(PAGES) * PAGE_SIZE + 8 * random.below(512);
+                    // Whatever comes of it: regions come and go.
+                    let _ = rig.spaces.access(cpu, space, address, random.below(2) == 0);
+                    between(rig, cpu);
+                }
+                rig.rcu.idle_enter(cpu);
+            });
+        }
+        let (cpu, mut random) = (&cpus[0], Random::new(5, 0));
+        for _ in 0..rounds {
+            change(rig, cpu, space, &mut random);
+            between(rig, cpu);
+            if enough() {
+                break;
+            }
+        }
+        stop.store(true, Relaxed);
+        rig.rcu.idle_enter(cpu);
+    });
+    rig.spaces.audit(&cpus[0], space);
+    rig.destroy(&cpus[0], space);
+}
+
+/// Whatever comes of it: what is mapped already cannot be mapped, and so on.
+fn change(rig: &Rig, cpu: &Cpu, space: &'static Space, random: &mut Random) {
+    let [from, to] = [(); 2].map(|()| REGIONS[random.below(REGIONS.len())]);
+    let page = random.below(PAGES) * PAGE_SIZE;
+    let len = PAGES * PAGE_SIZE;
+    let how = [Protection::Read, Protection::Write][random.below(2)];
+    let _ = match random.below(10) {
+        0..4 => rig.spaces.map(cpu, space, from, len, Protection::Write),
+        4..7 => rig.spaces.unmap(cpu, space, from, len),
+        7 => rig.spaces.unmap(cpu, space, from + page, PAGE_SIZE),
+        8 => rig.spaces.protect(cpu, space, from + page, PAGE_SIZE, how),
+        _ => rig.spaces.remap(cpu, space, from, len, to),
+    };
+}
+
+fn rig(variant: Variant, path: Path, kind: TableKind) -> Rig {
+    let rules = Rules { path, ..RULES };
+    Rig::with(3, variant, rules, kind, &NoReclaim).0
+}
+
+#[test]
+fn nothing_is_lost_on_any_path() {
+    for path in PATHS {
+        for kind in [TableKind::Fragments, TableKind::Whole] {
+            let rig = rig(Variant::None, path, kind);
+            storm(&rig, 1_500, || false);
+            rig.assert_clean(&rig.fixture.cpu(0));
+        }
+    }
+}
+
+/// The race that RCU does not cover: a table lands in one that is about to be freed.
+#[test]
+fn the_vma_lock_forgotten_is_caught() {
+    let rig = rig(Variant::NoVmaLock, Path::VmaLock, TableKind::Fragments);
+    storm(&rig, 100_000, || rig.report_kind().is_some());
+    assert!(rig.fixture.errors() > 0);
+    assert_eq!(rig.report_kind(), Some(ReportKind::Fragment));
+}

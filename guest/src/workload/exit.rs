@@ -1,0 +1,99 @@
+//! The workload `exit`: address spaces are made, populated and torn down.
+
+use super::{
+    Audit,
+    plan::{Workload, is_over},
+    stage::{OWN, Stage},
+};
+use crate::{
+    Cpu,
+    mm::PageAllocator,
+    record::{self, Span},
+    space::Protection,
+    sync::Rcu,
+};
+use underfoot_abi::{Metric, PAGE_SIZE};
+
+const THREADS: usize = OWN;
+const REGIONS: usize = OWN + 1;
+const PAGES: usize = OWN + 2;
+const FREE: usize = OWN + 3;
+
+/// Regions lie so far apart: each has a leaf and a middle table of its own.
+const APART: usize = 257 << 20;
+
+/// Threads that each make one address space after the other.
+pub struct Exit {
+    stage: Stage,
+    threads_each: usize,
+    regions: usize,
+    pages: usize,
+}
+
+impl Exit {
+    /// Builds it. `between` runs after each operation of a thread, with the number of them. `None`
+    /// if there is too little memory.
+    #[must_use]
+    pub fn build(
+        cpu: &Cpu,
+        pages: &'static PageAllocator,
+        rcu: &'static Rcu,
+        between: fn(&Cpu, u64),
+    ) -> Option<Self> {
+        let parameters = &cpu.header.parameters;
+        let threads_each = parameters[THREADS].max(1) as usize;
+        let most = threads_each * cpu.header.cpus as usize;
+        let wait = parameters[FREE] != 0;
+        Some(Self {
+            stage: Stage::build(cpu, pages, rcu, between, most, wait)?,
+            threads_each,
+            regions: parameters[REGIONS].max(1) as usize,
+            pages: parameters[PAGES].max(1) as usize,
+        })
+    }
+
+    /// The life of one address space. Without memory it is a short one.
+    fn live(&self, cpu: &Cpu) {
+        let spaces = self.stage.spaces;
+        let span = Span::start(cpu);
+        let Ok(space) = spaces.create(cpu) else {
+            return;
+        };
+        let len = self.pages * PAGE_SIZE;
+        for start in (0..self.regions).map(|region| region * APART) {
+            if spaces
+                .map(cpu, space, start, len, Protection::Write)
+                .is_err()
+            {
+                break;
+            }
+            for address in (start..start + len).step_by(PAGE_SIZE) {
+                let _ = spaces.access(cpu, space, address, true);
+            }
+        }
+        self.stage.changed(cpu);
+        // SAFETY: nobody else knows the space.
+        unsafe { spaces.destroy(cpu, space) };
+        span.finish(cpu, Metric::Operation);
+        record::operation(cpu);
+    }
+}
+
+impl Workload for Exit {
+    fn threads(&self, cpus: usize) -> usize {
+        self.threads_each * cpus
+    }
+
+    fn run(&self, cpu: &'static Cpu, _number: usize) {
+        let mut operations = 0;
+        while !is_over(cpu) {
+            self.live(cpu);
+            self.stage.between(cpu, &mut operations);
+        }
+    }
+
+    unsafe fn audit(&self, cpu: &Cpu, _updates: u64) -> Audit {
+        // SAFETY: the caller's promise.
+        unsafe { self.stage.audit(cpu, core::iter::empty()) }
+    }
+}

@@ -1,0 +1,121 @@
+//! The workload `fault`: threads fault pages in, in one address space.
+
+use super::{
+    Audit,
+    plan::{Workload, is_over},
+    stage::{OWN, Stage},
+};
+use crate::{
+    Cpu,
+    mm::PageAllocator,
+    record::{self, Span},
+    space::{Protection, Space},
+    sync::Rcu,
+};
+use underfoot_abi::{Metric, PAGE_SIZE};
+
+const THREADS: usize = OWN;
+const PAGES: usize = OWN + 1;
+const MAPPERS: usize = OWN + 2;
+
+/// Each thread's mapping lies so far from the next one's: it has leaf tables of its own, and shares
+/// all others.
+const APART: usize = 32 << 20;
+
+/// One address space, and threads that each have a mapping in it.
+pub struct Fault {
+    stage: Stage,
+    space: &'static Space,
+    threads: usize,
+    mappers: usize,
+    pages: usize,
+}
+
+impl Fault {
+    /// Builds it. `between` runs after each operation of a thread, with the number of them. `None`
+    /// if there is too little memory.
+    #[must_use]
+    pub fn build(
+        cpu: &Cpu,
+        pages: &'static PageAllocator,
+        rcu: &'static Rcu,
+        between: fn(&Cpu, u64),
+    ) -> Option<Self> {
+        let parameters = &cpu.header.parameters;
+        let threads = match parameters[THREADS] as usize {
+            // As many as a space can have mappings for, the mappers' among them.
+            0 => (cpu.header.cpus as usize).min(52),
+            threads => threads,
+        };
+        let stage = Stage::build(cpu, pages, rcu, between, 1, false)?;
+        let space = stage.spaces.create(cpu).ok()?;
+        let each = parameters[PAGES].max(1) as usize;
+        for thread in 0..threads {
+            let (start, len) = (thread * APART, each * PAGE_SIZE);
+            let mapped = stage.spaces.map(cpu, space, start, len, Protection::Write);
+            mapped.ok()?;
+        }
+        Some(Self {
+            stage,
+            space,
+            threads,
+            mappers: parameters[MAPPERS] as usize,
+            pages: each,
+        })
+    }
+
+    /// Faults a thread's pages in, and gives them back.
+    fn fault(&self, cpu: &Cpu, start: usize, operations: &mut u64) {
+        let spaces = self.stage.spaces;
+        let len = self.pages * PAGE_SIZE;
+        for address in (start..start + len).step_by(PAGE_SIZE) {
+            let span = Span::start(cpu);
+            if spaces.access(cpu, self.space, address, true).is_ok() {
+                span.finish(cpu, Metric::Operation);
+                record::operation(cpu);
+            }
+            self.stage.between(cpu, operations);
+            if is_over(cpu) {
+                break;
+            }
+        }
+        // The range is one of pages.
+        let _ = spaces.discard(cpu, self.space, start, len);
+    }
+
+    /// Maps and unmaps a region beside the others: the mappings change, theirs do not.
+    fn map(&self, cpu: &Cpu, start: usize, operations: &mut u64) {
+        let spaces = self.stage.spaces;
+        if spaces
+            .map(cpu, self.space, start, PAGE_SIZE, Protection::Write)
+            .is_ok()
+        {
+            let _ = spaces.access(cpu, self.space, start, true);
+            let _ = spaces.unmap(cpu, self.space, start, PAGE_SIZE);
+            self.stage.changed(cpu);
+        }
+        self.stage.between(cpu, operations);
+    }
+}
+
+impl Workload for Fault {
+    fn threads(&self, _cpus: usize) -> usize {
+        self.threads + self.mappers
+    }
+
+    fn run(&self, cpu: &'static Cpu, number: usize) {
+        let mut operations = 0;
+        while !is_over(cpu) {
+            if number < self.threads {
+                self.fault(cpu, number * APART, &mut operations);
+            } else {
+                self.map(cpu, number * APART, &mut operations);
+            }
+        }
+    }
+
+    unsafe fn audit(&self, cpu: &Cpu, _updates: u64) -> Audit {
+        // SAFETY: the caller's promise.
+        unsafe { self.stage.audit(cpu, core::iter::once(self.space)) }
+    }
+}

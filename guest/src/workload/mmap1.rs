@@ -1,0 +1,137 @@
+//! The workload `mmap1`: mappers map and unmap a region, accessors access it meanwhile (LTP,
+//! testcases/kernel/mem/mtest06/mmap1.c).
+
+use super::{
+    Audit,
+    plan::{Workload, is_over},
+    random::Random,
+    stage::{OWN, Stage},
+};
+use crate::{
+    Cpu,
+    mm::PageAllocator,
+    record::{self, Span},
+    space::{Protection, Space},
+    sync::Rcu,
+};
+use core::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use underfoot_abi::{MAX_CPUS, Metric, PAGE_SIZE};
+
+const ACCESSORS: usize = OWN;
+const PAGES: usize = OWN + 1;
+
+/// Always mapped: the first region shares tables of all levels but the leaves with it, the second
+/// one only the root.
+const NEIGHBOUR: usize = 1 << 30;
+const REGIONS: [usize; 2] = [NEIGHBOUR + (2 << 20), 3 << 36];
+
+/// Groups of one mapper and its accessors, each in an address space of its own.
+pub struct Mmap1 {
+    stage: Stage,
+    spaces: [Option<&'static Space>; MAX_CPUS],
+    /// The region that each group's mapper has mapped last.
+    regions: [AtomicUsize; MAX_CPUS],
+    accessors: usize,
+    pages: usize,
+    seed: u64,
+}
+
+impl Mmap1 {
+    /// Makes the address spaces. `between` runs after each operation of a thread, with the number of
+    /// them. `None` if there is too little memory.
+    #[must_use]
+    pub fn build(
+        cpu: &Cpu,
+        pages: &'static PageAllocator,
+        rcu: &'static Rcu,
+        between: fn(&Cpu, u64),
+    ) -> Option<Self> {
+        let parameters = &cpu.header.parameters;
+        let accessors = parameters[ACCESSORS].max(1) as usize;
+        let groups = groups(cpu.header.cpus as usize, accessors);
+        let stage = Stage::build(cpu, pages, rcu, between, groups, false)?;
+        let mut spaces = [None; MAX_CPUS];
+        for space in &mut spaces[..groups] {
+            let new = stage.spaces.create(cpu).ok()?;
+            let neighbour = stage
+                .spaces
+                .map(cpu, new, NEIGHBOUR, PAGE_SIZE, Protection::Write);
+            neighbour.ok()?;
+            *space = Some(new);
+        }
+        Some(Self {
+            stage,
+            spaces,
+            regions: [const { AtomicUsize::new(REGIONS[0]) }; MAX_CPUS],
+            accessors,
+            pages: parameters[PAGES].max(1) as usize,
+            seed: cpu.header.seed,
+        })
+    }
+
+    /// Maps a region, uses it, lets others use it, and unmaps it.
+    fn map(&self, cpu: &Cpu, group: usize, space: &'static Space, turn: u64) {
+        let spaces = self.stage.spaces;
+        let start = REGIONS[turn as usize % REGIONS.len()];
+        let len = self.pages * PAGE_SIZE;
+        let span = Span::start(cpu);
+        // Without memory the region is not there this time.
+        if spaces
+            .map(cpu, space, start, len, Protection::Write)
+            .is_ok()
+        {
+            self.regions[group].store(start, Relaxed);
+            for address in [start, start + len - PAGE_SIZE, NEIGHBOUR] {
+                let _ = spaces.access(cpu, space, address, true);
+            }
+            cpu.sched.yield_now(cpu);
+            self.stage.changed(cpu);
+        }
+        // Nor is it if this fails: it then stays for the next turn.
+        let _ = spaces.unmap(cpu, space, start, len);
+        span.finish(cpu, Metric::Operation);
+        record::operation(cpu);
+    }
+
+    /// Accesses the region, which may go away at any time: whatever comes of it.
+    fn access(&self, cpu: &Cpu, group: usize, space: &'static Space, random: &mut Random) {
+        let page = random.below(self.pages) * PAGE_SIZE;
+        let address = self.regions[group].load(Relaxed) + page + 8 * random.below(512);
+        let write = random.below(2) == 0;
+        if self.stage.spaces.access(cpu, space, address, write).is_ok() {
+            record::operation(cpu);
+        }
+    }
+}
+
+/// Groups on `cpus` CPUs: as many as have a CPU for each of their threads, but one at least.
+fn groups(cpus: usize, accessors: usize) -> usize {
+    (cpus / (1 + accessors)).clamp(1, MAX_CPUS)
+}
+
+impl Workload for Mmap1 {
+    fn threads(&self, _cpus: usize) -> usize {
+        self.spaces.iter().flatten().count() * (1 + self.accessors)
+    }
+
+    fn run(&self, cpu: &'static Cpu, number: usize) {
+        let (group, role) = (number / (1 + self.accessors), number % (1 + self.accessors));
+        let Some(space) = self.spaces[group] else {
+            return;
+        };
+        let mut random = Random::new(self.seed, number as u64);
+        let mut operations = 0;
+        while !is_over(cpu) {
+            match role {
+                0 => self.map(cpu, group, space, operations),
+                _ => self.access(cpu, group, space, &mut random),
+            }
+            self.stage.between(cpu, &mut operations);
+        }
+    }
+
+    unsafe fn audit(&self, cpu: &Cpu, _updates: u64) -> Audit {
+        // SAFETY: the caller's promise.
+        unsafe { self.stage.audit(cpu, self.spaces.iter().copied().flatten()) }
+    }
+}

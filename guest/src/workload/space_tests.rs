@@ -1,0 +1,149 @@
+//! The workloads over address spaces, with threads as CPUs.
+
+use super::*;
+use crate::{
+    Cpu,
+    fixture::{self, Fixture},
+    mm::PageAllocator,
+    sync::{Rcu, RcuStall},
+};
+use core::{cell::Cell, sync::atomic::Ordering::Relaxed};
+use underfoot_abi::{
+    CHANGES, FAULT_OUTCOMES, Header, MAX_PARAMETERS, Phase, RecordedPhase, ReportKind,
+    TABLE_SAMPLES, Variant, WorkloadId,
+};
+
+const CPUS: u32 = 3;
+
+fn silent(_: &Cpu, _: &RcuStall) {}
+
+thread_local! {
+    /// The RCU of the guest that this thread is a CPU of.
+    static RCU: Cell<Option<&'static Rcu>> = const { Cell::new(None) };
+}
+
+/// What the kernel's bottom half does.
+fn between(cpu: &Cpu, _: u64) {
+    if let Some(rcu) = RCU.get() {
+        rcu.process(cpu);
+    }
+    std::thread::yield_now();
+}
+
+fn build(
+    id: WorkloadId,
+    cpu: &Cpu,
+    pages: &'static PageAllocator,
+    rcu: &'static Rcu,
+) -> &'static dyn Workload {
+    let workload: Option<Box<dyn Workload>> = match id {
+        WorkloadId::Mmap1 => {
+            Mmap1::build(cpu, pages, rcu, between).map(|it| Box::new(it) as Box<_>)
+        }
+        WorkloadId::Exit => Exit::build(cpu, pages, rcu, between).map(|it| Box::new(it) as Box<_>),
+        _ => Fault::build(cpu, pages, rcu, between).map(|it| Box::new(it) as Box<_>),
+    };
+    Box::leak(workload.expect("memory"))
+}
+
+/// A guest that is told this, and the defaults.
+fn guest(id: WorkloadId, variant: Variant, told: &[(&str, u64)]) -> Fixture {
+    let mut parameters = [0; MAX_PARAMETERS];
+    for (value, parameter) in parameters.iter_mut().zip(id.parameters()) {
+        let told = told.iter().find(|(name, _)| *name == parameter.name);
+        *value = told.map_or(parameter.default, |told| told.1);
+    }
+    Fixture::told(CPUS, variant, &parameters)
+}
+
+/// Runs the workload until `enough`; its counters, and what the audit says.
+fn run(fixture: &Fixture, id: WorkloadId, enough: impl Fn() -> bool) -> (Vec<u64>, Audit) {
+    let cpus: &'static [Cpu] = (0..CPUS as usize)
+        .map(|id| fixture.cpu(id))
+        .collect::<Vec<_>>()
+        .leak();
+    let pages = fixture::allocator(&cpus[0], 4096);
+    let rcu: &'static Rcu = Box::leak(Box::new(Rcu::new(u64::MAX, silent)));
+    let workload = build(id, &cpus[0], pages, rcu);
+    let threads = workload.threads(CPUS as usize);
+    assert!(threads <= CPUS as usize, "a CPU is one thread here");
+    std::thread::scope(|scope| {
+        for number in 0..threads {
+            let cpu = &cpus[workload.seat(number, CPUS as usize).cpu];
+            rcu.idle_exit(cpu);
+            scope.spawn(move || {
+                RCU.set(Some(rcu));
+                workload.run(cpu, number);
+                rcu.idle_enter(cpu);
+            });
+        }
+        while !enough() {
+            std::thread::yield_now();
+        }
+        fixture.header.phase.store(Phase::Stop as u32, Relaxed);
+    });
+    fixture.header.phase.store(Phase::Moving as u32, Relaxed);
+    // SAFETY: the threads have ended.
+    let audit = unsafe { workload.audit(&cpus[0], fixture.updates()) };
+    let counters = (0..id.counters().len()).map(|index| counter(fixture, index));
+    (counters.collect(), audit)
+}
+
+fn counter(fixture: &Fixture, index: usize) -> u64 {
+    let phase = RecordedPhase::Moving as usize;
+    let areas = fixture.areas.iter();
+    areas
+        .map(|area| area.counters[phase][index].load(Relaxed))
+        .sum()
+}
+
+#[test]
+fn workloads_run_clean_on_every_path() {
+    for id in [WorkloadId::Mmap1, WorkloadId::Exit, WorkloadId::Fault] {
+        for path in 0..3 {
+            for tables in 0..2 {
+                let told = [
+                    ("path", path),
+                    ("tables", tables),
+                    ("threads", 1),
+                    ("mappers", 1),
+                    ("free", tables),
+                ];
+                let fixture = guest(id, Variant::None, &told);
+                let (counters, audit) = run(&fixture, id, || {
+                    counter(&fixture, 0) > 200 && counter(&fixture, CHANGES) > 20
+                });
+                let row = format!("{} {told:?}", id.name());
+                assert_eq!((fixture.errors(), audit.errors), (0, 0), "{row}");
+                assert!(audit.checked > 0, "{row}");
+                assert_eq!(fixture.header.reports_made.load(Relaxed), 0, "{row}");
+                let faults: u64 = counters[1..=FAULT_OUTCOMES.len()].iter().sum();
+                assert!(faults > 0, "{row}");
+                assert_eq!(counters[TABLE_SAMPLES], counters[CHANGES], "{row}");
+                let wasted = counters[TABLE_SAMPLES + 4] / counters[TABLE_SAMPLES];
+                let pages = counters[TABLE_SAMPLES + 1] / counters[TABLE_SAMPLES];
+                eprintln!("{row}: {pages} pages of tables, {wasted} bytes wasted");
+            }
+        }
+    }
+}
+
+/// What each busted form of the tables and of the paths is caught by, in the workload made for it.
+#[test]
+fn workloads_catch_the_busted_forms() {
+    let table = [
+        (WorkloadId::Mmap1, Variant::NoPendingCheck),
+        (WorkloadId::Mmap1, Variant::FreedListed),
+        (WorkloadId::Mmap1, Variant::NoVmaLock),
+        (WorkloadId::Exit, Variant::OwnerGone),
+    ];
+    for (id, variant) in table {
+        let told = [("accessors", 2), ("threads", 1)];
+        let fixture = guest(id, variant, &told);
+        let header: &Header = fixture.header;
+        run(&fixture, id, || header.reports_made.load(Relaxed) > 0);
+        assert!(fixture.errors() > 0, "{variant:?}");
+        let kind = header.reports[0].kind.load(Relaxed);
+        assert_eq!(kind, ReportKind::Fragment as u32, "{variant:?}");
+    }
+}

@@ -1,0 +1,126 @@
+//! What the workloads over address spaces share: where the spaces come from, and the audit.
+
+use super::Audit;
+use crate::{
+    Cpu,
+    mm::{
+        PageAllocator,
+        fragment::{TableAllocator, TableKind},
+        watermark::{AfterGracePeriod, Levels, Watermarks},
+    },
+    record,
+    space::{Fallback, Path, Rules, Space, Spaces},
+    sync::Rcu,
+};
+use core::sync::atomic::Ordering::Relaxed;
+use underfoot_abi::{CHANGES, PageByte, PageKind, TABLE_SAMPLES};
+
+/// Parameters that all of them have, in the order of the contract.
+const TABLES: usize = 0;
+const PATH: usize = 1;
+const FALLBACK: usize = 2;
+const RESERVE: usize = 3;
+/// The first of a workload's own.
+pub(super) const OWN: usize = 4;
+
+/// Address spaces, as the parameters want them.
+pub(super) struct Stage {
+    pub(super) spaces: &'static Spaces,
+    pages: &'static PageAllocator,
+    rcu: &'static Rcu,
+    /// What the kernel does between the operations of a thread.
+    between: fn(&Cpu, u64),
+}
+
+impl Stage {
+    /// For at most about `most` address spaces at a time. `None` if there is too little memory.
+    pub(super) fn build(
+        cpu: &Cpu,
+        pages: &'static PageAllocator,
+        rcu: &'static Rcu,
+        between: fn(&Cpu, u64),
+        most: usize,
+        wait_at_exit: bool,
+    ) -> Option<Self> {
+        let parameters = &cpu.header.parameters;
+        let data = PageByte::new(PageKind::Data, false);
+        let reclaimer = pages.place(cpu, data, AfterGracePeriod { rcu })?;
+        let levels = Levels::with_reserve(parameters[RESERVE] as usize);
+        let memory = pages.place(cpu, data, Watermarks::new(pages, levels, reclaimer))?;
+        let kind = match parameters[TABLES] {
+            0 => TableKind::Fragments,
+            _ => TableKind::Whole,
+        };
+        let rules = Rules {
+            path: match parameters[PATH] {
+                0 => Path::MmapLock,
+                1 => Path::VmaLock,
+                _ => Path::Speculative,
+            },
+            fallback: match parameters[FALLBACK] {
+                0 => Fallback::Reclaim,
+                _ => Fallback::Classic,
+            },
+            wait_at_exit,
+        };
+        // Half of the memory may be tables, those that wait for their grace period among them.
+        let tables = pages.free_pages(cpu) / 2;
+        let tables = TableAllocator::build(cpu, memory, rcu, kind, tables, 4 * most)?;
+        Some(Self {
+            spaces: Spaces::build(cpu, memory, rcu, tables, rules, most)?,
+            pages,
+            rcu,
+            between,
+        })
+    }
+
+    /// What follows each of a thread's operations.
+    pub(super) fn between(&self, cpu: &Cpu, operations: &mut u64) {
+        *operations += 1;
+        self.rcu.quiescent(cpu);
+        (self.between)(cpu, *operations);
+    }
+
+    /// Counts a change of mappings, and what the tables take at the moment.
+    pub(super) fn changed(&self, cpu: &Cpu) {
+        let usage = self.spaces.tables().usage();
+        record::count(cpu, CHANGES, 1);
+        let sample = [1, usage.pages, usage.tables, usage.pending, usage.wasted()];
+        for (index, value) in sample.into_iter().enumerate() {
+            record::count(cpu, TABLE_SAMPLES + index, value);
+        }
+    }
+
+    /// Verifies and destroys what is left of `spaces`, and that nothing is left of all tables.
+    ///
+    /// # Safety
+    /// As for [`Workload::audit`](super::Workload::audit).
+    pub(super) unsafe fn audit(
+        &self,
+        cpu: &Cpu,
+        spaces: impl Iterator<Item = &'static Space>,
+    ) -> Audit {
+        let [errors, checked] =
+            [&cpu.area.errors, &cpu.area.checked].map(|word| word.load(Relaxed));
+        for space in spaces {
+            self.spaces.audit(cpu, space);
+            // SAFETY: the workload's threads have ended, and nobody else knows it.
+            unsafe { self.spaces.destroy(cpu, space) };
+        }
+        // Twice: a page of tables has one callback head, which its halves use by turns.
+        for _ in 0..2 {
+            // SAFETY: no CPU is in a read section, by the caller's promise.
+            unsafe { self.rcu.drain(cpu) };
+        }
+        let left = self.spaces.tables().usage().pages;
+        if left != 0 {
+            record::error(cpu, 0, left);
+        }
+        let pages = self.pages.audit(cpu);
+        Audit {
+            checked: pages + cpu.area.checked.load(Relaxed) - checked,
+            errors: cpu.area.errors.load(Relaxed) - errors,
+            updates: 0,
+        }
+    }
+}
