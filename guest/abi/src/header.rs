@@ -103,12 +103,19 @@ impl Variant {
         match self {
             Self::NoGracePeriod | Self::NoSeqcount => workload == W::Walk,
             Self::NoLock => matches!(workload, W::Walk | W::Lock),
-            Self::RcuStall => !matches!(workload, W::Lock | W::Chase | W::Order | W::Shootdown),
+            Self::RcuStall => !matches!(
+                workload,
+                W::Lock | W::Chase | W::Idle | W::Order | W::Shootdown
+            ),
             Self::RcuClassicBusted | Self::RcuPreemptBusted | Self::RcuSleepBusted => {
                 workload == W::Torture
             }
             Self::LockOrder => workload == W::Order,
             Self::SkipCpu => workload == W::Shootdown,
+            Self::PlainLock | Self::NoPendingCheck | Self::FreedListed | Self::OwnerGone => {
+                matches!(workload, W::Mmap1 | W::Exit | W::Fault)
+            }
+            Self::NoVmaLock => matches!(workload, W::Fault | W::Mmap1),
             Self::None | Self::Crash | Self::TripleFault | Self::Stuck => true,
         }
     }

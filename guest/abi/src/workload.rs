@@ -109,6 +109,8 @@ pub enum WorkloadId {
     Lock = 1,
     /// A pointer chase, bandwidth and arithmetic: the baseline.
     Chase = 2,
+    /// Next to nothing.
+    Idle = 3,
     /// A self-test of RCU.
     Torture = 10,
     /// The locks of the cycle that speculative page faults ran into.
@@ -181,6 +183,7 @@ impl WorkloadId {
         Self::Walk,
         Self::Lock,
         Self::Chase,
+        Self::Idle,
         Self::Torture,
         Self::Order,
         Self::Shootdown,
@@ -226,6 +229,7 @@ impl WorkloadId {
             Self::Walk => WALK,
             Self::Lock => LOCK,
             Self::Chase => CHASE,
+            Self::Idle => IDLE,
             Self::Torture => TORTURE,
             Self::Order => ORDER,
             Self::Shootdown => SHOOTDOWN,
@@ -273,6 +277,13 @@ const CHASE: Description = Description {
         Counter::new("hops", "pages visited by the chase"),
         Counter::new("bytes", "bytes written and read back"),
     ],
+};
+
+const IDLE: Description = Description {
+    name: "idle",
+    about: "one thread that wakes ten times a second: what a guest costs that does nothing",
+    parameters: &[],
+    counters: &[OPERATIONS],
 };
 
 const TORTURE: Description = Description {

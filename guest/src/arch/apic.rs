@@ -58,9 +58,10 @@ impl Apic {
         self.write(TIMER_INITIAL, TIMER_HZ / tick_hz);
     }
 
-    /// Stops the tick ([`Self::start`] has begun it once), or lets it go on.
-    pub fn set_tick(self, tick_hz: Option<u32>) {
-        self.write(TIMER_INITIAL, tick_hz.map_or(0, |hz| TIMER_HZ / hz));
+    /// Has the tick, which [`Self::start`] has begun, come every `ns` from now on; never for 0.
+    pub fn set_tick_ns(self, ns: u32) {
+        // The timer counts nanoseconds.
+        self.write(TIMER_INITIAL, ns);
     }
 
     /// Ends the interrupt being handled.

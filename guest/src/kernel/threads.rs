@@ -16,6 +16,8 @@ pub const CALLBACKS: u32 = 0;
 const STACK_ORDER: usize = 3;
 /// Those of idle threads hold a few nested interrupts.
 const IDLE_STACK_ORDER: usize = 2;
+/// Between two ticks of a CPU that works.
+const TICK_NS: u32 = 1_000_000_000 / TICK_HZ;
 /// An idle CPU stops its tick after so long: stopping it costs two exits.
 const PATIENCE_NS: u64 = 10_000_000;
 
@@ -88,7 +90,7 @@ pub fn join(kernel: &Kernel, cpu: &Cpu, thread: ThreadId) {
 }
 
 /// What a CPU does when nothing can run: it halts, an extended quiescent state for RCU; after a
-/// while without its tick, unless somebody sleeps until a time or callbacks wait.
+/// while without its tick.
 fn idle(cpu: &'static Cpu, _: usize) {
     let kernel = state::kernel().expect("threads start once the kernel is whole");
     cpu.waits_for(Wait::Interrupt, 0);
@@ -97,15 +99,14 @@ fn idle(cpu: &'static Cpu, _: usize) {
         let open = cpu.ops.irq_save(cpu);
         if SCHEDULER.is_alone(cpu) {
             FLAVOURS.iter().for_each(|rcu| rcu.idle_enter(cpu));
-            let stop = cpu.ns(tsc().saturating_sub(busy_tsc)) > PATIENCE_NS
-                && !SCHEDULER.has_sleepers(cpu)
-                && !has_callbacks(cpu);
-            if stop {
-                kernel.apic.set_tick(None);
+            let patient = cpu.ns(tsc().saturating_sub(busy_tsc)) < PATIENCE_NS;
+            let nap = if patient { None } else { nap_ns(cpu) };
+            if let Some(ns) = nap {
+                kernel.apic.set_tick_ns(ns);
             }
             cpu.ops.halt(cpu);
-            if stop {
-                kernel.apic.set_tick(Some(TICK_HZ));
+            if nap.is_some() {
+                kernel.apic.set_tick_ns(TICK_NS);
             }
             FLAVOURS.iter().for_each(|rcu| rcu.idle_exit(cpu));
         } else {
@@ -114,6 +115,20 @@ fn idle(cpu: &'static Cpu, _: usize) {
         cpu.ops.irq_restore(cpu, open);
         SCHEDULER.yield_now(cpu);
     }
+}
+
+/// How long this CPU may go without a tick: until the first of its threads is due, for ever (0) if
+/// none sleeps until a time. `None` while it needs each one: for callbacks, or a thread due soon.
+fn nap_ns(cpu: &Cpu) -> Option<u32> {
+    if has_callbacks(cpu) {
+        return None;
+    }
+    let Some(deadline) = SCHEDULER.next_deadline(cpu) else {
+        return Some(0);
+    };
+    let ns = cpu.ns(deadline.saturating_sub(tsc()));
+    let ns = u32::try_from(ns).unwrap_or(u32::MAX);
+    (ns > 2 * TICK_NS).then_some(ns)
 }
 
 fn has_callbacks(cpu: &Cpu) -> bool {

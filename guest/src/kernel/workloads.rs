@@ -6,7 +6,7 @@ use underfoot_abi::{PageByte, PageKind, WorkloadId};
 use underfoot_guest::Cpu;
 use underfoot_guest::mm::{PageAllocator, PageTable};
 use underfoot_guest::workload::{
-    Chase, Exit, Fault, Lock, Mmap1, Order, Shootdown, Targets, Torture, Tree, Walk, Workload,
+    Chase, Exit, Fault, Idle, Lock, Mmap1, Order, Shootdown, Targets, Torture, Tree, Walk, Workload,
 };
 
 /// Builds it, from the pages that are free.
@@ -31,6 +31,7 @@ pub fn build(
         }
         WorkloadId::Lock => place(cpu, pages, enough(Lock::build(cpu, pages, work::between))),
         WorkloadId::Chase => place(cpu, pages, enough(Chase::build(cpu, pages, work::between))),
+        WorkloadId::Idle => &Idle,
         WorkloadId::Order => place(cpu, pages, enough(Order::build(cpu, pages))),
         WorkloadId::Torture => place(cpu, pages, enough(Torture::build(cpu, pages, &FLAVOURS))),
         WorkloadId::Shootdown => {

@@ -154,10 +154,19 @@ impl Scheduler {
         self.threads[number].priority().0
     }
 
-    /// Whether threads of this CPU sleep until a time: then it needs its tick.
+    /// When the first of those threads of this CPU is due that sleep until a time, as a TSC value.
+    /// Interrupts masked.
     #[must_use]
-    pub fn has_sleepers(&self, cpu: &Cpu) -> bool {
-        self.places[cpu.id].sleepers.load(Relaxed) != NOBODY
+    pub fn next_deadline(&self, cpu: &Cpu) -> Option<u64> {
+        let mut first = None;
+        let mut number = self.places[cpu.id].sleepers.load(Relaxed);
+        while number != NOBODY {
+            let thread = &self.threads[number as usize];
+            let deadline = thread.deadline_tsc.load(Relaxed);
+            first = Some(first.map_or(deadline, |first: u64| first.min(deadline)));
+            number = thread.next_sleeper.load(Relaxed);
+        }
+        first
     }
 
     /// In the tick, interrupts masked: wakes who slept long enough, and ends turns.
