@@ -220,8 +220,9 @@ impl SlabCache {
     fn locate(&self, address: usize) -> Option<(usize, u64)> {
         let page = address & !(PAGE_SIZE - 1);
         let slab = self.pages.owner(page)? as usize;
-        // Pairs with the release in `grow`: who finds the slab finds it filled with poison.
-        if self.slabs.get(slab)?.address.load(Acquire) != page {
+        // Pairs with the release in `grow`: who finds the slab finds it filled with poison. At 0 there
+        // is none, but that is what a record says that has no slab yet.
+        if page == 0 || self.slabs.get(slab)?.address.load(Acquire) != page {
             return None;
         }
         let offset = address - page;
