@@ -19,7 +19,7 @@ const ENTRIES: usize = if cfg!(loom) { 1 } else { 32 };
 /// Beside the page's address in an entry's tag, so that page 0 is not an empty entry.
 const VALID: u64 = 1;
 
-/// The cache of one CPU. Only that CPU uses it, but for [`Self::announce`].
+/// The cache of one CPU. Only that CPU uses it, but for `announce`.
 #[derive(Debug)]
 pub struct SoftTlb {
     tags: [AtomicU64; ENTRIES],
