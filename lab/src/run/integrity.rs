@@ -128,6 +128,11 @@ fn ticks(integrity: &mut Integrity, session: &Session<'_>) {
         return;
     }
     let now = session.operations_and_ticks();
+    let idle = |(before, now): (&(u64, u64), &(u64, u64))| before.0 == now.0;
+    if session.begun.iter().zip(&now).all(idle) {
+        let detail = "guest: its workload did nothing while it was measured".to_owned();
+        fault(integrity, 1, detail);
+    }
     for (vcpu, (before, now)) in session.begun.iter().zip(now).enumerate() {
         if now.0 > before.0 && now.1 == before.1 {
             fault(
