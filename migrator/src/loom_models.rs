@@ -144,6 +144,9 @@ impl Backend for Fake<'_> {
     fn audit(&mut self) -> u32 {
         0
     }
+    fn take_uncounted(&mut self) -> u32 {
+        0
+    }
 }
 
 /// Moves the page once, if it can be claimed; returns the counters.

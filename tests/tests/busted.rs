@@ -107,7 +107,7 @@ fn updating_without_the_lock_is_seen() {
 /// Each kind that the guest writes to has its own count of updates: other kinds do not stand in.
 #[test]
 #[cfg_attr(no_kvm, ignore = "this host has no /dev/kvm for us")]
-fn updates_lost_on_one_kind_alone_are_missed() {
+fn updates_lost_on_one_kind_alone_are_noticed() {
     for kind in ["data", "large", "slab"] {
         let target = format!("--target {kind}");
         assert_caught("busted-no-unmap", &target, RUNS, &["update", "check word"]);
@@ -125,5 +125,21 @@ fn readers_that_are_not_waited_for_see_objects_too_old() {
     ] {
         let more = format!("--workload rcu-torture --parameters kind={kind}");
         assert_caught(variant, &more, RUNS, &["check word"]);
+    }
+}
+
+/// The wrong forms of locks, shootdowns and page tables, each by the report of its own checker.
+#[test]
+#[cfg_attr(no_kvm, ignore = "this host has no /dev/kvm for us")]
+fn checkers_of_the_guest_speak_for_themselves() {
+    for (variant, more, check) in [
+        ("busted-lock-order", "--workload lock-order", "lock-cycle"),
+        ("busted-skip-cpu", "--workload shootdown", "translation"),
+        ("busted-no-pending-check", "--workload mmap1", "fragment"),
+        ("busted-owner-gone", "--workload mmap1", "fragment"),
+        ("busted-no-vma-lock", "--workload mmap1", "fragment"),
+        ("busted-no-lock", "--workload lock", "update"),
+    ] {
+        assert_caught(variant, more, RUNS, &[check]);
     }
 }
