@@ -111,6 +111,8 @@ pub enum WorkloadId {
     Chase = 2,
     /// Next to nothing.
     Idle = 3,
+    /// Pages left to RCU at a chosen rate.
+    Churn = 5,
     /// A self-test of RCU.
     Torture = 10,
     /// The locks of the cycle that speculative page faults ran into.
@@ -184,6 +186,7 @@ impl WorkloadId {
         Self::Lock,
         Self::Chase,
         Self::Idle,
+        Self::Churn,
         Self::Torture,
         Self::Order,
         Self::Shootdown,
@@ -230,6 +233,7 @@ impl WorkloadId {
             Self::Lock => LOCK,
             Self::Chase => CHASE,
             Self::Idle => IDLE,
+            Self::Churn => CHURN,
             Self::Torture => TORTURE,
             Self::Order => ORDER,
             Self::Shootdown => SHOOTDOWN,
@@ -284,6 +288,40 @@ const IDLE: Description = Description {
     about: "one thread that wakes ten times a second: what a guest costs that does nothing",
     parameters: &[],
     counters: &[OPERATIONS],
+};
+
+const CHURN: Description = Description {
+    name: "churn",
+    about: "pages are left to RCU at a chosen rate, while readers hold grace periods up",
+    parameters: &[
+        Parameter::choice(
+            "kind",
+            "kind of RCU",
+            &["classic", "preemptible", "sleepable"],
+        ),
+        Parameter::number(
+            "rate",
+            "pages freed by each CPU per second; 0: as many as it can",
+            0,
+            1_000_000,
+            10_000,
+        ),
+        Parameter::number("readers", "readers on each CPU", 0, 4, 1),
+        Parameter::number("hold-us", "length of a read section, us", 0, 100_000, 100),
+    ],
+    counters: &[
+        OPERATIONS,
+        Counter::new("starved", "pages that were asked for in vain"),
+        Counter::new("sections", "read sections"),
+        Counter::new(
+            "callbacks_waiting_max",
+            "most callbacks that waited on a CPU at one time",
+        ),
+        Counter::new(
+            "bytes_waiting_max",
+            "most bytes that waited on a CPU at one time",
+        ),
+    ],
 };
 
 const TORTURE: Description = Description {

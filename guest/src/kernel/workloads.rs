@@ -6,7 +6,8 @@ use underfoot_abi::{PageByte, PageKind, WorkloadId};
 use underfoot_guest::Cpu;
 use underfoot_guest::mm::{PageAllocator, PageTable};
 use underfoot_guest::workload::{
-    Chase, Exit, Fault, Idle, Lock, Mmap1, Order, Shootdown, Targets, Torture, Tree, Walk, Workload,
+    Chase, Churn, Exit, Fault, Idle, Lock, Mmap1, Order, Shootdown, Targets, Torture, Tree, Walk,
+    Workload,
 };
 
 /// Builds it, from the pages that are free.
@@ -32,6 +33,7 @@ pub fn build(
         WorkloadId::Lock => place(cpu, pages, enough(Lock::build(cpu, pages, work::between))),
         WorkloadId::Chase => place(cpu, pages, enough(Chase::build(cpu, pages, work::between))),
         WorkloadId::Idle => &Idle,
+        WorkloadId::Churn => place(cpu, pages, Churn::new(cpu, pages, &FLAVOURS)),
         WorkloadId::Order => place(cpu, pages, enough(Order::build(cpu, pages))),
         WorkloadId::Torture => place(cpu, pages, enough(Torture::build(cpu, pages, &FLAVOURS))),
         WorkloadId::Shootdown => {

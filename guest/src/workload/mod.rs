@@ -6,6 +6,7 @@
 
 mod audit;
 mod chase;
+mod churn;
 mod dentry;
 mod exit;
 mod fault;
@@ -29,6 +30,7 @@ mod writer;
 
 pub use audit::Audit;
 pub use chase::Chase;
+pub use churn::Churn;
 pub use dentry::Dentry;
 pub use exit::Exit;
 pub use fault::Fault;
