@@ -245,8 +245,13 @@ mod tests {
     fn names_everything_once_a_line() {
         let text = Choices::all().to_text();
         let count = |name: &str| {
-            let starts =
-                |line: &&str| line.trim_start().split_once("  ").map(|(n, _)| n) == Some(name);
+            // Parameters are indented further.
+            let starts = |line: &&str| {
+                let item = line
+                    .strip_prefix("  ")
+                    .and_then(|item| item.split_once("  "));
+                item.is_some_and(|(first, _)| first == name)
+            };
             text.lines().filter(starts).count()
         };
         for kind in PageKind::TARGETS {

@@ -97,7 +97,7 @@ impl Targets {
     /// Touches some page of some kind. Tables come more often: they are few pages that move often, so
     /// that even windows of a few µs are met there.
     pub(super) fn touch(&self, cpu: &Cpu, worker: &mut Worker) {
-        let number = worker.random.below(12);
+        let number = worker.random.below(14);
         let page = worker.random.below(1 << 20);
         match number {
             0 => text::touch(cpu, page % text::COUNT, worker.random.bits()),
@@ -106,8 +106,8 @@ impl Targets {
             3 => stack(cpu, worker.random.bits(), 0),
             4 => pair(cpu, self.percpu_of(cpu.id, cpu.header.cpus), page),
             5 | 6 => self.page_table(cpu, worker.random.bits() as usize),
-            7..10 => self.descriptors(cpu),
-            10 => self.free(cpu, worker),
+            7..12 => self.descriptors(cpu),
+            12 => self.free(cpu, worker),
             _ => pair(cpu, self.large, page),
         }
     }
