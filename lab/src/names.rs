@@ -116,6 +116,7 @@ names! {
     FreedListed = "busted-freed-listed", "pages of page tables are given back while they are listed";
     OwnerGone = "busted-owner-gone", "the list of page tables is freed with its space, before the callbacks";
     NoVmaLock = "busted-no-vma-lock", "faults and teardown do not lock the VMA: a table lands in a freed one";
+    NoSequenceCheck = "busted-no-sequence-check", "speculative faults ignore the sequence count: a page lands in a freed table";
 }
 
 impl Variant {
@@ -146,6 +147,7 @@ impl Variant {
             Self::FreedListed => underfoot_abi::Variant::FreedListed,
             Self::OwnerGone => underfoot_abi::Variant::OwnerGone,
             Self::NoVmaLock => underfoot_abi::Variant::NoVmaLock,
+            Self::NoSequenceCheck => underfoot_abi::Variant::NoSequenceCheck,
         }
     }
 

@@ -93,6 +93,9 @@ pub enum Variant {
     OwnerGone = 53,
     /// Neither faults nor teardown lock the VMA: a table lands in one that is being freed.
     NoVmaLock = 54,
+    /// Speculative faults do not look whether the sequence count has changed: a page lands in a
+    /// table that is being freed.
+    NoSequenceCheck = 60,
 }
 
 impl Variant {
@@ -115,7 +118,7 @@ impl Variant {
             Self::PlainLock | Self::NoPendingCheck | Self::FreedListed | Self::OwnerGone => {
                 matches!(workload, W::Mmap1 | W::Exit | W::Fault)
             }
-            Self::NoVmaLock => matches!(workload, W::Fault | W::Mmap1),
+            Self::NoVmaLock | Self::NoSequenceCheck => matches!(workload, W::Fault | W::Mmap1),
             Self::None | Self::Crash | Self::TripleFault | Self::Stuck => true,
         }
     }

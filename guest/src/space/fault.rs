@@ -254,7 +254,9 @@ impl Spaces {
             let _locked = lock.lock(cpu);
             // The lock orders this against unmapping, whose write section began before it took the
             // lock: either the count has changed, or unmapping will find the entry.
-            if matches!(hold, Hold::Sequence(seq) if vma.seq.read_retry(seq)) {
+            if matches!(hold, Hold::Sequence(seq) if vma.seq.read_retry(seq))
+                && cpu.header.variant != Variant::NoSequenceCheck as u32
+            {
                 Err(Outcome::Changed)
             } else if entry.load(Relaxed) != 0 {
                 Ok(Some(Outcome::Spurious))

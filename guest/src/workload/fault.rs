@@ -22,6 +22,9 @@ const MAPPERS: usize = OWN + 2;
 /// all others.
 const APART: usize = 32 << 20;
 
+/// How long a mapper rests that found no memory.
+const OUT_OF_MEMORY_NS: u64 = 1_000_000;
+
 /// One address space, and threads that each have a mapping in it.
 pub struct Fault {
     stage: Stage,
@@ -86,13 +89,17 @@ impl Fault {
     /// Maps and unmaps a region beside the others: the mappings change, theirs do not.
     fn map(&self, cpu: &Cpu, start: usize, operations: &mut u64) {
         let spaces = self.stage.spaces;
-        if spaces
-            .map(cpu, self.space, start, PAGE_SIZE, Protection::Write)
-            .is_ok()
-        {
+        let mapped = spaces.map(cpu, self.space, start, PAGE_SIZE, Protection::Write);
+        if mapped.is_ok() {
             let _ = spaces.access(cpu, self.space, start, true);
-            let _ = spaces.unmap(cpu, self.space, start, PAGE_SIZE);
+        }
+        // Also what an earlier turn had no memory to unmap.
+        let unmapped = spaces.unmap(cpu, self.space, start, PAGE_SIZE);
+        if mapped.is_ok() && unmapped.is_ok() {
             self.stage.changed(cpu);
+        } else {
+            // Until callbacks have given something back.
+            cpu.sched.sleep_ns(cpu, OUT_OF_MEMORY_NS);
         }
         self.stage.between(cpu, operations);
     }

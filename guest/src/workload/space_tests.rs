@@ -135,10 +135,15 @@ fn workloads_catch_the_busted_forms() {
         (WorkloadId::Mmap1, Variant::NoPendingCheck),
         (WorkloadId::Mmap1, Variant::FreedListed),
         (WorkloadId::Mmap1, Variant::NoVmaLock),
+        (WorkloadId::Mmap1, Variant::NoSequenceCheck),
         (WorkloadId::Exit, Variant::OwnerGone),
     ];
     for (id, variant) in table {
-        let told = [("accessors", 2), ("threads", 1)];
+        let path = match variant {
+            Variant::NoSequenceCheck => 2,
+            _ => 1,
+        };
+        let told = [("accessors", 2), ("threads", 1), ("path", path)];
         let fixture = guest(id, variant, &told);
         let header: &Header = fixture.header;
         run(&fixture, id, || header.reports_made.load(Relaxed) > 0);

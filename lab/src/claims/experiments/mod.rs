@@ -1,13 +1,24 @@
 //! The plans, one file each. A new one is a module here and a line in [`PLANS`].
 
+mod fault_paths;
 mod q1b;
 mod q1e;
+mod q2c_guest;
+mod q2d;
+mod q4a;
 mod q4b;
 
 use super::plan::Plan;
 
 /// All of them, in the order of their questions.
-pub const PLANS: &[Plan] = &[q1b::PLAN, q1e::PLAN, q4b::PLAN];
+pub const PLANS: &[Plan] = &[
+    q1b::PLAN,
+    q1e::PLAN,
+    q2c_guest::PLAN,
+    q2d::PLAN,
+    q4a::PLAN,
+    q4b::PLAN,
+];
 
 /// The plan for the question `id`, where there is one.
 #[must_use]
