@@ -10,7 +10,7 @@ use underfoot_abi::RecordedPhase::Moving;
 const COMMON: Flags = &[
     (Key::Workload, "mmap1"),
     (Key::Cpus, "2"),
-    (Key::Duration, "3s"),
+    (Key::Duration, "4s"),
     (Key::Parameters, "path=vma-lock"),
 ];
 
