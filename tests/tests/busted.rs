@@ -138,6 +138,11 @@ fn checkers_of_the_guest_speak_for_themselves() {
         ("busted-no-pending-check", "--workload mmap1", "fragment"),
         ("busted-owner-gone", "--workload mmap1", "fragment"),
         ("busted-no-vma-lock", "--workload mmap1", "fragment"),
+        (
+            "busted-no-sequence-check",
+            "--workload mmap1 --parameters path=speculative",
+            "fragment",
+        ),
         ("busted-no-lock", "--workload lock", "update"),
     ] {
         assert_caught(variant, more, RUNS, &[check]);
