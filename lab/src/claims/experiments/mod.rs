@@ -1,13 +1,30 @@
 //! The plans, one file each. A new one is a module here and a line in [`PLANS`].
 
+mod fragments;
 mod q1b;
 mod q1e;
 mod q4b;
+mod q5a;
+mod q5b;
+mod q5c;
+mod q5d;
+mod q5e;
+mod q5f;
 
 use super::plan::Plan;
 
 /// All of them, in the order of their questions.
-pub const PLANS: &[Plan] = &[q1b::PLAN, q1e::PLAN, q4b::PLAN];
+pub const PLANS: &[Plan] = &[
+    q1b::PLAN,
+    q1e::PLAN,
+    q4b::PLAN,
+    q5a::PLAN,
+    q5b::PLAN,
+    q5c::PLAN,
+    q5d::PLAN,
+    q5e::PLAN,
+    q5f::PLAN,
+];
 
 /// The plan for the question `id`, where there is one.
 #[must_use]
