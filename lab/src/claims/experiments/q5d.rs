@@ -10,7 +10,7 @@ const COMMON: Flags = &[
     (Key::Workload, "exit"),
     (Key::Cpus, "2"),
     (Key::Duration, "4s"),
-    (Key::Control, "50"),
+    (Key::Control, "50%"),
 ];
 
 const DEFERRED: Flags = &[(Key::Parameters, "free=deferred")];
