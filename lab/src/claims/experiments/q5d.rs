@@ -11,10 +11,12 @@ const COMMON: Flags = &[
     (Key::Cpus, "2"),
     (Key::Duration, "4s"),
     (Key::Control, "50%"),
+    // What is pending must not fill the memory: both forms would wait for that then.
+    (Key::Memory, "256MiB"),
 ];
 
-const DEFERRED: Flags = &[(Key::Parameters, "free=deferred")];
-const WAIT: Flags = &[(Key::Parameters, "free=wait")];
+const DEFERRED: Flags = &[(Key::Parameters, "regions=1,pages=1,free=deferred")];
+const WAIT: Flags = &[(Key::Parameters, "regions=1,pages=1,free=wait")];
 
 /// Each form twice, by turns: the host's load changes.
 const RUNS: &[PlannedRun] = &[
@@ -26,7 +28,7 @@ const RUNS: &[PlannedRun] = &[
     PlannedRun::busted(
         "busted-owner-gone",
         &[
-            (Key::Parameters, "free=deferred"),
+            (Key::Parameters, "regions=1,pages=1,free=deferred"),
             (Key::Variant, "busted-owner-gone"),
         ],
         fragments::CAUGHT,
