@@ -33,7 +33,7 @@ pub use vcpu::{
 };
 pub use workload::{
     CHANGES, Counter, FAULT_OUTCOMES, MAX_COUNTERS, MAX_PARAMETERS, OPERATIONS, Parameter,
-    TABLE_SAMPLES, WorkloadId,
+    TABLE_SAMPLES, TABLES_REUSED, WorkloadId,
 };
 
 /// The kernel command-line key whose hexadecimal value is the GPA of the shared region.

@@ -425,10 +425,16 @@ const RESERVE: Parameter = Parameter::number(
     64,
 );
 
+const LOCKDEP: Parameter = Parameter::choice(
+    "lockdep",
+    "whether the lock-order checker watches",
+    &["off", "on"],
+);
+
 /// What workloads over address spaces count: [`OPERATIONS`], [`FAULT_OUTCOMES`], and what the tables
 /// took whenever somebody looked.
-const SPACE_COUNTERS: [Counter; FAULT_OUTCOMES.len() + 7] = {
-    let mut counters = [OPERATIONS; FAULT_OUTCOMES.len() + 7];
+const SPACE_COUNTERS: [Counter; FAULT_OUTCOMES.len() + 9] = {
+    let mut counters = [OPERATIONS; FAULT_OUTCOMES.len() + 9];
     let mut index = 0;
     while index < FAULT_OUTCOMES.len() {
         counters[1 + index] = FAULT_OUTCOMES[index];
@@ -440,6 +446,11 @@ const SPACE_COUNTERS: [Counter; FAULT_OUTCOMES.len() + 7] = {
     counters[TABLE_SAMPLES + 3] = Counter::new("pending-tables", "freed tables, summed likewise");
     counters[TABLE_SAMPLES + 4] = Counter::new("wasted-bytes", "bytes wasted, summed likewise");
     counters[CHANGES] = Counter::new("changes", "mappings made and taken away again");
+    counters[TABLES_REUSED] = Counter::new("tables-reused", "tables given out from pages in use");
+    counters[TABLES_REUSED + 1] = Counter::new(
+        "reused-beside-pending",
+        "those of them beside a freed table whose grace period was not over",
+    );
     counters
 };
 
@@ -449,6 +460,9 @@ pub const TABLE_SAMPLES: usize = 1 + FAULT_OUTCOMES.len();
 /// The counter of changes of mappings.
 pub const CHANGES: usize = TABLE_SAMPLES + 5;
 
+/// The counters of tables that were given out from pages in use, two in all: see their texts.
+pub const TABLES_REUSED: usize = CHANGES + 1;
+
 const MMAP1: Description = Description {
     name: "mmap1",
     about: "threads map and unmap regions while others access them, as LTP's mmap1 does",
@@ -457,6 +471,7 @@ const MMAP1: Description = Description {
         PATH,
         FALLBACK,
         RESERVE,
+        LOCKDEP,
         Parameter::number("accessors", "accessors for each mapper", 1, 16, 1),
         Parameter::number("pages", "pages of a region", 1, 1024, 16),
     ],
@@ -471,6 +486,7 @@ const EXIT: Description = Description {
         PATH,
         FALLBACK,
         RESERVE,
+        LOCKDEP,
         THREADS,
         Parameter::number("regions", "regions of a space, apart", 1, 32, 4),
         Parameter::number("pages", "pages of a region, all accessed", 1, 1024, 8),
@@ -491,6 +507,7 @@ const FAULT: Description = Description {
         PATH,
         FALLBACK,
         RESERVE,
+        LOCKDEP,
         Parameter::number("threads", "threads in all; 0: one on each CPU", 0, 52, 0),
         Parameter::number(
             "pages",

@@ -10,24 +10,27 @@ use crate::{
     },
     record,
     space::{Fallback, Path, Rules, Space, Spaces},
-    sync::Rcu,
+    sync::{Rcu, lockdep},
 };
-use core::sync::atomic::Ordering::Relaxed;
-use underfoot_abi::{CHANGES, PageByte, PageKind, TABLE_SAMPLES};
+use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use underfoot_abi::{CHANGES, PageByte, PageKind, TABLE_SAMPLES, TABLES_REUSED};
 
 /// Parameters that all of them have, in the order of the contract.
 const TABLES: usize = 0;
 const PATH: usize = 1;
 const FALLBACK: usize = 2;
 const RESERVE: usize = 3;
+const LOCKDEP: usize = 4;
 /// The first of a workload's own.
-pub(super) const OWN: usize = 4;
+pub(super) const OWN: usize = 5;
 
 /// Address spaces, as the parameters want them.
 pub(super) struct Stage {
     pub(super) spaces: &'static Spaces,
     pages: &'static PageAllocator,
     rcu: &'static Rcu,
+    /// What of the allocator's totals of reused tables was counted.
+    reused: [AtomicU64; 2],
     /// What the kernel does between the operations of a thread.
     between: fn(&Cpu, u64),
 }
@@ -43,6 +46,9 @@ impl Stage {
         wait_at_exit: bool,
     ) -> Option<Self> {
         let parameters = &cpu.header.parameters;
+        if parameters[LOCKDEP] != 0 {
+            lockdep::enable();
+        }
         let data = PageByte::new(PageKind::Data, false);
         let reclaimer = pages.place(cpu, data, AfterGracePeriod { rcu })?;
         let levels = Levels::with_reserve(parameters[RESERVE] as usize);
@@ -70,6 +76,7 @@ impl Stage {
             spaces: Spaces::build(cpu, memory, rcu, tables, rules, most)?,
             pages,
             rcu,
+            reused: [const { AtomicU64::new(0) }; 2],
             between,
         })
     }
@@ -88,6 +95,12 @@ impl Stage {
         let sample = [1, usage.pages, usage.tables, usage.pending, usage.wasted()];
         for (index, value) in sample.into_iter().enumerate() {
             record::count(cpu, TABLE_SAMPLES + index, value);
+        }
+        let totals = [usage.reused, usage.beside_pending];
+        for (index, (counted, total)) in self.reused.iter().zip(totals).enumerate() {
+            // Each is counted once, whichever thread comes first.
+            let before = counted.fetch_max(total, Relaxed);
+            record::count(cpu, TABLES_REUSED + index, total.saturating_sub(before));
         }
     }
 

@@ -46,6 +46,8 @@ pub struct Descriptor {
     /// The [`TableOwner`] whose tables these are, and which of its lives.
     pub(super) owner: AtomicUsize,
     pub(super) owner_id: AtomicU64,
+    /// Which making of the owner's lock they know.
+    pub(super) owner_made: AtomicU64,
     /// The neighbours on the owner's list; under its lock.
     pub(super) next: AtomicUsize,
     pub(super) previous: AtomicUsize,
@@ -56,7 +58,7 @@ pub struct Descriptor {
     /// The page-table locks of the halves.
     pub(super) locks: [TicketLock<(), false, PageTableLock>; 2],
     pub(super) state: PageState,
-    padding: [AtomicU32; 11],
+    padding: [AtomicU32; 9],
     slab_tail: AtomicU64,
 }
 
@@ -75,6 +77,7 @@ impl Descriptor {
         self.owner
             .store(core::ptr::from_ref(owner).expose_provenance(), Relaxed);
         self.owner_id.store(owner.id(), Relaxed);
+        self.owner_made.store(owner.made(), Relaxed);
         self.next.store(0, Relaxed);
         self.previous.store(0, Relaxed);
         for half in [Half::First, Half::Second] {

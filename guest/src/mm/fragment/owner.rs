@@ -38,6 +38,8 @@ pub struct TableOwner {
     first: AtomicUsize,
     /// Tables allocated and not freed.
     pub(super) tables: AtomicU64,
+    /// Which making of the lock this is: never another one, as long as the memory stays of its type.
+    made: AtomicU64,
     /// The next one without a life, or 0. Under the pool's lock.
     next_unused: AtomicUsize,
     slab_tail: AtomicU64,
@@ -51,6 +53,11 @@ impl TableOwner {
     #[must_use]
     pub fn id(&self) -> u64 {
         self.id.load(Relaxed)
+    }
+
+    /// Which making of the lock this is.
+    pub(super) fn made(&self) -> u64 {
+        self.made.load(Relaxed)
     }
 
     /// Takes the lock of the list. Threads keep bottom halves off their CPU meanwhile, since the
@@ -181,6 +188,7 @@ pub(super) struct Owners {
     /// The first without a life.
     unused: TicketLock<usize, false>,
     lives: AtomicU64,
+    made: AtomicU64,
 }
 
 impl Owners {
@@ -189,6 +197,7 @@ impl Owners {
             objects: Objects::build(cpu, pages, most)?,
             unused: TicketLock::new(0),
             lives: AtomicU64::new(0),
+            made: AtomicU64::new(0),
         })
     }
 
@@ -224,6 +233,9 @@ impl Owners {
     fn make(&self, cpu: &Cpu) -> Option<&'static TableOwner> {
         let owner = self.objects.allocate(cpu)?;
         owner.lock.reset();
+        owner
+            .made
+            .store(self.made.fetch_add(1, Relaxed) + 1, Relaxed);
         owner.next_unused.store(0, Relaxed);
         Some(owner)
     }

@@ -235,6 +235,12 @@ impl PageState {
         self.0.fetch_and(!LISTED, AcqRel);
     }
 
+    /// Whether the other half waits for its grace period.
+    #[cfg(not(loom))]
+    pub fn is_beside_pending(&self, half: Half) -> bool {
+        self.0.load(Relaxed) & half.other().pending() != 0
+    }
+
     /// Whether the page is on a list.
     #[cfg(not(loom))]
     pub fn is_listed(&self) -> bool {

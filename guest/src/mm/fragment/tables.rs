@@ -259,6 +259,9 @@ impl TableAllocator {
         }
         descriptor.set_tag(half, Tag::Table);
         self.counts.reused.fetch_add(1, Relaxed);
+        if descriptor.state.is_beside_pending(half) {
+            self.counts.beside_pending.fetch_add(1, Relaxed);
+        }
         let page = descriptor.page.load(Relaxed);
         // SAFETY: a page of the page allocator's, and a half of it.
         Some(unsafe { Table::new(page + half as usize * super::TABLE_BYTES) })
@@ -340,7 +343,10 @@ impl TableAllocator {
         descriptor: &Descriptor,
     ) -> Option<&'static TableOwner> {
         let owner = self.owners.objects.at(descriptor.owner.load(Relaxed));
-        let sound = owner.filter(|owner| self.owners.objects.verify(cpu, owner));
+        let sound = owner.filter(|owner| {
+            self.owners.objects.verify(cpu, owner)
+                && owner.made() == descriptor.owner_made.load(Relaxed)
+        });
         if sound.is_none() {
             let words = [
                 descriptor.page.load(Relaxed) as u64,

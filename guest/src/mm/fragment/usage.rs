@@ -10,6 +10,7 @@ pub(super) struct Counts {
     pub(super) tables: AtomicU64,
     pub(super) pending: AtomicU64,
     pub(super) reused: AtomicU64,
+    pub(super) beside_pending: AtomicU64,
     pub(super) lost: AtomicU64,
 }
 
@@ -20,6 +21,7 @@ impl Counts {
             tables: self.tables.load(Relaxed),
             pending: self.pending.load(Relaxed),
             reused: self.reused.load(Relaxed),
+            beside_pending: self.beside_pending.load(Relaxed),
             lost: self.lost.load(Relaxed),
         }
     }
@@ -36,6 +38,8 @@ pub struct Usage {
     pub pending: u64,
     /// Tables given out, since the start, from a page that was there already.
     pub reused: u64,
+    /// Those of them whose page's other half was waiting for its grace period.
+    pub beside_pending: u64,
     /// Pages, since the start, that were found misused and are kept for ever.
     pub lost: u64,
 }

@@ -172,9 +172,13 @@ impl Callbacks {
                 self.note_run(cpu, id, head);
                 head
             };
+            // They may rely on running in a bottom half, for a lock that others take with these held
+            // back.
+            cpu.bottom_half_disable();
             // SAFETY: queued by `call` and in no list now; that no section is left is the caller's
             // promise, and as good as a grace period.
             unsafe { RcuHead::run(cpu, head) };
+            cpu.bottom_half_enable();
             ran = true;
         }
     }

@@ -1,12 +1,19 @@
 //! The plans, one file each. A new one is a module here and a line in [`PLANS`].
 
 mod fault_paths;
+mod fragments;
 mod q1b;
 mod q1e;
 mod q2c_guest;
 mod q2d;
 mod q4a;
 mod q4b;
+mod q5a;
+mod q5b;
+mod q5c;
+mod q5d;
+mod q5e;
+mod q5f;
 
 use super::plan::Plan;
 
@@ -18,6 +25,12 @@ pub const PLANS: &[Plan] = &[
     q2d::PLAN,
     q4a::PLAN,
     q4b::PLAN,
+    q5a::PLAN,
+    q5b::PLAN,
+    q5c::PLAN,
+    q5d::PLAN,
+    q5e::PLAN,
+    q5f::PLAN,
 ];
 
 /// The plan for the question `id`, where there is one.

@@ -43,6 +43,32 @@ fn call(rcu: RcuFlavour<'_>, cpu: &Cpu) -> &'static Counter {
     counter
 }
 
+#[test]
+fn drained_callbacks_find_bottom_halves_held_back() {
+    /// # Safety
+    /// As [`bump`].
+    unsafe fn bump_if_held(cpu: &Cpu, head: NonNull<RcuHead>, value: usize) {
+        if cpu.hold.holds_bottom_halves() {
+            // SAFETY: the caller's promise.
+            unsafe { bump(cpu, head, value) };
+        }
+    }
+    let fixture = Fixture::new(1);
+    let classic = Rcu::new(LONG_NS, silent);
+    let cpus = online(&fixture, RcuFlavour::Classic(&classic));
+    // SAFETY: leaked and zeroed; zeroes are a valid head and a valid counter.
+    let (head, counter) = unsafe { (&*leak::<RcuHead>(), &*leak::<Counter>()) };
+    let value = core::ptr::from_ref(counter).expose_provenance();
+    // SAFETY: the head is leaked and queued once; the value is a counter's address. No CPU is in a
+    // read section.
+    unsafe {
+        classic.call(&cpus[0], NonNull::from(head), bump_if_held, value);
+        classic.drain(&cpus[0]);
+    }
+    assert_eq!(counter.load(Relaxed), 1);
+    assert!(!cpus[0].hold.holds_bottom_halves());
+}
+
 /// All callbacks of three CPUs run, once, and are accounted for.
 fn callbacks_run_once(rcu: RcuFlavour<'_>, fixture: &Fixture) {
     const EACH: usize = 500;
