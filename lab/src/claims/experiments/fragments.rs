@@ -35,6 +35,9 @@ pub(super) fn mean(
 }
 
 #[cfg(test)]
+pub(super) use for_tests::{test_finding, test_runs};
+
+#[cfg(test)]
 mod for_tests {
     use crate::claims::plan::PlannedRun;
     use crate::claims::runs::{DoneRun, Runs};
@@ -61,5 +64,3 @@ mod for_tests {
         record.guest.reports = vec![test_report(0, ReportKind::Fragment)];
     }
 }
-#[cfg(test)]
-pub(super) use for_tests::{test_finding, test_runs};
