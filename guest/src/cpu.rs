@@ -120,11 +120,13 @@ impl Cpu {
     }
 
     /// What [`Self::bottom_half_disable`] does, for the scheduler itself.
+    #[cfg(not(loom))]
     pub(crate) fn hold_bottom_halves(&self) {
         add(&self.hold.bottom_half, 1);
     }
 
     /// Undoes one [`Self::hold_bottom_halves`], and nothing else.
+    #[cfg(not(loom))]
     pub(crate) fn release_bottom_halves(&self) {
         add(&self.hold.bottom_half, u32::MAX);
     }

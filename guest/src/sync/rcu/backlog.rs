@@ -1,11 +1,15 @@
 //! What waits for grace periods: callbacks, and the bytes that they will free.
 
-use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use crate::sync::atomic::{
+    AtomicU64,
+    Ordering::{Acquire, Relaxed, Release},
+    const_fn,
+};
 
 /// Callbacks that wait, and the bytes that wait with them, now and at most so far.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Backlog {
-    /// Callbacks that have not run.
+    /// Callbacks that are not done.
     pub callbacks: u64,
     /// The most that there were.
     pub most_callbacks: u64,
@@ -28,7 +32,7 @@ impl Backlog {
     }
 }
 
-/// One CPU's backlog. Written with the lock of its list held, read by anybody.
+/// One CPU's backlog. Grows with the lock of its list held, shrinks anywhere, is read by anybody.
 #[derive(Debug)]
 pub(super) struct Waiting {
     callbacks: [AtomicU64; 2],
@@ -36,16 +40,20 @@ pub(super) struct Waiting {
 }
 
 impl Waiting {
-    pub(super) const fn new() -> Self {
-        Self {
-            callbacks: [const { AtomicU64::new(0) }; 2],
-            bytes: [const { AtomicU64::new(0) }; 2],
+    const_fn! {
+        pub(super) fn new() -> Self {
+            Self {
+                callbacks: [AtomicU64::new(0), AtomicU64::new(0)],
+                bytes: [AtomicU64::new(0), AtomicU64::new(0)],
+            }
         }
     }
 
-    /// Whether no callback waits. What this CPU queued itself is never missed.
+    /// Whether every callback is done. What this CPU queued itself is never missed; what those did
+    /// that are done is seen.
     pub(super) fn is_empty(&self) -> bool {
-        self.callbacks[0].load(Relaxed) == 0
+        // Pairs with the release in `remove`.
+        self.callbacks[0].load(Acquire) == 0
     }
 
     pub(super) fn add(&self, bytes: u32) {
@@ -53,10 +61,11 @@ impl Waiting {
         add(&self.bytes, u64::from(bytes));
     }
 
+    /// A callback is done.
     pub(super) fn remove(&self, bytes: u32) {
-        for ([now, _], n) in [(&self.callbacks, 1), (&self.bytes, u64::from(bytes))] {
-            now.store(now.load(Relaxed) - n, Relaxed);
-        }
+        self.bytes[0].fetch_sub(u64::from(bytes), Relaxed);
+        // Pairs with the acquire in `is_empty`.
+        self.callbacks[0].fetch_sub(1, Release);
     }
 
     pub(super) fn read(&self) -> Backlog {
@@ -73,8 +82,7 @@ impl Waiting {
 
 /// Adds `n` to the first, and raises the second to it.
 fn add([now, most]: &[AtomicU64; 2], n: u64) {
-    let sum = now.load(Relaxed) + n;
-    now.store(sum, Relaxed);
+    let sum = now.fetch_add(n, Relaxed) + n;
     if sum > most.load(Relaxed) {
         most.store(sum, Relaxed);
     }

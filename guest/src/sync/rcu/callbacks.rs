@@ -7,7 +7,10 @@ use super::{
     head::List,
     sequence::Sequence,
 };
-use crate::{Cpu, sync::atomic::const_fn};
+use crate::{
+    Cpu,
+    sync::{Backoff, atomic::const_fn},
+};
 use core::{ptr::NonNull, sync::atomic::Ordering::Relaxed};
 use underfoot_abi::Metric;
 
@@ -83,7 +86,10 @@ impl Callbacks {
                 lists: [const { TicketLock::new(Segments::new()) }; CPUS],
                 #[cfg(loom)]
                 lists: core::array::from_fn(|_| TicketLock::new(Segments::new())),
+                #[cfg(not(loom))]
                 waiting: [const { Waiting::new() }; CPUS],
+                #[cfg(loom)]
+                waiting: core::array::from_fn(|_| Waiting::new()),
             }
         }
     }
@@ -130,20 +136,38 @@ impl Callbacks {
                     return false;
                 };
                 // In here, since one CPU's record has one writer at a time.
-                self.note_run(cpu, cpu.id, head);
+                Self::note_run(cpu, head);
                 head
             };
             // SAFETY: queued by `call`, its grace period is over, and now it is in no list.
-            unsafe { RcuHead::run(cpu, head) };
+            unsafe { self.run(cpu, cpu.id, head) };
         }
         !self.lists[cpu.id].lock_irqsave(cpu).done.is_empty()
     }
 
-    /// Runs every callback of every CPU at once.
+    /// Runs every callback of every CPU at once, and waits for those that other CPUs run already.
     ///
     /// # Safety
     /// No CPU is in a read section, or will enter one before this returns.
     pub(super) unsafe fn drain(&self, cpu: &Cpu) {
+        let are_done = || self.waiting.iter().all(Waiting::is_empty);
+        let mut backoff = Backoff::new();
+        loop {
+            // SAFETY: the caller's promise.
+            unsafe { self.drain_lists(cpu) };
+            if are_done() {
+                return;
+            }
+            // A bottom half of another CPU took one, and may have been preempted in the middle of it.
+            backoff.pause(cpu, are_done);
+        }
+    }
+
+    /// Runs every callback that is in a list.
+    ///
+    /// # Safety
+    /// As [`Self::drain`].
+    pub(super) unsafe fn drain_lists(&self, cpu: &Cpu) {
         loop {
             let mut ran = false;
             for (id, list) in self.lists.iter().enumerate() {
@@ -169,7 +193,7 @@ impl Callbacks {
                 let Some(head) = segments.pop_any() else {
                     return ran;
                 };
-                self.note_run(cpu, id, head);
+                Self::note_run(cpu, head);
                 head
             };
             // They may rely on running in a bottom half, for a lock that others take with these held
@@ -177,7 +201,7 @@ impl Callbacks {
             cpu.bottom_half_disable();
             // SAFETY: queued by `call` and in no list now; that no section is left is the caller's
             // promise, and as good as a grace period.
-            unsafe { RcuHead::run(cpu, head) };
+            unsafe { self.run(cpu, id, head) };
             cpu.bottom_half_enable();
             ran = true;
         }
@@ -188,13 +212,26 @@ impl Callbacks {
         self.waiting[id].read()
     }
 
-    /// Accounts for a callback of CPU `id` that is about to run here.
-    fn note_run(&self, cpu: &Cpu, id: usize, head: NonNull<RcuHead>) {
+    /// Notes that a callback is about to run here.
+    fn note_run(cpu: &Cpu, head: NonNull<RcuHead>) {
+        count(cpu, 1);
         // SAFETY: popped just now, so it is valid until it has run, by the promise made to `call`.
         let head = unsafe { head.as_ref() };
-        self.waiting[id].remove(head.bytes());
-        count(cpu, 1);
         head.waited().finish(cpu, Metric::Callback);
+    }
+
+    /// Runs a callback of CPU `id`.
+    ///
+    /// # Safety
+    /// It was queued by [`Self::call`], is in no list, and its time has come.
+    unsafe fn run(&self, cpu: &Cpu, id: usize, head: NonNull<RcuHead>) {
+        // SAFETY: valid until it has run, by the promise made to `call`.
+        let bytes = unsafe { head.as_ref() }.bytes();
+        // SAFETY: the caller's promise.
+        unsafe { RcuHead::run(cpu, head) };
+        // It waited until now: one that is in no list may not have run yet, and what it queues is
+        // counted before this.
+        self.waiting[id].remove(bytes);
     }
 }
 

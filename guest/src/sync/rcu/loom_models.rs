@@ -1,7 +1,9 @@
 //! What loom explores of the kinds of RCU: a reader of an object, and an updater that replaces it and
 //! reuses it after a grace period. If the reader can still be at it then, loom says so.
 
-use super::{PreemptRcu, Rcu, RcuFlavour, RcuStall, SrcuDomain, rig::Rig, waiters::Waiters};
+use super::{
+    PreemptRcu, Rcu, RcuFlavour, RcuHead, RcuStall, SrcuDomain, rig::Rig, waiters::Waiters,
+};
 use crate::{
     Cpu,
     fixture::{self, Fixture},
@@ -14,7 +16,7 @@ use crate::{
     },
 };
 use loom::{sync::Arc, thread};
-use std::sync::OnceLock;
+use std::{ptr::NonNull, sync::OnceLock};
 use underfoot_abi::{Phase, Variant};
 
 fn silent(_: &Cpu, _: &RcuStall) {}
@@ -271,6 +273,59 @@ fn loom_sleepable_rcu_waits_for_readers_of_either_index() {
 #[should_panic(expected = "Causality violation")]
 fn loom_sleepable_rcu_that_waits_for_nobody_is_caught() {
     sleepable(1, Variant::RcuSleepBusted);
+}
+
+/// Adds one to the [`Shared`] whose address is `value`, and queues itself on, once.
+///
+/// # Safety
+/// There is such a value, in a leaked pair of it and the machine.
+unsafe fn add_and_queue(cpu: &Cpu, head: NonNull<RcuHead>, value: usize) {
+    // SAFETY: the caller's promise.
+    let (rcu, object) = unsafe { &*core::ptr::with_exposed_provenance::<Drained>(value) };
+    object.add();
+    if object.get() == 1 {
+        // SAFETY: it runs, so that the head is in no list.
+        unsafe { rcu.call(cpu, head, add_and_queue, value) };
+    }
+}
+
+type Drained = (Rcu, Shared);
+
+/// A CPU's bottom half runs a callback, which queues itself once more, while another CPU drains all
+/// lists with `drain` and looks at what they did.
+fn drained(drain: unsafe fn(&Rcu, &Cpu)) {
+    explore(2, move || {
+        let drained = Arc::new((Rcu::new(u64::MAX, silent), Shared::default()));
+        let home = Box::<RcuHead>::default();
+        let head = NonNull::from(&*home);
+        let cpu = fixture::shared_cpu(0);
+        let value = core::ptr::from_ref::<Drained>(&drained).expose_provenance();
+        // SAFETY: both live until this model's execution ends.
+        unsafe { drained.0.call(&cpu, head, add_and_queue, value) };
+        let thread = {
+            let drained = drained.clone();
+            thread::spawn(move || {
+                drained.0.process(&fixture::shared_cpu(0));
+            })
+        };
+        // SAFETY: nobody reads.
+        unsafe { drain(&drained.0, &fixture::shared_cpu(1)) };
+        assert_eq!(drained.1.get(), 2);
+        thread.join().expect("no panic");
+    });
+}
+
+#[test]
+fn loom_drain_waits_for_a_callback_that_runs() {
+    // SAFETY: the caller's promise is the same.
+    drained(|rcu, cpu| unsafe { rcu.drain(cpu) });
+}
+
+#[test]
+#[should_panic(expected = "Causality violation")]
+fn loom_drain_that_looks_at_the_lists_alone_is_caught() {
+    // SAFETY: the caller's promise is the same.
+    drained(|rcu, cpu| unsafe { rcu.callbacks.drain_lists(cpu) });
 }
 
 /// A thread waits for what another CPU stores; `enlist` is how it goes to sleep. If it then does not
