@@ -56,6 +56,6 @@ pub use machine_error::MachineError;
 pub use memory::{GuestRam, MemoryError, MemorySize, RamRange};
 pub use migration::PageMapView;
 pub use progress::{Progress, ProgressWatch};
-pub use report::GuestReport;
+pub use report::{GuestReport, guest_text};
 pub use shared::{HeaderInit, HeaderWords, SharedRegion};
 pub use vcpu_set::{Held, Paused, VcpuSet};

@@ -1,5 +1,6 @@
 //! What the guest's own checkers found, as the guest alleges it.
 
+use std::sync::atomic::AtomicU8;
 use std::sync::atomic::Ordering::{Acquire, Relaxed};
 use underfoot_abi::{Report, ReportKind};
 
@@ -30,29 +31,37 @@ impl GuestReport {
             number => ReportKind::from_number(number).ok_or(number),
         };
         let length = (report.text_len.load(Relaxed) as usize).min(report.text.len());
-        let bytes: Vec<u8> = report.text[..length]
-            .iter()
-            .map(|byte| byte.load(Relaxed))
-            .collect();
-        let harmless = |c: char| {
-            if c.is_control() {
-                char::REPLACEMENT_CHARACTER
-            } else {
-                c
-            }
-        };
         Some(Self {
             slot,
             kind,
             cpu: report.cpu.load(Relaxed),
             tsc: report.tsc.load(Relaxed),
             words: report.words.each_ref().map(|word| word.load(Relaxed)),
-            text: String::from_utf8_lossy(&bytes)
-                .chars()
-                .map(harmless)
-                .collect(),
+            text: guest_text(&report.text[..length]),
         })
     }
+}
+
+/// Text that the guest wrote, up to its first zero: what is no text in it, or would steer a terminal,
+/// is replaced.
+#[must_use]
+pub fn guest_text(bytes: &[AtomicU8]) -> String {
+    let bytes: Vec<u8> = bytes
+        .iter()
+        .map(|byte| byte.load(Relaxed))
+        .take_while(|byte| *byte != 0)
+        .collect();
+    let harmless = |c: char| {
+        if c.is_control() {
+            char::REPLACEMENT_CHARACTER
+        } else {
+            c
+        }
+    };
+    String::from_utf8_lossy(&bytes)
+        .chars()
+        .map(harmless)
+        .collect()
 }
 
 #[cfg(test)]

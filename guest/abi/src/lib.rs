@@ -29,7 +29,8 @@ pub use port::{PORT_DOORBELL, PORT_EXIT, PORT_SERIAL};
 pub use report::{MAX_REPORTS, REPORT_TEXT, Report, ReportKind};
 pub use stall::{STALL_RING, StallRecord, StallRing};
 pub use vcpu::{
-    MAX_CPUS, Metric, RecordedPhase, StealTime, VCPU_FLUSH_TLB, VCPU_PREEMPTED, VcpuArea,
+    MAX_CPUS, Metric, PLACE_BYTES, RecordedPhase, StealTime, VCPU_FLUSH_TLB, VCPU_PREEMPTED,
+    VcpuArea,
 };
 pub use workload::{
     CHANGES, Counter, FAULT_OUTCOMES, MAX_COUNTERS, MAX_PARAMETERS, OPERATIONS, Parameter,

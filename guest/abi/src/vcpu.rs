@@ -6,6 +6,9 @@ use core::sync::atomic::{AtomicU8, AtomicU32, AtomicU64};
 /// The most vCPUs that the contract carries.
 pub const MAX_CPUS: usize = 64;
 
+/// Bytes of a source file's path that the contract carries.
+pub const PLACE_BYTES: usize = 44;
+
 /// What the guest measures. The discriminants index [`VcpuArea::histograms`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
@@ -128,6 +131,10 @@ pub struct VcpuArea {
     pub entered_tsc: AtomicU64,
     /// GVA and found value of the first wrong check word.
     pub first_error: [AtomicU64; 2],
+    /// Who found it: the line, and the end of the source file's path, padded with zeroes.
+    pub first_error_line: AtomicU32,
+    /// See [`Self::first_error_line`].
+    pub first_error_file: [AtomicU8; PLACE_BYTES],
     /// TLB shootdowns for which this vCPU's answer was the last, by [`RecordedPhase`].
     pub last_answers: [AtomicU64; 2],
     /// What KVM writes of the vCPU, once the guest asked for it.

@@ -29,6 +29,7 @@ pub(super) fn fill(words: &[AtomicU64], pattern: u64) {
 
 /// Verifies that `words` hold `pattern`; the first that does not is an integrity error. Whether all
 /// did.
+#[track_caller]
 pub(super) fn verify(cpu: &Cpu, words: &[AtomicU64], pattern: u64) -> bool {
     record::checked(cpu, words.len() as u64);
     let wrong = words

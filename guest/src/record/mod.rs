@@ -10,9 +10,10 @@ pub use probe::Probe;
 pub use report::report;
 
 use crate::{Cpu, arch::tsc};
+use core::panic::Location;
 use core::sync::atomic::AtomicU64;
 use core::sync::atomic::Ordering::Relaxed;
-use underfoot_abi::{Metric, Phase, RecordedPhase, StallRecord};
+use underfoot_abi::{Metric, PLACE_BYTES, Phase, RecordedPhase, StallRecord};
 
 /// The recorded phase that this word of [`Header::phase`](underfoot_abi::Header) names, if any.
 #[inline]
@@ -200,14 +201,21 @@ pub fn updated(cpu: &Cpu) {
     add(cpu, &cpu.area.updates, 1);
 }
 
-/// Counts an integrity error: the word at `address` held `found`. The first one of each CPU is kept.
+/// Counts an integrity error: the word at `address` held `found`. The first one of each CPU is kept,
+/// and who found it.
 #[cold]
+#[track_caller]
 pub fn error(cpu: &Cpu, address: usize, found: u64) {
     let area = cpu.area;
     // From interrupts too.
     if area.errors.fetch_add(1, Relaxed) == 0 {
         area.first_error[0].store(address as u64, Relaxed);
         area.first_error[1].store(found, Relaxed);
+        let place = Location::caller();
+        area.first_error_line.store(place.line(), Relaxed);
+        let path = place.file().as_bytes();
+        let end = &path[path.len().saturating_sub(PLACE_BYTES)..];
+        report::copy(&area.first_error_file, end);
     }
 }
 

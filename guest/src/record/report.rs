@@ -57,7 +57,7 @@ pub fn report(cpu: &Cpu, kind: ReportKind, words: [u64; 4], text: fmt::Arguments
     slot.kind.store(kind as u32, Release);
 }
 
-fn copy(to: &[AtomicU8], from: &[u8]) {
+pub(super) fn copy(to: &[AtomicU8], from: &[u8]) {
     for (place, byte) in to.iter().zip(from) {
         place.store(*byte, Relaxed);
     }

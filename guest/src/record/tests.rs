@@ -58,11 +58,20 @@ fn an_access_above_the_threshold_is_a_stall_with_its_address_and_context() {
 fn the_first_error_is_kept_and_all_are_counted() {
     let fixture = Fixture::new(1);
     let cpu = fixture.cpu(0);
+    let line = line!() + 1;
     error(&cpu, 0x10, 1);
     error(&cpu, 0x20, 2);
     assert_eq!(fixture.errors(), 2);
     let first = cpu.area.first_error.each_ref().map(|w| w.load(Relaxed));
     assert_eq!(first, [0x10, 1]);
+    assert_eq!(cpu.area.first_error_line.load(Relaxed), line);
+    let file = cpu.area.first_error_file.each_ref();
+    let file = file.map(|byte| byte.load(Relaxed));
+    let end = file
+        .iter()
+        .position(|byte| *byte == 0)
+        .unwrap_or(file.len());
+    assert!(file!().as_bytes().ends_with(&file[..end]) && end > 8);
 }
 
 /// Runs `probe` at `now`, with an access that ends at `end`; whether it was made.

@@ -90,6 +90,7 @@ impl Tree {
 }
 
 /// An integrity error at `address` if `found` is not what is `right`.
+#[track_caller]
 fn agree(cpu: &Cpu, address: usize, found: u64, right: u64) {
     record::checked(cpu, 1);
     if found != right {

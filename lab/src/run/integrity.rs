@@ -6,6 +6,7 @@ use crate::record::{Ending, Integrity, Outcome};
 use std::sync::atomic::Ordering::Relaxed;
 use underfoot_abi::{POISON_OBJECT, POISON_PAGE};
 use underfoot_migrator::Counters;
+use underfoot_vmm::guest_text;
 
 /// A guest that ran for so long has had a tick.
 const TICKED_AFTER_NS: u64 = 1_000_000_000;
@@ -76,8 +77,10 @@ fn guest(integrity: &mut Integrity, session: &Session<'_>) {
             integrity,
             errors,
             format!(
-                "guest: vCPU {index} found {errors} wrong check words, the first {found:#x} at {gva:#x} ({kind}{})",
-                poison(found)
+                "guest: vCPU {index} found {errors} wrong check words, the first {found:#x} at {gva:#x} ({kind}{}), by {}:{}",
+                poison(found),
+                guest_text(&area.first_error_file),
+                area.first_error_line.load(Relaxed),
             ),
         );
     }
