@@ -1,0 +1,197 @@
+//! Workloads over the kernel's own structures.
+
+use super::{Counter, Description, OPERATIONS, Parameter, THREADS};
+
+pub(super) const WALK: Description = Description {
+    name: "walk",
+    about: "RCU and sequence counts over a dentry-like tree, and every kind of page",
+    parameters: &[],
+    counters: &[OPERATIONS],
+};
+
+pub(super) const LOCK: Description = Description {
+    name: "lock",
+    about: "contended spinlocks whose critical sections touch pages that migrate",
+    parameters: &[
+        THREADS,
+        Parameter::number("locks", "spinlocks to choose from", 1, 64, 4),
+        Parameter::number(
+            "section-ns",
+            "least time in a critical section, ns",
+            0,
+            1_000_000,
+            0,
+        ),
+        Parameter::number("touches", "accesses in a critical section", 0, 64, 4),
+    ],
+    counters: &[OPERATIONS],
+};
+
+pub(super) const CHASE: Description = Description {
+    name: "chase",
+    about: "a pointer chase, memory bandwidth and arithmetic: the baseline",
+    parameters: &[
+        THREADS,
+        Parameter::number("pages", "pages of the ring", 2, 1 << 20, 256),
+    ],
+    counters: &[
+        OPERATIONS,
+        Counter::new("hops", "pages visited by the chase"),
+        Counter::new("bytes", "bytes written and read back"),
+    ],
+};
+
+pub(super) const IDLE: Description = Description {
+    name: "idle",
+    about: "one thread that wakes ten times a second: what a guest costs that does nothing",
+    parameters: &[],
+    counters: &[OPERATIONS],
+};
+
+pub(super) const CHURN: Description = Description {
+    name: "churn",
+    about: "pages are left to RCU at a chosen rate, while readers hold grace periods up",
+    parameters: &[
+        Parameter::choice(
+            "kind",
+            "kind of RCU",
+            &["classic", "preemptible", "sleepable"],
+        ),
+        Parameter::number(
+            "rate",
+            "pages freed by each CPU per second; 0: as many as it can",
+            0,
+            1_000_000,
+            10_000,
+        ),
+        Parameter::number("readers", "readers on each CPU", 0, 4, 1),
+        Parameter::number("hold-us", "length of a read section, us", 0, 100_000, 100),
+    ],
+    counters: &[
+        OPERATIONS,
+        Counter::new("starved", "pages that were asked for in vain"),
+        Counter::new("sections", "read sections"),
+        Counter::new(
+            "callbacks_waiting_max",
+            "most callbacks that waited on a CPU at one time",
+        ),
+        Counter::new(
+            "bytes_waiting_max",
+            "most bytes that waited on a CPU at one time",
+        ),
+    ],
+};
+
+pub(super) const TORTURE: Description = Description {
+    name: "rcu-torture",
+    about: "readers of objects that age by a stage with each grace period: none may be old",
+    parameters: &[
+        Parameter::choice(
+            "kind",
+            "kind of RCU",
+            &["classic", "preemptible", "sleepable"],
+        ),
+        Parameter::number("readers", "readers on each CPU", 1, 4, 2),
+        Parameter::number("writers", "writers, on the CPUs by turns", 1, 16, 2),
+        Parameter::choice(
+            "boost",
+            "whether readers that hold up an old grace period are boosted (preemptible)",
+            &["off", "on"],
+        ),
+        Parameter::choice(
+            "hogs",
+            "a thread on each CPU that keeps it from readers, in bursts",
+            &["off", "on"],
+        ),
+    ],
+    counters: &[
+        OPERATIONS,
+        Counter::new("removed", "sections that saw their object removed"),
+        Counter::new("too_old", "sections that saw their object too old: errors"),
+        Counter::new("writes", "objects replaced"),
+        Counter::new("synchronize", "waits for a grace period"),
+        Counter::new("expedited", "expedited waits for a grace period"),
+        Counter::new("calls", "objects left to callbacks"),
+        Counter::new("starved", "writes put off, no object being free"),
+        Counter::new("bursts", "bursts of hogs"),
+        Counter::new("overdue", "bursts that no grace period ended in"),
+        Counter::new("boosts", "readers boosted in bursts"),
+        Counter::new(
+            "callbacks_waiting_max",
+            "most callbacks that waited on a CPU at one time",
+        ),
+        Counter::new(
+            "bytes_waiting_max",
+            "most bytes that waited on a CPU at one time",
+        ),
+    ],
+};
+
+pub(super) const ORDER: Description = Description {
+    name: "lock-order",
+    about: "mremap, reclaim and the reverse map: locks whose order the checker watches",
+    parameters: &[
+        Parameter::choice(
+            "reader",
+            "what a reader does that meets an odd sequence count",
+            &["abort", "wait"],
+        ),
+        Parameter::number(
+            "reclaim-every",
+            "moves for each that reclaims",
+            1,
+            10_000,
+            16,
+        ),
+    ],
+    counters: &[
+        OPERATIONS,
+        Counter::new("reclaims", "allocations that reclaimed"),
+        Counter::new("aborted", "looks given up because of a writer"),
+        Counter::new("splits", "areas split under the reverse map's lock"),
+    ],
+};
+
+pub(super) const SHOOTDOWN: Description = Description {
+    name: "shootdown",
+    about: "TLB shootdowns: storms of remaps and protections against readers",
+    parameters: &[
+        Parameter::choice(
+            "way",
+            "how other CPUs are made to flush",
+            &["ipi", "pv", "hypercall"],
+        ),
+        Parameter::number("pages", "pages in one shootdown", 1, 64, 8),
+        Parameter::number("initiators", "threads that shoot, CPU by CPU", 1, 16, 2),
+        Parameter::number("readers", "threads that read, on each CPU", 1, 4, 1),
+    ],
+    counters: &[
+        OPERATIONS,
+        Counter::new("pages", "pages shot down"),
+        Counter::new("asked", "answers waited for"),
+        Counter::new("ipis", "interrupts sent"),
+        Counter::new("ipis-shared", "interrupts saved: another was on its way"),
+        Counter::new(
+            "ipis-lazy",
+            "interrupts saved: the CPU kept the space lazily",
+        ),
+        Counter::new(
+            "notes-held",
+            "interrupts saved: a note for a vCPU that the VMM held",
+        ),
+        Counter::new(
+            "notes-preempted",
+            "interrupts saved: a note for a vCPU that KVM had preempted",
+        ),
+        Counter::new(
+            "hypercalls",
+            "shootdowns whose interrupts took one hypercall",
+        ),
+        Counter::new(
+            "hypercalls-refused",
+            "shootdowns whose hypercall the host did not take",
+        ),
+        Counter::new("full", "shootdowns of the whole space"),
+        Counter::new("reads", "reads through test pages"),
+    ],
+};

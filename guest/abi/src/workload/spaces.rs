@@ -1,0 +1,146 @@
+//! Workloads over address spaces.
+
+use super::{Counter, Description, OPERATIONS, Parameter, THREADS};
+
+/// What became of page faults: what workloads over address spaces count after their operations.
+pub const FAULT_OUTCOMES: [Counter; 12] = [
+    Counter::new("classic", "faults handled under the address space's lock"),
+    Counter::new("vma-lock", "faults handled under a VMA's lock"),
+    Counter::new("speculative", "faults handled without a lock"),
+    Counter::new("spurious", "faults that somebody else had handled"),
+    Counter::new("no-vma", "fast paths that found no mapping"),
+    Counter::new("busy", "fast paths that found the VMA's lock taken"),
+    Counter::new("changed", "fast paths under which the VMA changed"),
+    Counter::new("missing-table", "fast paths that found a table missing"),
+    Counter::new("no-memory", "fast paths that were given no page"),
+    Counter::new("reclaimed", "fast paths that made room and tried again"),
+    Counter::new("refused", "faults that no mapping allows"),
+    Counter::new("out-of-memory", "faults for which no page was left"),
+];
+
+/// How page tables lie in pages.
+const TABLES: Parameter = Parameter::choice(
+    "tables",
+    "page tables of half a page, two to a page, or one to a page",
+    &["fragments", "whole"],
+);
+
+/// How faults are handled: under the VMA's lock unless told otherwise.
+const PATH: Parameter = Parameter {
+    default: 1,
+    ..Parameter::choice(
+        "path",
+        "how page faults are handled",
+        &["mmap-lock", "vma-lock", "speculative"],
+    )
+};
+
+const FALLBACK: Parameter = Parameter::choice(
+    "fallback",
+    "what a fast path does that is given no page",
+    &["reclaim", "classic"],
+);
+
+const RESERVE: Parameter = Parameter::number(
+    "reserve",
+    "pages kept for emergencies: the watermark min",
+    0,
+    1 << 20,
+    64,
+);
+
+const LOCKDEP: Parameter = Parameter::choice(
+    "lockdep",
+    "whether the lock-order checker watches",
+    &["off", "on"],
+);
+
+/// What workloads over address spaces count: [`OPERATIONS`], [`FAULT_OUTCOMES`], and what the tables
+/// took whenever somebody looked.
+const SPACE_COUNTERS: [Counter; FAULT_OUTCOMES.len() + 9] = {
+    let mut counters = [OPERATIONS; FAULT_OUTCOMES.len() + 9];
+    let mut index = 0;
+    while index < FAULT_OUTCOMES.len() {
+        counters[1 + index] = FAULT_OUTCOMES[index];
+        index += 1;
+    }
+    counters[TABLE_SAMPLES] = Counter::new("table-samples", "times that the tables were looked at");
+    counters[TABLE_SAMPLES + 1] = Counter::new("table-pages", "pages of tables, summed over these");
+    counters[TABLE_SAMPLES + 2] = Counter::new("tables", "tables in use, summed likewise");
+    counters[TABLE_SAMPLES + 3] = Counter::new("pending-tables", "freed tables, summed likewise");
+    counters[TABLE_SAMPLES + 4] = Counter::new("wasted-bytes", "bytes wasted, summed likewise");
+    counters[CHANGES] = Counter::new("changes", "mappings made and taken away again");
+    counters[TABLES_REUSED] = Counter::new("tables-reused", "tables given out from pages in use");
+    counters[TABLES_REUSED + 1] = Counter::new(
+        "reused-beside-pending",
+        "those of them beside a freed table whose grace period was not over",
+    );
+    counters
+};
+
+/// The first of the counters that say what page tables took, five in all: see their texts.
+pub const TABLE_SAMPLES: usize = 1 + FAULT_OUTCOMES.len();
+
+/// The counter of changes of mappings.
+pub const CHANGES: usize = TABLE_SAMPLES + 5;
+
+/// The counters of tables that were given out from pages in use, two in all: see their texts.
+pub const TABLES_REUSED: usize = CHANGES + 1;
+
+pub(super) const MMAP1: Description = Description {
+    name: "mmap1",
+    about: "threads map and unmap regions while others access them, as LTP's mmap1 does",
+    parameters: &[
+        TABLES,
+        PATH,
+        FALLBACK,
+        RESERVE,
+        LOCKDEP,
+        Parameter::number("accessors", "accessors for each mapper", 1, 16, 1),
+        Parameter::number("pages", "pages of a region", 1, 1024, 16),
+    ],
+    counters: &SPACE_COUNTERS,
+};
+
+pub(super) const EXIT: Description = Description {
+    name: "exit",
+    about: "address spaces are made, populated and torn down",
+    parameters: &[
+        TABLES,
+        PATH,
+        FALLBACK,
+        RESERVE,
+        LOCKDEP,
+        THREADS,
+        Parameter::number("regions", "regions of a space, apart", 1, 32, 4),
+        Parameter::number("pages", "pages of a region, all accessed", 1, 1024, 8),
+        Parameter::choice(
+            "free",
+            "whether tables are freed by callbacks, or an exit waits for a grace period",
+            &["deferred", "wait"],
+        ),
+    ],
+    counters: &SPACE_COUNTERS,
+};
+
+pub(super) const FAULT: Description = Description {
+    name: "fault",
+    about: "threads fault pages in, each in a mapping of its own of one address space",
+    parameters: &[
+        TABLES,
+        PATH,
+        FALLBACK,
+        RESERVE,
+        LOCKDEP,
+        Parameter::number("threads", "threads in all; 0: one on each CPU", 0, 52, 0),
+        Parameter::number(
+            "pages",
+            "pages faulted in before they are given back",
+            1,
+            4096,
+            64,
+        ),
+        Parameter::number("mappers", "threads that map and unmap beside them", 0, 8, 0),
+    ],
+    counters: &SPACE_COUNTERS,
+};
