@@ -1,8 +1,6 @@
 //! What KVM and the clocks say of a guest.
 
-mod common;
-
-use common::{COUNTER, Code, exit, have_kvm, machine, patience, word};
+use crate::common::{COUNTER, Code, exit, have_kvm, machine, patience, word};
 use std::time::{Duration, Instant};
 use underfoot_vmm::Wake;
 use underfoot_vmm::stats::{StatKind, StatsFile};

@@ -1,8 +1,6 @@
 //! What a vCPU does at a page that is not there, by wait policy.
 
-mod common;
-
-use common::{COUNTER, Code, config, elf, exit, have_kvm, until, word};
+use crate::common::{COUNTER, Code, config, elf, exit, have_kvm, until, word};
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd};
@@ -94,7 +92,7 @@ fn machine(image: &[u8], wait: WaitKind) -> Option<(Machine, MissingPage)> {
     match MissingPage::new(machine.ram(), wait == WaitKind::Spin) {
         Ok(page) => Some((machine, page)),
         Err(error) => {
-            common::skip(&format!("userfaultfd: {error}"));
+            crate::common::skip(&format!("userfaultfd: {error}"));
             None
         }
     }

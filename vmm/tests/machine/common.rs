@@ -1,10 +1,5 @@
 //! A tiny assembler and the machine around it, for guests of a few instructions.
 
-#![allow(
-    dead_code,
-    reason = "each test binary is compiled with the whole of it and uses its part"
-)]
-
 use std::path::PathBuf;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};

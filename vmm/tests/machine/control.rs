@@ -1,8 +1,6 @@
 //! Stopping vCPUs and letting them go on; ending a machine.
 
-mod common;
-
-use common::{
+use crate::common::{
     COUNTER, Code, LOW_COUNTER, config, elf, exit, have_kvm, machine, patience, until, word,
 };
 use std::sync::Arc;

@@ -1,8 +1,6 @@
 //! How a guest ends, and what is said of it.
 
-mod common;
-
-use common::{
+use crate::common::{
     COUNTER, Code, LOW_COUNTER, TEXT, config, elf, exit, have_kvm, machine, patience, word,
 };
 use underfoot_vmm::wait::WaitKind;
