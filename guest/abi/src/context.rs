@@ -14,8 +14,6 @@ pub enum Wait {
     Ipi = 3,
     /// An interrupt (idle).
     Interrupt = 4,
-    /// A rendezvous of all CPUs; the object is its number.
-    Barrier = 5,
     /// A sleeping mutex; the object is its identity, as a spinlock's.
     Mutex = 6,
     /// A read-write semaphore; the object is its identity, as a spinlock's.
@@ -81,7 +79,6 @@ impl Context {
             2 => Wait::GracePeriod,
             3 => Wait::Ipi,
             4 => Wait::Interrupt,
-            5 => Wait::Barrier,
             6 => Wait::Mutex,
             7 => Wait::Semaphore,
             _ => Wait::None,

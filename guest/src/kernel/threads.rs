@@ -3,7 +3,6 @@
 use super::boot::TICK_HZ;
 use super::grace::FLAVOURS;
 use super::state::{self, Kernel};
-use core::sync::atomic::Ordering::Relaxed;
 use underfoot_abi::{PageByte, PageKind, Wait};
 use underfoot_guest::Cpu;
 use underfoot_guest::arch::tsc;
@@ -120,7 +119,7 @@ fn idle(cpu: &'static Cpu, _: usize) {
 /// How long this CPU may go without a tick: until the first of its threads is due, for ever (0) if
 /// none sleeps until a time. `None` while it needs each one: for callbacks, or a thread due soon.
 fn nap_ns(cpu: &Cpu) -> Option<u32> {
-    if has_callbacks(cpu) {
+    if FLAVOURS.iter().any(|rcu| rcu.needs_cpu(cpu)) {
         return None;
     }
     let Some(deadline) = SCHEDULER.next_deadline(cpu) else {
@@ -129,11 +128,6 @@ fn nap_ns(cpu: &Cpu) -> Option<u32> {
     let ns = cpu.ns(deadline.saturating_sub(tsc()));
     let ns = u32::try_from(ns).unwrap_or(u32::MAX);
     (ns > 2 * TICK_NS).then_some(ns)
-}
-
-fn has_callbacks(cpu: &Cpu) -> bool {
-    let [queued, run] = [0, 1].map(|which| cpu.area.callbacks[which].load(Relaxed));
-    queued != run
 }
 
 fn bottom_halves(cpu: &Cpu, raised: u32) {

@@ -37,14 +37,8 @@ impl Priority {
     pub const IDLE: Self = Self(0);
     /// What most threads have.
     pub const NORMAL: Self = Self(8);
-    /// Threads on which others wait: reclaim, RCU.
-    pub const HIGH: Self = Self(16);
     /// A boosted reader.
     pub const BOOST: Self = Self(24);
-    /// A real-time spinner.
-    pub const REAL_TIME: Self = Self(28);
-    /// The greatest.
-    pub const MOST: Self = Self(31);
 }
 
 /// The scheduler, as the rest of the kernel sees it. In the guest there is one; tests have one over

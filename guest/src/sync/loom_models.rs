@@ -4,7 +4,7 @@
 pub(super) mod sched;
 
 use super::{
-    Barrier, SeqCount, SeqLock, TicketLock,
+    SeqCount, SeqLock, TicketLock,
     atomic::{
         AtomicU32,
         Ordering::{Relaxed, Release},
@@ -218,27 +218,5 @@ fn loom_seqlock_writers_exclude_each_other() {
         }
         other.join().expect("no panic");
         assert_eq!((shared.1.load(Relaxed), shared.2.load(Relaxed)), (2, 2));
-    });
-}
-
-#[test]
-fn loom_barrier_publishes_what_came_before() {
-    explore(3, || {
-        let shared = Arc::new((Barrier::new(), [Shared::default(), Shared::default()]));
-        let meet = |shared: &(Barrier, [Shared; 2]), id: usize| {
-            let cpu = fixture::shared_cpu(id);
-            for round in 1..=2 {
-                shared.1[id].add();
-                shared.0.wait(&cpu, 2, || {});
-                assert_eq!(shared.1[1 - id].get(), round);
-                shared.0.wait(&cpu, 2, || {});
-            }
-        };
-        let thread = {
-            let shared = shared.clone();
-            thread::spawn(move || meet(&shared, 1))
-        };
-        meet(&shared, 0);
-        thread.join().expect("no panic");
     });
 }

@@ -4,7 +4,6 @@
 
 pub mod atomic;
 mod backoff;
-mod barrier;
 mod guard;
 pub mod lockdep;
 mod mutex;
@@ -19,7 +18,6 @@ mod wait_queue;
 
 pub use backoff::Backoff;
 pub(crate) use backoff::Sleepers;
-pub use barrier::Barrier;
 pub use guard::{BottomHalfGuard, IrqGuard};
 pub use mutex::{Mutex, MutexGuard};
 pub use queued::{QueuedGuard, QueuedLock};

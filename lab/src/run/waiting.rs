@@ -23,7 +23,6 @@ fn sentence(context: Context) -> String {
         Wait::Interrupt => "is idle".to_owned(),
         Wait::Mutex => format!("waits for the mutex {object:#x}"),
         Wait::Semaphore => format!("waits for the read-write semaphore {object:#x}"),
-        Wait::Barrier => format!("waits for the others (rendezvous {object})"),
     };
     for (holds, what) in [
         (context.rcu_depth() > 0, "in a read section".to_owned()),

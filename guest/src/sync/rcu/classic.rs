@@ -2,7 +2,6 @@
 
 use super::{
     RcuCallback, RcuHead, RcuKind, RcuStall,
-    backlog::Backlog,
     callbacks::{Callbacks, GracePeriods},
     periods::Periods,
     sequence::{Culprits, Sequence},
@@ -22,7 +21,7 @@ use underfoot_abi::{Context, Metric, Variant};
 /// Only explicit read sections hold a grace period up; masked interrupts do not.
 pub struct Rcu {
     periods: Periods,
-    callbacks: Callbacks,
+    pub(super) callbacks: Callbacks,
 }
 
 impl Rcu {
@@ -186,12 +185,6 @@ impl Rcu {
     pub unsafe fn drain(&self, cpu: &Cpu) {
         // SAFETY: the caller's promise.
         unsafe { self.callbacks.drain(cpu) }
-    }
-
-    /// What waits on CPU `id`.
-    #[must_use]
-    pub fn backlog(&self, id: usize) -> Backlog {
-        self.callbacks.backlog(id)
     }
 }
 

@@ -137,15 +137,16 @@ impl<'a> RcuFlavour<'a> {
         value: usize,
         bytes: u32,
     ) {
+        let what = (callback, value, bytes);
         // SAFETY: the caller's promise.
-        each!(self, rcu => unsafe { rcu.call_sized(cpu, head, callback, value, bytes) });
+        each!(self, rcu => unsafe { rcu.callbacks.call(cpu, rcu, head, what) });
     }
 
     /// Runs this CPU's callbacks whose grace period is over (a bounded number of them), and moves
     /// grace periods on. Returns whether some that could run are left. In a bottom half or a thread,
     /// outside of read sections.
     pub fn process(self, cpu: &Cpu) -> bool {
-        each!(self, rcu => rcu.process(cpu))
+        each!(self, rcu => rcu.callbacks.process(cpu, rcu))
     }
 
     /// Whether callbacks wait on this CPU: its bottom half is to be raised on each tick, and its tick
@@ -161,13 +162,13 @@ impl<'a> RcuFlavour<'a> {
     /// No thread is in a read section, or will enter one before this returns.
     pub unsafe fn drain(self, cpu: &Cpu) {
         // SAFETY: the caller's promise.
-        each!(self, rcu => unsafe { rcu.drain(cpu) });
+        each!(self, rcu => unsafe { rcu.callbacks.drain(cpu) });
     }
 
     /// What waits on CPU `id`.
     #[must_use]
     pub fn backlog(self, id: usize) -> Backlog {
-        each!(self, rcu => rcu.backlog(id))
+        each!(self, rcu => rcu.callbacks.backlog(id))
     }
 
     /// The number of grace periods completed.

@@ -10,8 +10,7 @@
 //! Here a CPU's bit stays set for its readers too, so that one mask says who is waited for.
 
 use super::{
-    CPUS, RcuCallback, RcuHead, RcuKind, RcuStall,
-    backlog::Backlog,
+    CPUS, RcuKind, RcuStall,
     callbacks::{Callbacks, GracePeriods},
     periods::Periods,
     readers::{BLOCKED, BOOSTED, NEED_QS, ReaderState, Readers},
@@ -25,7 +24,6 @@ use crate::{
 };
 use core::{
     panic::Location,
-    ptr::NonNull,
     sync::atomic::{
         AtomicU64,
         Ordering::{Relaxed, SeqCst},
@@ -41,7 +39,7 @@ pub struct PreemptRcu {
     readers: [Readers; CPUS],
     /// Readers that hold up a grace period older than this are boosted.
     boost_after_ns: AtomicU64,
-    callbacks: Callbacks,
+    pub(super) callbacks: Callbacks,
 }
 
 impl PreemptRcu {
@@ -270,47 +268,6 @@ impl PreemptRcu {
         self.periods.sequence.ask(target);
         self.periods.start(cpu);
         target
-    }
-
-    /// Has `callback` called with `head` and `value` after a grace period, by this CPU, in
-    /// [`Self::process`]; `bytes` of memory wait to be freed by it. From anywhere.
-    ///
-    /// # Safety
-    /// `head` is valid and in no list until the callback is called, and the callback may then be
-    /// called with it.
-    pub unsafe fn call_sized(
-        &self,
-        cpu: &Cpu,
-        head: NonNull<RcuHead>,
-        callback: RcuCallback,
-        value: usize,
-        bytes: u32,
-    ) {
-        let what = (callback, value, bytes);
-        // SAFETY: the caller's promise.
-        unsafe { self.callbacks.call(cpu, self, head, what) }
-    }
-
-    /// Runs this CPU's callbacks whose grace period is over (a bounded number of them), and asks for
-    /// the next grace period if there are more. Returns whether some that could run are left. In a
-    /// bottom half or a thread, outside of read sections.
-    pub fn process(&self, cpu: &Cpu) -> bool {
-        self.callbacks.process(cpu, self)
-    }
-
-    /// Runs every callback of every CPU at once.
-    ///
-    /// # Safety
-    /// No thread is in a read section, or will enter one before this returns.
-    pub unsafe fn drain(&self, cpu: &Cpu) {
-        // SAFETY: the caller's promise.
-        unsafe { self.callbacks.drain(cpu) }
-    }
-
-    /// What waits on CPU `id`.
-    #[must_use]
-    pub fn backlog(&self, id: usize) -> Backlog {
-        self.callbacks.backlog(id)
     }
 }
 

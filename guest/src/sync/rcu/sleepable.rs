@@ -7,8 +7,7 @@
 //! an earlier flip and counted itself in after it.
 
 use super::{
-    CPUS, RcuCallback, RcuHead, RcuKind, RcuStall, TicketLock,
-    backlog::Backlog,
+    CPUS, RcuKind, RcuStall, TicketLock,
     callbacks::{Callbacks, GracePeriods},
     sequence::{Culprits, Sequence},
 };
@@ -21,7 +20,6 @@ use crate::{
         const_fn, fence,
     },
 };
-use core::ptr::NonNull;
 use underfoot_abi::{Metric, Variant};
 
 /// Between two looks at the readers, unless somebody is in a hurry: to the next tick.
@@ -64,7 +62,7 @@ pub struct SrcuDomain {
     counts: [Counts; CPUS],
     /// Held with interrupts masked, and only if it is free: one CPU moves a grace period on.
     stage: TicketLock<Stage, false>,
-    callbacks: Callbacks,
+    pub(super) callbacks: Callbacks,
 }
 
 impl SrcuDomain {
@@ -212,47 +210,6 @@ impl SrcuDomain {
         let target = self.sequence.snapshot();
         self.sequence.ask(target);
         self.sequence.wait(cpu, target, || self.step(cpu), pause);
-    }
-
-    /// Has `callback` called with `head` and `value` after a grace period, by this CPU, in
-    /// [`Self::process`]; `bytes` of memory wait to be freed by it. From anywhere.
-    ///
-    /// # Safety
-    /// `head` is valid and in no list until the callback is called, and the callback may then be
-    /// called with it.
-    pub unsafe fn call_sized(
-        &self,
-        cpu: &Cpu,
-        head: NonNull<RcuHead>,
-        callback: RcuCallback,
-        value: usize,
-        bytes: u32,
-    ) {
-        let what = (callback, value, bytes);
-        // SAFETY: the caller's promise.
-        unsafe { self.callbacks.call(cpu, self, head, what) }
-    }
-
-    /// Runs this CPU's callbacks whose grace period is over (a bounded number of them), and asks for
-    /// the next grace period if there are more. Returns whether some that could run are left. In a
-    /// bottom half or a thread.
-    pub fn process(&self, cpu: &Cpu) -> bool {
-        self.callbacks.process(cpu, self)
-    }
-
-    /// Runs every callback of every CPU at once.
-    ///
-    /// # Safety
-    /// No thread is in a read section of this domain, or will enter one before this returns.
-    pub unsafe fn drain(&self, cpu: &Cpu) {
-        // SAFETY: the caller's promise.
-        unsafe { self.callbacks.drain(cpu) }
-    }
-
-    /// What waits on CPU `id`.
-    #[must_use]
-    pub fn backlog(&self, id: usize) -> Backlog {
-        self.callbacks.backlog(id)
     }
 }
 

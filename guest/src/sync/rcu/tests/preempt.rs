@@ -64,7 +64,7 @@ fn a_reader_that_was_switched_out_is_waited_for() {
     s.switch(0);
     drop(section);
     assert_eq!(s.rcu.completed(), 1, "its end reports");
-    s.rcu.process(&s.cpus[0]);
+    s.flavour().process(&s.cpus[0]);
     assert_eq!(ran.load(Relaxed), 1);
 }
 
@@ -90,7 +90,7 @@ fn a_section_that_began_later_is_not_waited_for() {
     assert!(!s.is_held_up());
     // The next grace period waits for it.
     call(s.flavour(), &s.cpus[0]);
-    s.rcu.process(&s.cpus[0]);
+    s.flavour().process(&s.cpus[0]);
     assert!(s.is_held_up());
     s.switch(0);
     drop(section);

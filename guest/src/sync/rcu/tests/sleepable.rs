@@ -14,19 +14,17 @@ fn a_grace_period_waits_for_readers_of_its_domain_only() {
     let (_fixture, cpu) = one_cpu(Variant::None);
     let [domain, other] = [0; 2].map(|_| SrcuDomain::new(LONG_NS, silent));
     let section = domain.read_lock(&cpu);
-    let (ran, elsewhere) = (
-        call(RcuFlavour::Sleepable(&domain), &cpu),
-        call(RcuFlavour::Sleepable(&other), &cpu),
-    );
+    let [by_domain, by_other] = [&domain, &other].map(RcuFlavour::Sleepable);
+    let (ran, elsewhere) = (call(by_domain, &cpu), call(by_other, &cpu));
     for _ in 0..3 {
-        domain.process(&cpu);
-        other.process(&cpu);
+        by_domain.process(&cpu);
+        by_other.process(&cpu);
     }
     assert_eq!((ran.load(Relaxed), elsewhere.load(Relaxed)), (0, 1));
     assert_eq!((domain.readers(), other.readers()), (1, 0));
     drop(section);
     domain.tick(&cpu, 0);
-    domain.process(&cpu);
+    by_domain.process(&cpu);
     assert_eq!((ran.load(Relaxed), domain.completed()), (1, 1));
 }
 
