@@ -4,13 +4,19 @@
 //! across a preemption. While [`Cpu::preempt_disable`] is in force the CPU changes threads neither
 //! on a tick nor on a wake-up.
 
+#[cfg(any(not(loom), test))]
+mod crossing;
 mod local;
+#[cfg(all(loom, test))]
+mod loom_models;
 #[cfg(not(loom))]
 mod run_queue;
 #[cfg(not(loom))]
 mod scheduler;
 #[cfg(not(loom))]
 mod thread;
+#[cfg(any(not(loom), test))]
+mod token;
 
 pub use local::ThreadLocal;
 #[cfg(not(loom))]

@@ -2,8 +2,9 @@
 
 mod calls;
 
+use super::crossing::Crossing;
 use super::run_queue::RunQueue;
-use super::thread::{Life, Main, NOBODY, Thread, Wake};
+use super::thread::{Life, Main, NOBODY, Thread};
 use super::{MAX_THREADS, Priority, Sched, ThreadId, ThreadLocal};
 use crate::Cpu;
 use crate::arch::{new_stack, switch, tsc};
@@ -12,7 +13,7 @@ use crate::sync::TicketLock;
 use core::ops::Range;
 use core::ptr::null_mut;
 use core::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release, SeqCst};
-use core::sync::atomic::{AtomicPtr, AtomicU32, fence};
+use core::sync::atomic::{AtomicPtr, AtomicU32};
 use underfoot_abi::{Context, MAX_CPUS, Metric};
 
 /// What the kernel does as threads change.
@@ -28,10 +29,8 @@ pub struct Hooks {
 struct Place {
     cpu: AtomicPtr<Cpu>,
     queue: TicketLock<RunQueue, false>,
-    /// [`RunQueue::ready`], to be read without the lock.
-    ready: AtomicU32,
-    /// The running thread's number less the CPU's, so that zero is the thread that booted it.
-    current: AtomicU32,
+    /// [`RunQueue::ready`], and the running thread's number less the CPU's.
+    crossing: Crossing,
     /// Who ran before, for the first steps of the thread that follows it.
     previous: AtomicU32,
     /// The first of those that sleep until a time.
@@ -66,8 +65,7 @@ impl Scheduler {
                 Place {
                     cpu: AtomicPtr::new(null_mut()),
                     queue: TicketLock::new(RunQueue::new()),
-                    ready: AtomicU32::new(0),
-                    current: AtomicU32::new(0),
+                    crossing: Crossing::new(),
                     previous: AtomicU32::new(0),
                     sleepers: AtomicU32::new(NOBODY),
                 }
@@ -143,17 +141,17 @@ impl Scheduler {
 
     /// Whether anybody else can run on CPU `on` at level `least` or above.
     fn is_wanted(&self, on: usize, least: u8) -> bool {
-        let ready = self.places[on].ready.load(Relaxed);
-        ready
-            .checked_shr(least.into())
-            .is_some_and(|bits| bits != 0)
+        self.places[on].crossing.is_wanted(least)
+    }
+
+    /// The number of the thread that runs on CPU `on`.
+    fn runs_on(&self, on: usize) -> u32 {
+        self.places[on].crossing.current().wrapping_add(on as u32)
     }
 
     /// The level of the thread that runs on CPU `on`.
     fn level(&self, on: usize) -> u8 {
-        let offset = self.places[on].current.load(Relaxed);
-        let number = offset.wrapping_add(on as u32) as usize;
-        self.threads[number].priority().0
+        self.threads[self.runs_on(on) as usize].priority().0
     }
 
     /// When the first of those threads of this CPU is due that sleep until a time, as a TSC value.
@@ -262,12 +260,8 @@ impl Scheduler {
         old.context.store(cpu.area.context.load(Relaxed), Relaxed);
         cpu.area.context.store(new.context.load(Relaxed), Relaxed);
         place.previous.store(me, Relaxed);
-        place
-            .current
-            .store(next.wrapping_sub(cpu.id as u32), Relaxed);
-        // Pairs with the fence in `enqueue`: who was queued just now is seen here, or sees whom it
-        // has to interrupt.
-        fence(SeqCst);
+        // Who was queued just now is seen here, or sees whom it has to interrupt.
+        place.crossing.set_current(next.wrapping_sub(cpu.id as u32));
         if self.is_wanted(cpu.id, new.priority().0 + 1) {
             cpu.hold.reschedule.store(true, Relaxed);
         }
@@ -299,7 +293,7 @@ impl Scheduler {
         };
         let number = MAX_CPUS + self.threads[MAX_CPUS..].iter().position(free)?;
         let thread = &self.threads[number];
-        thread.wake.store(Wake::Empty as u32, Relaxed);
+        thread.token.reset();
         thread.boosted.store(0, Relaxed);
         thread.deadline_tsc.store(0, Relaxed);
         Some(number as u32)
@@ -318,8 +312,7 @@ impl Scheduler {
 
     /// Interrupts CPU `on` if somebody can run there who is more urgent than what it does.
     fn urge(&self, cpu: &Cpu, on: usize) {
-        // Pairs with the fence in `change`.
-        fence(SeqCst);
+        self.places[on].crossing.cross();
         if !self.is_wanted(on, self.level(on) + 1) {
             return;
         }
@@ -335,7 +328,7 @@ impl Scheduler {
         let place = &self.places[on];
         let mut queue = place.queue.lock(cpu);
         let value = work(&mut queue);
-        place.ready.store(queue.ready(), Relaxed);
+        place.crossing.set_ready(queue.ready());
         value
     }
 

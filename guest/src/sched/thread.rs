@@ -1,6 +1,6 @@
 //! One kernel thread.
 
-use super::{Priority, ThreadLocal};
+use super::{Priority, ThreadLocal, token::Token};
 use crate::Cpu;
 use core::cell::UnsafeCell;
 use core::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering::Relaxed};
@@ -25,22 +25,10 @@ pub(super) enum Life {
     Gone = 3,
 }
 
-/// Whether a thread sleeps, and whether it may: the token of `std::thread::park`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u32)]
-pub(super) enum Wake {
-    /// Neither.
-    Empty = 0,
-    /// It sleeps: whoever changes this puts it on its run queue.
-    Parked = 1,
-    /// Its next sleep ends at once.
-    Notified = 2,
-}
-
 /// A thread, or a number that none has. All zeroes is a number that none has.
 pub(super) struct Thread {
     pub(super) life: AtomicU32,
-    pub(super) wake: AtomicU32,
+    pub(super) token: Token,
     /// The CPU that it belongs to.
     pub(super) cpu: AtomicU32,
     pub(super) base: AtomicU8,
@@ -77,7 +65,7 @@ impl Thread {
     pub(super) const fn new() -> Self {
         Self {
             life: AtomicU32::new(Life::Free as u32),
-            wake: AtomicU32::new(Wake::Empty as u32),
+            token: Token::new(),
             cpu: AtomicU32::new(0),
             base: AtomicU8::new(0),
             boosted: AtomicU8::new(0),

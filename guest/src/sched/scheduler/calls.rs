@@ -3,14 +3,13 @@
 use super::{Back, Scheduler};
 use crate::Cpu;
 use crate::arch::tsc;
-use crate::sched::thread::{Life, Main, Wake};
+use crate::sched::thread::{Life, Main};
 use crate::sched::{Priority, Sched, ThreadId, ThreadLocal};
-use core::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed};
+use core::sync::atomic::Ordering::Relaxed;
 
 impl Sched for Scheduler {
     fn current(&self, cpu: &Cpu) -> ThreadId {
-        let offset = self.places[cpu.id].current.load(Relaxed);
-        ThreadId(offset.wrapping_add(cpu.id as u32))
+        ThreadId(self.runs_on(cpu.id))
     }
 
     fn local<'a>(&'a self, cpu: &'a Cpu) -> &'a ThreadLocal {
@@ -23,22 +22,15 @@ impl Sched for Scheduler {
 
     fn park(&self, cpu: &Cpu) {
         let thread = &self.threads[self.current(cpu).0 as usize];
-        let change = |from: Wake, to: Wake| {
-            // Acquire pairs with the release in `unpark`: what was waited for is seen.
-            thread
-                .wake
-                .compare_exchange(from as u32, to as u32, Acquire, Acquire)
-                .is_ok()
-        };
-        if change(Wake::Notified, Wake::Empty) {
+        if thread.token.take() {
             return;
         }
         let open = cpu.ops.irq_save(cpu);
-        if change(Wake::Empty, Wake::Parked) {
+        if thread.token.sleep() {
             self.schedule(cpu, Back::Nowhere);
         }
         // Still parked if nobody else could run.
-        thread.wake.swap(Wake::Empty as u32, Acquire);
+        thread.token.awake();
         cpu.ops.irq_restore(cpu, open);
     }
 
@@ -46,9 +38,7 @@ impl Sched for Scheduler {
         let woken = &self.threads[thread.0 as usize];
         // Masked: who is taken from its sleep must not wait on no queue while others run here.
         let open = cpu.ops.irq_save(cpu);
-        // Release pairs with the acquire in `park`.
-        if woken.wake.swap(Wake::Notified as u32, AcqRel) == Wake::Parked as u32 {
-            woken.wake.store(Wake::Empty as u32, Relaxed);
+        if woken.token.notify() {
             self.enqueue(cpu, thread.0);
         }
         cpu.ops.irq_restore(cpu, open);
