@@ -1,9 +1,13 @@
 //! Stalls that the guest felt, one record each, in a ring per vCPU.
 
-use core::sync::atomic::{AtomicU64, Ordering};
+#[cfg(not(all(loom, test)))]
+use core::sync::atomic::AtomicU64;
+use core::sync::atomic::Ordering;
+#[cfg(all(loom, test))]
+use loom::sync::atomic::AtomicU64;
 
 /// Records in one ring.
-pub const STALL_RING: usize = 4096;
+pub const STALL_RING: usize = if cfg!(all(loom, test)) { 2 } else { 4096 };
 
 /// One access that took longer than the threshold.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -74,5 +78,77 @@ impl StallRing {
     /// Records lost because the reader was too slow.
     pub fn dropped(&self) -> u64 {
         self.dropped.load(Ordering::Relaxed)
+    }
+}
+
+#[cfg(all(loom, test))]
+mod loom_models {
+    use super::*;
+    use loom::{sync::Arc, thread};
+    use std::array::from_fn;
+
+    const PUSHED: u64 = 4;
+
+    fn record(number: u64) -> StallRecord {
+        StallRecord {
+            start_tsc: number,
+            end_tsc: number,
+            gva: number,
+            context: number,
+        }
+    }
+
+    /// Four records go through a ring of two, put there by `push` and taken out while they come, and
+    /// afterwards: those not dropped come whole, once and in order.
+    fn ring(push: fn(&StallRing, StallRecord)) {
+        let mut builder = loom::model::Builder::new();
+        builder.preemption_bound = Some(3);
+        builder.check(move || {
+            let ring = Arc::new(StallRing {
+                written: AtomicU64::new(0),
+                read: AtomicU64::new(0),
+                dropped: AtomicU64::new(0),
+                slots: from_fn(|_| Slot(from_fn(|_| AtomicU64::new(0)))),
+            });
+            // The reader is the thread: loom begins with this one, and does not see that a store is
+            // to be tried before another's earlier load if its own thread loaded the word since.
+            let reader = {
+                let ring = ring.clone();
+                thread::spawn(move || (0..PUSHED).filter_map(|_| ring.pop()).collect::<Vec<_>>())
+            };
+            (1..=PUSHED).for_each(|number| push(&ring, record(number)));
+            let mut taken = reader.join().expect("no panic");
+            while let Some(record) = ring.pop() {
+                taken.push(record);
+            }
+            let whole = |taken: &StallRecord| *taken == record(taken.start_tsc);
+            assert!(taken.iter().all(whole), "a torn record");
+            assert!(
+                taken.is_sorted_by(|a, b| a.start_tsc < b.start_tsc),
+                "order"
+            );
+            assert_eq!(taken.len() as u64 + ring.dropped(), PUSHED);
+        });
+    }
+
+    #[test]
+    fn loom_records_come_whole_and_in_order() {
+        ring(StallRing::push);
+    }
+
+    #[test]
+    #[should_panic(expected = "a torn record")]
+    fn loom_record_that_is_counted_before_it_is_whole_is_caught() {
+        ring(|ring, record| {
+            let at = ring.written.load(Ordering::Relaxed);
+            if at - ring.read.load(Ordering::Acquire) == STALL_RING as u64 {
+                return ring.push(record);
+            }
+            ring.written.store(at + 1, Ordering::Release);
+            let words = [record.start_tsc, record.end_tsc, record.gva, record.context];
+            for (slot, word) in ring.slots[at as usize % STALL_RING].0.iter().zip(words) {
+                slot.store(word, Ordering::Relaxed);
+            }
+        });
     }
 }
