@@ -1,4 +1,6 @@
-//! One sound run.
+//! What there is to run, and one sound run.
+
+use serde_json::Value;
 
 use crate::{Command, Finished, Scratch, Summary, turn};
 
@@ -24,4 +26,21 @@ pub fn run(scratch: &Scratch, line: &str) -> (Summary, Finished) {
     summary.assert_sound();
     scratch.assert_untouched();
     (summary, finished)
+}
+
+/// The names of all workloads, as `underfoot list` has them.
+///
+/// # Panics
+///
+/// If it does not say.
+#[must_use]
+pub fn workloads() -> Vec<String> {
+    let finished = Command::underfoot(&Scratch::new())
+        .words("list --json")
+        .run();
+    finished.assert_status(0);
+    let table: Value = serde_json::from_str(&finished.stdout).expect("JSON");
+    let listed = table["workloads"].as_array().expect("a list of workloads");
+    let names = listed.iter().map(|workload| workload["name"].as_str());
+    names.map(|name| name.expect("a name").to_owned()).collect()
 }

@@ -1,7 +1,6 @@
 //! Runs in the boxes, which have nested paging where this machine may have none.
 
 use std::fs;
-use std::path::Path;
 use std::time::Duration;
 
 use underfoot_abi::PageKind;
@@ -19,39 +18,74 @@ const BOX_LIMIT: Duration = Duration::from_secs(3600);
 ///
 /// If the box does not run, a run in it fails, or a summary is not sound.
 pub fn assert_runs_in_box(name: &str, options: &str, stage2: &str, line: &str) {
+    let runs = [0, 3].map(|cpl| (format!("cpl{cpl}"), format!("--cpl {cpl} {line}")));
+    let summaries = run_in_box(name, options, &runs);
+    for (cpl, summary) in [0, 3].into_iter().zip(&summaries) {
+        assert_moved(summary, stage2, cpl);
+    }
+}
+
+/// Runs each of `workloads` with the words of `line` at CPL 0, where that is native, in the box
+/// `name`, and checks that it did something, that pages moved and that nothing was lost.
+///
+/// # Panics
+///
+/// As [`assert_runs_in_box`].
+pub fn assert_workloads_run_in_box(name: &str, options: &str, workloads: &[String], line: &str) {
+    let run = |workload: &String| {
+        let words = format!("--cpl 0 --workload {workload} {line}");
+        (workload.clone(), words)
+    };
+    let runs: Vec<_> = workloads.iter().map(run).collect();
+    for (workload, summary) in workloads.iter().zip(run_in_box(name, options, &runs)) {
+        summary.assert_sound();
+        assert!(
+            summary.migration().committed > 0,
+            "{workload}: nothing moved"
+        );
+        let operations = summary.number("/guest/counters/moving/operations");
+        assert!(operations > 0, "{workload}: no operations");
+    }
+}
+
+/// Runs `underfoot run` once for each name and words of `runs`, one after the other, in one box.
+fn run_in_box(name: &str, options: &str, runs: &[(String, String)]) -> Vec<Summary> {
     let scratch = Scratch::new();
     let packed = scratch.join("packed");
     fs::create_dir(&packed).expect("a directory");
     fs::copy(build_static(), packed.join("underfoot")).expect("a copy of the program");
     let results = scratch.join("results");
-    let command = format!(
-        "for cpl in 0 3; do /underfoot run --cpl $cpl --out /tmp/run$cpl --json /out/cpl$cpl.json \
-         {line} || exit $?; done"
-    );
+    let command = |(run, line): &(String, String)| {
+        format!("/underfoot run --out /tmp/{run} --json /out/{run}.json {line} || exit $?; ")
+    };
     let script = workspace().join("tests/box").join(name);
     let finished = Command::new(script, &scratch)
         .words(options)
         .words("-o")
         .args([&results, &packed])
-        .args([command])
+        .args([runs.iter().map(command).collect::<String>()])
         .limit(BOX_LIMIT)
         .run();
     println!("{}", finished.stdout);
     finished.assert_status(0);
-    for cpl in [0, 3] {
-        let path = results.join(format!("cpl{cpl}.json"));
-        assert_moved(&finished.summary(&path), stage2, cpl, &path);
-    }
+    let summary =
+        |(run, _): &(String, String)| finished.summary(&results.join(format!("{run}.json")));
+    runs.iter().map(summary).collect()
 }
 
-fn assert_moved(summary: &Summary, stage2: &str, cpl: u64, path: &Path) {
-    let path = path.display();
+fn assert_moved(summary: &Summary, stage2: &str, cpl: u64) {
     summary.assert_sound();
-    assert_eq!(summary.at("/host/stage2"), stage2, "{path}");
-    assert_eq!(summary.number("/config/cpl"), cpl, "{path}");
+    assert_eq!(summary.at("/host/stage2"), stage2, "CPL {cpl}");
+    assert_eq!(summary.number("/config/cpl"), cpl);
     let by_kind = summary.by_kind();
     for kind in PageKind::TARGETS.map(PageKind::name) {
-        assert!(by_kind[kind].committed > 0, "{path}: no {kind} page moved");
-        assert!(summary.verified(kind) > 0, "{path}: no {kind} frame seen");
+        assert!(
+            by_kind[kind].committed > 0,
+            "CPL {cpl}: no {kind} page moved"
+        );
+        assert!(
+            summary.verified(kind) > 0,
+            "CPL {cpl}: no {kind} frame seen"
+        );
     }
 }

@@ -37,11 +37,13 @@ pub enum Metric {
     Operation = 10,
     /// RCU callbacks, from queued to run.
     Callback = 11,
+    /// What a timer tick took from the thread that it interrupted.
+    Tick = 12,
 }
 
 impl Metric {
     /// All of them, by discriminant.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::Access,
         Self::Stall,
         Self::Probe,
@@ -54,6 +56,7 @@ impl Metric {
         Self::Fault,
         Self::Operation,
         Self::Callback,
+        Self::Tick,
     ];
 
     /// The name under `histograms` in the results.
@@ -72,6 +75,7 @@ impl Metric {
             Self::Fault => "guest.fault",
             Self::Operation => "guest.operation",
             Self::Callback => "guest.rcu.callback",
+            Self::Tick => "guest.tick",
         }
     }
 }

@@ -5,6 +5,7 @@
 use super::audit::Audit;
 use super::plan::{Workload, is_over};
 use super::random::{Random, mix};
+use super::tick;
 use crate::Cpu;
 use crate::mm::PageAllocator;
 use crate::record::{self, Span, access};
@@ -14,6 +15,7 @@ use underfoot_abi::{MAX_CPUS, Metric, PAGE_SIZE, PageByte, PageKind};
 /// Parameters, in the order of the contract.
 const THREADS: usize = 0;
 const PAGES: usize = 1;
+const TICKS: usize = 2;
 /// Counters, in the order of the contract.
 const HOPS: usize = 1;
 const BYTES: usize = 2;
@@ -32,6 +34,8 @@ pub struct Chase {
     ring: &'static [AtomicU64],
     own: &'static [AtomicU64],
     threads_each: usize,
+    /// Ticks are timed.
+    ticks: bool,
     seed: u64,
     /// What the kernel does after each operation.
     between: fn(&Cpu, u64),
@@ -50,6 +54,7 @@ impl Chase {
             ring: pages.zeroed_slice(cpu, count * WORDS, byte)?,
             own: pages.zeroed_slice(cpu, threads * WORDS, byte)?,
             threads_each,
+            ticks: header.parameters[TICKS] != 0,
             seed: header.seed,
             between,
         };
@@ -135,6 +140,9 @@ impl Workload for Chase {
         let mut operations = 0;
         while !is_over(cpu) {
             self.operation(cpu, number, &mut page, &mut random);
+            if self.ticks {
+                tick::look(cpu);
+            }
             operations += 1;
             (self.between)(cpu, operations);
         }

@@ -21,6 +21,7 @@ mod reader;
 mod shootdown;
 mod stage;
 mod text;
+mod tick;
 mod torture;
 mod touch;
 mod tree;

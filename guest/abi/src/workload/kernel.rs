@@ -33,6 +33,11 @@ pub(super) const CHASE: Description = Description {
     parameters: &[
         THREADS,
         Parameter::number("pages", "pages of the ring", 2, 1 << 20, 256),
+        Parameter::choice(
+            "ticks",
+            "whether timer ticks are timed where they interrupt (guest.tick)",
+            &["off", "on"],
+        ),
     ],
     counters: &[
         OPERATIONS,

@@ -1,0 +1,88 @@
+//! Each workload while every kind of page moves as fast as it can, and with page tables alone.
+//!
+//! `UNDERFOOT_WORKLOAD_SECONDS` says how long each runs; without it just long enough to move
+//! something.
+
+use std::env;
+
+use underfoot_tests::{Scratch, Summary, at_least, kvm, run, workloads};
+
+/// Far fewer than any of them moves in a second.
+const LEAST: u64 = 100;
+
+fn seconds() -> u64 {
+    let Ok(text) = env::var("UNDERFOOT_WORKLOAD_SECONDS") else {
+        return 2;
+    };
+    let seconds = text.parse().ok().filter(|seconds| *seconds > 0);
+    seconds.unwrap_or_else(|| {
+        panic!("UNDERFOOT_WORKLOAD_SECONDS is {text:?}: give a whole number of seconds above 0")
+    })
+}
+
+/// Runs each of `names`; the guest's own checkers must have nothing to say, false alarms included.
+fn each(names: &[String], cpus: u32, target: &str) {
+    if !kvm() {
+        return;
+    }
+    for name in names {
+        let line = format!(
+            "--workload {name} --cpus {cpus} --target {target} --rate max --duration {}s",
+            seconds()
+        );
+        let (summary, _) = run(&Scratch::new(), &line);
+        assert_worked(&summary, &line);
+    }
+}
+
+fn assert_worked(summary: &Summary, line: &str) {
+    let moved = summary.migration();
+    assert!(moved.committed >= at_least(LEAST), "{line}: {moved:?}");
+    assert_eq!(summary.number("/guest/reports_made"), 0, "{line}");
+    let operations = summary.number("/guest/counters/moving/operations");
+    assert!(operations > 0, "{line}: no operations");
+}
+
+#[test]
+#[cfg_attr(no_kvm, ignore = "this host has no /dev/kvm for us")]
+fn each_workload_runs_on_two_vcpus() {
+    each(&workloads(), 2, "all");
+}
+
+#[test]
+#[cfg_attr(no_kvm, ignore = "this host has no /dev/kvm for us")]
+fn each_workload_runs_on_four_vcpus() {
+    each(&workloads(), 4, "all");
+}
+
+#[test]
+#[cfg_attr(no_kvm, ignore = "this host has no /dev/kvm for us")]
+fn each_workload_runs_on_eight_vcpus() {
+    each(&workloads(), 8, "all");
+}
+
+#[test]
+#[cfg_attr(no_kvm, ignore = "this host has no /dev/kvm for us")]
+fn page_tables_move_alone_under_those_who_change_them() {
+    let names = ["mmap1", "exit", "shootdown"].map(str::to_owned);
+    for cpus in [2, 4, 8] {
+        each(&names, cpus, "page-table");
+    }
+}
+
+#[test]
+#[cfg_attr(no_kvm, ignore = "this host has no /dev/kvm for us")]
+fn ticks_are_timed_where_they_interrupt() {
+    if !kvm() {
+        return;
+    }
+    let line = "--workload chase --parameters threads=1,ticks=on --strategy none --duration 2s";
+    let (summary, _) = run(&Scratch::new(), line);
+    for phase in ["control", "histograms"] {
+        let ticks = summary.histograms(phase);
+        assert!(
+            ticks.get("guest.tick").is_some_and(|h| h.count > 0),
+            "{phase}"
+        );
+    }
+}
