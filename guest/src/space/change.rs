@@ -1,7 +1,7 @@
 //! Changes of the mappings: map, unmap, protect; split and merge.
 
 use super::{
-    array::{VmaArray, VmaList},
+    edit::{Edit, NoNode},
     entry::{END, Entry, index},
     object::Space,
     spaces::Spaces,
@@ -40,8 +40,6 @@ pub enum ChangeError {
         /// Its first address.
         start: usize,
     },
-    /// There are too many mappings.
-    TooMany,
     /// No page is left.
     OutOfMemory,
 }
@@ -57,13 +55,18 @@ impl fmt::Display for ChangeError {
             }
             Self::Mapped { start } => write!(f, "something is mapped from {start:#x} on"),
             Self::NotMapped { start } => write!(f, "no mapping has all from {start:#x} on"),
-            Self::TooMany => write!(f, "the address space has too many mappings"),
             Self::OutOfMemory => write!(f, "no page is left; give the guest more memory"),
         }
     }
 }
 
 impl core::error::Error for ChangeError {}
+
+impl From<NoNode> for ChangeError {
+    fn from(_: NoNode) -> Self {
+        Self::OutOfMemory
+    }
+}
 
 /// The range of `len` bytes from `start` on, if it is one of pages.
 pub(super) fn range_of(start: usize, len: usize) -> Result<Range<usize>, ChangeError> {
@@ -72,11 +75,6 @@ pub(super) fn range_of(start: usize, len: usize) -> Result<Range<usize>, ChangeE
         Some(end) if pages && end <= END => Ok(start..end),
         _ => Err(ChangeError::BadRange { start, len }),
     }
-}
-
-pub(super) fn overlaps(vma: &Vma, range: &Range<usize>) -> bool {
-    let other = vma.range();
-    other.start < range.end && range.start < other.end
 }
 
 impl Spaces {
@@ -94,7 +92,7 @@ impl Spaces {
     ) -> Result<(), ChangeError> {
         let range = range_of(start, len)?;
         self.locked(cpu, space, || {
-            if self.list(space).vmas().any(|vma| overlaps(vma, &range)) {
+            if self.tree(space).overlapping(&range).next().is_some() {
                 return Err(ChangeError::Mapped { start });
             }
             let offset = start / PAGE_SIZE;
@@ -119,8 +117,11 @@ impl Spaces {
         self.locked(cpu, space, || {
             self.split(cpu, space, range.start)?;
             self.split(cpu, space, range.end)?;
-            let array = self.arrays.allocate(cpu).ok_or(ChangeError::OutOfMemory)?;
-            self.remove(cpu, space, &range, array);
+            let mut edit = self.edit(cpu, space);
+            for vma in self.tree(space).overlapping(&range) {
+                edit.remove(vma.range().start)?;
+            }
+            self.take_away(cpu, space, &range, Some(edit));
             Ok(())
         })
     }
@@ -141,7 +142,7 @@ impl Spaces {
         self.locked(cpu, space, || {
             self.split(cpu, space, range.start)?;
             self.split(cpu, space, range.end)?;
-            for vma in self.list(space).vmas().filter(|vma| overlaps(vma, &range)) {
+            for vma in self.tree(space).overlapping(&range) {
                 begin(cpu, vma, 0);
                 vma.set_protection(protection);
                 self.set_writable(cpu, space, vma);
@@ -173,8 +174,7 @@ impl Spaces {
     /// Unmaps all, for an exit: needs no memory.
     pub(super) fn unmap_all(&'static self, cpu: &Cpu, space: &Space) {
         let _held = space.lock.write(cpu);
-        let list = self.list(space);
-        self.take_away(cpu, space, &(0..END), &list, None);
+        self.take_away(cpu, space, &(0..END), None);
     }
 
     /// Runs `change` as the one who changes the mappings.
@@ -192,34 +192,27 @@ impl Spaces {
         offset: usize,
         protection: Protection,
     ) -> Result<&'static Vma, ChangeError> {
-        let (vma, array) = self.allocate(cpu)?;
+        let vma = self.vmas.allocate(cpu).ok_or(ChangeError::OutOfMemory)?;
         vma.init(space.id(), range, offset, protection);
-        let mut list = self.list(space);
-        if !list.insert(vma) {
-            self.give_up(cpu, vma, array);
-            return Err(ChangeError::TooMany);
-        }
-        self.publish(cpu, space, array, &list);
+        let edit = self.edit_with(cpu, space, vma)?;
+        Self::publish(space, &edit);
+        self.finish(cpu, edit);
         Ok(vma)
     }
 
-    /// What a change of one mapping more needs.
-    pub(super) fn allocate(
-        &self,
-        cpu: &Cpu,
-    ) -> Result<(&'static Vma, &'static VmaArray), ChangeError> {
-        let vma = self.vmas.allocate(cpu).ok_or(ChangeError::OutOfMemory)?;
-        let Some(array) = self.arrays.allocate(cpu) else {
+    /// A change by which `vma`, which nobody knows yet, comes. Without memory it is freed.
+    fn edit_with<'a>(
+        &'a self,
+        cpu: &'a Cpu,
+        space: &Space,
+        vma: &Vma,
+    ) -> Result<Edit<'a>, ChangeError> {
+        let mut edit = self.edit(cpu, space);
+        if let Err(error) = edit.insert(vma) {
             self.vmas.free(cpu, vma);
-            return Err(ChangeError::OutOfMemory);
-        };
-        Ok((vma, array))
-    }
-
-    /// Gives back what [`Self::allocate`] gave.
-    pub(super) fn give_up(&self, cpu: &Cpu, vma: &Vma, array: &VmaArray) {
-        self.vmas.free(cpu, vma);
-        self.arrays.free(cpu, array);
+            return Err(error.into());
+        }
+        Ok(edit)
     }
 
     /// Has no mapping reach across `address`.
@@ -236,18 +229,15 @@ impl Spaces {
         if range.start == address {
             return Ok(());
         }
-        let (high, array) = self.allocate(cpu)?;
-        let mut list = self.list(space);
+        let high = self.vmas.allocate(cpu).ok_or(ChangeError::OutOfMemory)?;
         let offset = low.page_number(address);
         high.init(space.id(), address..range.end, offset, low.protection());
-        if !list.insert(high) {
-            self.give_up(cpu, high, array);
-            return Err(ChangeError::TooMany);
-        }
+        let edit = self.edit_with(cpu, space, high)?;
         begin(cpu, low, 0);
         low.set_end(address);
-        self.publish(cpu, space, array, &list);
+        Self::publish(space, &edit);
         end(cpu, low);
+        self.finish(cpu, edit);
         Ok(())
     }
 
@@ -262,69 +252,71 @@ impl Spaces {
             if let (Some(low), Some(high)) = (low, high)
                 && !core::ptr::eq(low, high)
                 && low.continues(high)
-                && let Some(array) = self.arrays.allocate(cpu)
             {
-                let list = self.list(space).filter(|vma| !core::ptr::eq(vma, high));
-                begin(cpu, low, 0);
-                begin(cpu, high, 1);
-                low.set_end(high.range().end);
-                high.detach();
-                self.publish(cpu, space, array, &list);
-                end(cpu, high);
-                end(cpu, low);
-                // SAFETY: detached, and in no array from now on.
-                unsafe { self.free_vma(cpu, high) };
+                self.merge(cpu, space, low, high);
             }
         }
     }
 
-    /// Takes the mappings inside of `range` away, at whose ends none reaches across.
-    fn remove(
-        &'static self,
-        cpu: &Cpu,
-        space: &Space,
-        range: &Range<usize>,
-        array: &'static VmaArray,
-    ) {
-        let list = self.list(space);
-        self.take_away(cpu, space, range, &list, Some(array));
+    fn merge(&'static self, cpu: &Cpu, space: &Space, low: &'static Vma, high: &'static Vma) {
+        let mut edit = self.edit(cpu, space);
+        if edit.remove(high.range().start).is_err() {
+            return;
+        }
+        begin(cpu, low, 0);
+        begin(cpu, high, 1);
+        low.set_end(high.range().end);
+        high.detach();
+        Self::publish(space, &edit);
+        end(cpu, high);
+        end(cpu, low);
+        self.finish(cpu, edit);
+        // SAFETY: detached, and in no tree from now on.
+        unsafe { self.free_vma(cpu, high) };
     }
 
-    /// As [`Self::remove`], of `list`; without an array, all of them go.
+    /// Takes the mappings inside of `range` away, at whose ends none reaches across and which `edit`
+    /// does without; without an edit all of them go, and are found no more as the space is not.
     fn take_away(
         &'static self,
         cpu: &Cpu,
         space: &Space,
         range: &Range<usize>,
-        list: &VmaList,
-        array: Option<&'static VmaArray>,
+        edit: Option<Edit<'_>>,
     ) {
-        let gone = list.filter(|vma| overlaps(vma, range));
-        let stays = list.filter(|vma| !overlaps(vma, range));
+        let old = self.tree(space);
+        let gone = || old.overlapping(range);
         // Any number of mappings at once, which nobody else changes: one stretch for the checker.
         let _sections = lockdep::enter::<VmSequence>(cpu);
-        for vma in gone.vmas() {
+        for vma in gone() {
             lock_vma(cpu, vma);
             vma.seq.write_begin();
             vma.detach();
         }
-        if let Some(array) = array {
-            self.publish(cpu, space, array, &stays);
-        }
-        for vma in gone.vmas() {
+        let hole = match &edit {
+            Some(edit) => {
+                Self::publish(space, edit);
+                self.tree(space).hole(range)
+            }
+            None => range.clone(),
+        };
+        for vma in gone() {
             self.zap(cpu, space, &vma.range());
         }
         // All at once: several of them may need one table, which must be empty when it is freed.
-        let first = gone.vmas().next().map(|vma| vma.range().start);
-        let last = gone.vmas().last().map(|vma| vma.range().end);
+        let first = gone().next().map(|vma| vma.range().start);
+        let last = old.floor(range.end - 1).map(|vma| vma.range().end);
         if let (Some(start), Some(end)) = (first, last) {
-            self.prune(cpu, space, &(start..end), &hole(&stays, range));
+            self.prune(cpu, space, &(start..end), &hole);
         }
-        for vma in gone.vmas() {
+        for vma in gone() {
             vma.seq.write_end();
             unlock_vma(cpu, vma);
-            // SAFETY: detached, and in no array from now on but one that dies with the space.
+            // SAFETY: detached, and in no tree from now on but one that dies with the space.
             unsafe { self.free_vma(cpu, vma) };
+        }
+        if let Some(edit) = edit {
+            self.finish(cpu, edit);
         }
     }
 
@@ -345,17 +337,6 @@ impl Spaces {
             }
         });
     }
-}
-
-/// The hole around `range`, in which nothing of `list` is mapped.
-pub(super) fn hole(list: &VmaList, range: &Range<usize>) -> Range<usize> {
-    let below = list.vmas().map(|vma| vma.range().end);
-    let above = list.vmas().map(|vma| vma.range().start);
-    below.filter(|end| *end <= range.start).max().unwrap_or(0)
-        ..above
-            .filter(|start| *start >= range.end)
-            .min()
-            .unwrap_or(END)
 }
 
 /// Locks a mapping for a change, within `level` others; faults on it wait, or fall back.

@@ -2,8 +2,8 @@
 //!
 //! An address space has tables of four levels, which software walks: a root, and below it the upper,
 //! middle and leaf tables, so that a new middle table can land in an upper one that is about to be
-//! freed (thread "Memory allocation on speculative fastpaths", 2022-05). Its VMAs lie in an array
-//! that readers find under RCU. Changes of the mappings take the space's lock for writing, then the
+//! freed (thread "Memory allocation on speculative fastpaths", 2022-05). Its VMAs lie in a
+//! balanced tree that readers find under RCU. Changes of the mappings take the space's lock for writing, then the
 //! locks of the VMAs that they change; faults go one of three ways ([`Path`]).
 //!
 //! Accesses walk the tables and use the page in one read section, as the kernel's own walkers do
@@ -13,9 +13,9 @@
 #[cfg(not(loom))]
 mod access;
 #[cfg(not(loom))]
-mod array;
-#[cfg(not(loom))]
 mod change;
+#[cfg(not(loom))]
+mod edit;
 #[cfg(not(loom))]
 mod entry;
 #[cfg(not(loom))]
@@ -33,6 +33,8 @@ mod rwcount;
 mod spaces;
 #[cfg(not(loom))]
 mod teardown;
+#[cfg(not(loom))]
+mod tree;
 #[cfg(not(loom))]
 mod vma;
 #[cfg(not(loom))]

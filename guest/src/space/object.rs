@@ -1,6 +1,5 @@
 //! The address space itself.
 
-use super::array::VmaArray;
 use crate::{
     Cpu, lock_class,
     mm::{Object, fragment::Table},
@@ -19,8 +18,8 @@ pub struct Space {
     /// The tables' [`TableOwner`](crate::mm::fragment::TableOwner).
     pub(super) owner: AtomicUsize,
     pub(super) root: AtomicUsize,
-    /// The published [`VmaArray`].
-    pub(super) array: AtomicUsize,
+    /// The root of its mappings' tree; 0 if there are none.
+    pub(super) mappings: AtomicUsize,
     /// Held for writing by who changes mappings, for reading by classic faults.
     pub(super) lock: RwSemaphore<(), MmapLock>,
     slab_tail: AtomicU64,
@@ -39,12 +38,11 @@ impl Space {
     }
 
     /// Makes it a new space. Nobody else knows it yet.
-    pub(super) fn init(&self, cpu: &Cpu, id: u64, owner: usize, root: Table, array: &VmaArray) {
+    pub(super) fn init(&self, cpu: &Cpu, id: u64, owner: usize, root: Table) {
         self.id.store(id, Relaxed);
         self.owner.store(owner, Relaxed);
         self.root.store(root.address(), Relaxed);
-        self.array
-            .store(core::ptr::from_ref(array).expose_provenance(), Relaxed);
+        self.mappings.store(0, Relaxed);
         self.lock.reset(cpu);
     }
 }

@@ -1,7 +1,7 @@
 //! Moving a mapping (mremap).
 
 use super::{
-    change::{ChangeError, begin, end, hole, overlaps, range_of},
+    change::{ChangeError, begin, end, range_of},
     entry::index,
     object::Space,
     spaces::Spaces,
@@ -34,7 +34,7 @@ impl Spaces {
     ) -> Result<(), ChangeError> {
         let (from, to) = (range_of(start, len)?, range_of(to, len)?);
         self.locked(cpu, space, || {
-            if self.list(space).vmas().any(|vma| overlaps(vma, &to)) {
+            if self.tree(space).overlapping(&to).next().is_some() {
                 return Err(ChangeError::Mapped { start: to.start });
             }
             let whole = self.find(space, from.start);
@@ -58,28 +58,29 @@ impl Spaces {
         to: Range<usize>,
     ) -> Result<(), ChangeError> {
         let from = old.range();
-        let (new, array) = self.allocate(cpu)?;
+        let new = self.vmas.allocate(cpu).ok_or(ChangeError::OutOfMemory)?;
         let offset = old.page_number(from.start);
         new.init(space.id(), to.clone(), offset, old.protection());
-        // One goes and one comes: there is room.
-        let stays = self.list(space).filter(|vma| !core::ptr::eq(vma, old));
-        let mut list = stays.clone();
-        let room = list.insert(new);
-        debug_assert!(room);
-        if !self.make_tables(cpu, space, &from, &to) {
-            self.prune(cpu, space, &to, &hole(&self.list(space), &to));
-            self.give_up(cpu, new, array);
+        let mut edit = self.edit(cpu, space);
+        let edited = edit
+            .remove(from.start)
+            .and_then(|()| edit.insert(new))
+            .is_ok();
+        if !edited || !self.make_tables(cpu, space, &from, &to) {
+            self.prune(cpu, space, &to, &self.tree(space).hole(&to));
+            self.vmas.free(cpu, new);
             return Err(ChangeError::OutOfMemory);
         }
         begin(cpu, old, 0);
         begin(cpu, new, 1);
         old.detach();
-        self.publish(cpu, space, array, &list);
+        Self::publish(space, &edit);
         self.move_pages(cpu, space, &from, &to);
-        self.prune(cpu, space, &from, &hole(&list, &from));
+        self.prune(cpu, space, &from, &self.tree(space).hole(&from));
         end(cpu, new);
         end(cpu, old);
-        // SAFETY: detached, and in no array from now on.
+        self.finish(cpu, edit);
+        // SAFETY: detached, and in no tree from now on.
         unsafe { self.free_vma(cpu, old) };
         Ok(())
     }

@@ -1,8 +1,9 @@
 //! Where address spaces come from.
 
 use super::{
-    array::{VmaArray, VmaList},
+    edit::Edit,
     object::Space,
+    tree::{Node, Side, Tree},
     vma::Vma,
 };
 use crate::{
@@ -17,7 +18,7 @@ use crate::{
 use core::{
     mem::offset_of,
     ptr::NonNull,
-    sync::atomic::Ordering::{AcqRel, Acquire, Relaxed},
+    sync::atomic::Ordering::{Acquire, Relaxed, Release},
 };
 use underfoot_abi::{PageByte, PageKind};
 
@@ -62,7 +63,7 @@ pub struct Spaces {
     pub(super) tables: &'static TableAllocator,
     pub(super) rules: Rules,
     pub(super) vmas: Objects<Vma>,
-    pub(super) arrays: Objects<VmaArray>,
+    pub(super) nodes: Objects<Node>,
     spaces: Objects<Space>,
 }
 
@@ -85,7 +86,8 @@ impl Spaces {
             rules,
             // Some wait for their grace period.
             vmas: Objects::build(cpu, pages, most * 32 + 4096)?,
-            arrays: Objects::build(cpu, pages, most * 4 + 1024)?,
+            // As many, and the paths of versions that wait for theirs.
+            nodes: Objects::build(cpu, pages, most * 64 + 16384)?,
             spaces: Objects::build(cpu, pages, most)?,
         };
         pages.place(cpu, PageByte::new(PageKind::Data, false), spaces)
@@ -110,20 +112,14 @@ impl Spaces {
                 return Err(refused);
             }
         };
-        let space = self.spaces.allocate(cpu);
-        let array = self.arrays.allocate(cpu);
-        let (Some(space), Some(array)) = (space, array) else {
-            if let Some(space) = space {
-                self.spaces.free(cpu, space);
-            }
+        let Some(space) = self.spaces.allocate(cpu) else {
             // SAFETY: nobody else knows it.
             unsafe { self.tables.free(cpu, root) };
             self.tables.leave(cpu, owner);
             return Err(Refused::Empty);
         };
-        array.init(&VmaList::default());
         let address = core::ptr::from_ref(owner).expose_provenance();
-        space.init(cpu, owner.id(), address, root, array);
+        space.init(cpu, owner.id(), address, root);
         Ok(space)
     }
 
@@ -134,14 +130,10 @@ impl Spaces {
     /// Nobody uses the space any more.
     pub unsafe fn destroy(&'static self, cpu: &Cpu, space: &'static Space) {
         self.unmap_all(cpu, space);
-        let array = self.arrays.at(space.array.load(Relaxed));
-        let root = self.tables.at(space.root.load(Relaxed));
-        if let (Some(array), Some(root)) = (array, root) {
-            // SAFETY: nobody uses the space, so nobody finds them again.
-            unsafe {
-                self.tables.free_deferred(cpu, root);
-                self.free_array(cpu, array);
-            }
+        self.free_tree(cpu, space.mappings.load(Relaxed));
+        if let Some(root) = self.tables.at(space.root.load(Relaxed)) {
+            // SAFETY: nobody uses the space, so nobody finds it again.
+            unsafe { self.tables.free_deferred(cpu, root) };
         }
         if self.rules.wait_at_exit {
             self.rcu.synchronize(cpu);
@@ -156,51 +148,57 @@ impl Spaces {
             .expect("a space has an owner as long as it lives")
     }
 
-    /// The mappings of `space`, under its lock.
-    pub(super) fn list(&self, space: &Space) -> VmaList {
-        let array = self.arrays.at(space.array.load(Acquire));
-        array.map_or_else(VmaList::default, |array| array.list(&self.vmas))
+    /// The mappings of `space`: under its lock, or in a read section.
+    pub(super) fn tree(&self, space: &Space) -> Tree<'_> {
+        Tree {
+            nodes: &self.nodes,
+            vmas: &self.vmas,
+            // Pairs with the release in `publish`.
+            root: space.mappings.load(Acquire),
+        }
     }
 
     /// The mapping of `address`, if there is one: under the space's lock, or in a read section, as
     /// long as which it is not freed.
     pub(super) fn find(&self, space: &Space, address: usize) -> Option<&'static Vma> {
-        // Pairs with the release in `publish`.
-        let array = self.arrays.at(space.array.load(Acquire))?;
-        array
-            .find(&self.vmas, address)
-            .filter(|vma| vma.range().contains(&address))
+        let vma = self.tree(space).floor(address);
+        vma.filter(|vma| vma.range().contains(&address))
     }
 
-    /// Replaces the array of `space`, under its lock, by `array`, whose content is to be `list`.
-    pub(super) fn publish(
-        &'static self,
-        cpu: &Cpu,
-        space: &Space,
-        array: &'static VmaArray,
-        list: &VmaList,
-    ) {
-        array.init(list);
-        // Release: who finds the array finds it whole.
-        let new = core::ptr::from_ref(array).expose_provenance();
-        if let Some(old) = self.arrays.at(space.array.swap(new, AcqRel)) {
-            // SAFETY: no longer to be found.
-            unsafe { self.free_array(cpu, old) };
+    /// Begins a change of the mappings of `space`, under its lock.
+    pub(super) fn edit<'a>(&'a self, cpu: &'a Cpu, space: &Space) -> Edit<'a> {
+        Edit::new(cpu, &self.nodes, space.mappings.load(Relaxed))
+    }
+
+    /// From here on readers find the mappings of `space` as `edit` has them. The old version stays
+    /// until [`Self::finish`].
+    pub(super) fn publish(space: &Space, edit: &Edit<'_>) {
+        // Release: who finds the tree finds it whole.
+        space.mappings.store(edit.root(), Release);
+    }
+
+    /// The old version of what was published goes, after a grace period.
+    pub(super) fn finish(&'static self, cpu: &Cpu, edit: Edit<'_>) {
+        edit.finish(|node| {
+            // SAFETY: no longer to be found. Its head is in no list, its memory stays, and the
+            // callback gets these spaces, which live for ever.
+            unsafe { self.call(cpu, &node.rcu, free_node) };
+        });
+    }
+
+    /// Frees a tree that nobody can be reading.
+    fn free_tree(&self, cpu: &Cpu, root: usize) {
+        if let Some(node) = self.nodes.at(root) {
+            self.free_tree(cpu, node.child(Side::Before));
+            self.free_tree(cpu, node.child(Side::After));
+            self.nodes.free(cpu, node);
         }
-    }
-
-    /// # Safety
-    /// Nobody finds the array from now on.
-    unsafe fn free_array(&'static self, cpu: &Cpu, array: &'static VmaArray) {
-        // SAFETY: its head is in no list, its memory stays, and the callback gets these spaces,
-        // which live for ever.
-        unsafe { self.call(cpu, &array.rcu, free_array) };
     }
 
     /// # Safety
     /// The mapping is detached: nobody finds it from now on.
     pub(super) unsafe fn free_vma(&'static self, cpu: &Cpu, vma: &'static Vma) {
-        // SAFETY: as in `free_array`.
+        // SAFETY: as in `finish`.
         unsafe { self.call(cpu, &vma.rcu, free_vma) };
     }
 
@@ -219,16 +217,13 @@ impl Spaces {
 }
 
 /// # Safety
-/// `head` is the `rcu` of an array that was replaced, and `spaces` the exposed address of its
+/// `head` is the `rcu` of a node that no published tree has, and `spaces` the exposed address of its
 /// [`Spaces`].
-unsafe fn free_array(cpu: &Cpu, head: NonNull<RcuHead>, spaces: usize) {
+unsafe fn free_node(cpu: &Cpu, head: NonNull<RcuHead>, spaces: usize) {
     // SAFETY: the caller's promise.
     let spaces = unsafe { &*core::ptr::with_exposed_provenance::<Spaces>(spaces) };
-    if let Some(array) = spaces
-        .arrays
-        .at(head.addr().get() - offset_of!(VmaArray, rcu))
-    {
-        spaces.arrays.free(cpu, array);
+    if let Some(node) = spaces.nodes.at(head.addr().get() - offset_of!(Node, rcu)) {
+        spaces.nodes.free(cpu, node);
     }
 }
 

@@ -125,12 +125,12 @@ fn changes_that_cannot_be_are_refused() {
         ),
         (
             |r, c, s| {
-                (0..99).try_for_each(|n| {
+                (0..9999).try_for_each(|n| {
                     r.spaces
                         .map(c, s, (100 + 2 * n) * PAGE_SIZE, PAGE_SIZE, Read)
                 })
             },
-            ChangeError::TooMany,
+            ChangeError::OutOfMemory,
         ),
     ];
     for (change, right) in table {

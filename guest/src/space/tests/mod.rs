@@ -108,22 +108,21 @@ impl Rig {
         assert_eq!(self.fixture.header.reports_made.load(Relaxed), 0);
         assert_eq!(self.spaces.tables().usage().pages, 0);
         assert_eq!(self.spaces.vmas.audit(cpu).live, 0);
-        assert_eq!(self.spaces.arrays.audit(cpu).live, 0);
+        assert_eq!(self.spaces.nodes.audit(cpu).live, 0);
         assert_eq!(self.spare(cpu), self.spare_pages);
     }
 
     fn ranges(&self, space: &Space) -> Vec<(usize, usize, Protection)> {
-        let vmas = self.spaces.list(space);
         let page = |address: usize| address / PAGE_SIZE;
-        vmas.vmas()
-            .map(|vma| {
-                (
-                    page(vma.range().start),
-                    page(vma.range().end),
-                    vma.protection(),
-                )
-            })
-            .collect()
+        let all = self.spaces.tree(space).overlapping(&(0..usize::MAX));
+        all.map(|vma| {
+            (
+                page(vma.range().start),
+                page(vma.range().end),
+                vma.protection(),
+            )
+        })
+        .collect()
     }
 
     fn report_kind(&self) -> Option<ReportKind> {
