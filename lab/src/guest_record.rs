@@ -17,6 +17,8 @@ pub struct GuestRecord {
     pub control: GuestCounters,
     /// What it counted in the moving phase.
     pub moving: GuestCounters,
+    /// TLB shootdowns for which each vCPU's answer was the last, in either phase.
+    pub last_answers: Vec<[u64; 2]>,
     /// Reports that its checkers made, those for which it had no room included.
     pub reports_made: u32,
     /// The first of them.

@@ -146,6 +146,8 @@ pub struct GuestJson<'a> {
     pub counters: PhasesJson<&'a GuestCounters>,
     /// Its operations per second; null for a phase that took no time.
     pub operations_per_s: PhasesJson<Option<f64>>,
+    /// TLB shootdowns for which each vCPU's answer was the last: whom the others waited for.
+    pub last_answers: PhasesJson<Vec<u64>>,
     /// Reports made, those for which there was no room included.
     pub reports_made: u32,
     /// The first of them.
@@ -169,6 +171,10 @@ impl<'a> From<&'a RunRecord> for GuestJson<'a> {
             operations_per_s: PhasesJson {
                 control: record.control_operations_per_s(),
                 moving: record.moving_operations_per_s(),
+            },
+            last_answers: PhasesJson {
+                control: guest.last_answers.iter().map(|phases| phases[0]).collect(),
+                moving: guest.last_answers.iter().map(|phases| phases[1]).collect(),
             },
             reports_made: guest.reports_made,
             reports: reports.collect(),
@@ -316,12 +322,14 @@ mod tests {
         let mut record = test_record();
         record.guest.reports_made = 9;
         record.guest.reports = vec![test_report(0, ReportKind::LockCycle)];
+        record.guest.last_answers = vec![[1, 2], [3, 4]];
         record.control_ns = 0;
         let json = serde_json::to_value(RunJson::from(&record)).expect("plain data");
         let guest = &json["guest"];
         assert_eq!(guest["counters"]["moving"]["operations"], 9_872_000);
         assert_eq!(guest["operations_per_s"]["moving"], 1_234_000.0);
         assert!(guest["operations_per_s"]["control"].is_null());
+        assert_eq!(guest["last_answers"]["moving"], serde_json::json!([2, 4]));
         assert_eq!(guest["reports_made"], 9);
         let report = serde_json::json!({
             "kind": "lock-cycle", "cpu": 1, "words": [1, 2, 3, 4], "text": "tree -> list -> tree",

@@ -18,6 +18,8 @@ pub enum Wait {
     Mutex = 6,
     /// A read-write semaphore; the object is its identity, as a spinlock's.
     Semaphore = 7,
+    /// An even sequence count; the object is the low half of its address.
+    SeqCount = 8,
 }
 
 /// One word per vCPU, written by that vCPU alone.
@@ -81,6 +83,7 @@ impl Context {
             4 => Wait::Interrupt,
             6 => Wait::Mutex,
             7 => Wait::Semaphore,
+            8 => Wait::SeqCount,
             _ => Wait::None,
         };
         (wait, (self.0 >> 32) as u32)
@@ -105,7 +108,7 @@ mod tests {
         assert!(word.masked() && !word.in_interrupt() && !word.in_bottom_half());
         assert!(Context(word.0 + Context::BOTTOM_HALF).in_bottom_half());
         assert_eq!(word.wait(), (Wait::Ipi, 7));
-        for wait in [Wait::Lock, Wait::Mutex, Wait::Semaphore] {
+        for wait in [Wait::Lock, Wait::Mutex, Wait::Semaphore, Wait::SeqCount] {
             assert_eq!(word.with_wait(wait, 9).wait(), (wait, 9));
         }
         assert_eq!(word.with_wait(Wait::None, 0).wait(), (Wait::None, 0));

@@ -10,6 +10,7 @@ use super::{
     lockdep::{self, Classed},
 };
 use crate::Cpu;
+use underfoot_abi::Wait;
 
 /// A sequence count, as in Linux (Documentation/locking/seqlock.rst): odd while a writer is inside.
 ///
@@ -37,15 +38,26 @@ impl SeqCount {
     #[inline]
     #[must_use]
     pub fn read_begin(&self, cpu: &Cpu) -> u32 {
+        // Pairs with the release in `write_end`.
+        let seq = self.0.load(Acquire);
+        if seq & 1 == 0 { seq } else { self.wait(cpu) }
+    }
+
+    #[cold]
+    fn wait(&self, cpu: &Cpu) -> u32 {
+        let before = cpu.context().wait();
+        cpu.waits_for(Wait::SeqCount, self.address() as u32);
         let mut backoff = Backoff::new();
-        loop {
-            // Pairs with the release in `write_end`.
+        let seq = loop {
+            // As in `read_begin`.
             let seq = self.0.load(Acquire);
             if seq & 1 == 0 {
-                return seq;
+                break seq;
             }
             backoff.pause(cpu, || self.0.load(Relaxed) & 1 == 0);
-        }
+        };
+        cpu.waits_for(before.0, before.1);
+        seq
     }
 
     /// As [`Self::read_begin`], which may have to wait: so the lock-order checker hears of it.

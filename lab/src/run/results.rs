@@ -96,6 +96,10 @@ fn guest(session: &Session<'_>) -> GuestRecord {
     GuestRecord {
         control: counters(RecordedPhase::Control),
         moving: counters(RecordedPhase::Moving),
+        last_answers: (0..shared.cpus())
+            .map(|index| shared.vcpu(index).last_answers.each_ref())
+            .map(|phases| phases.map(|count| count.load(Relaxed)))
+            .collect(),
         reports_made,
         reports: shared.reports(),
         reports_before_end: session.reports_before_end.unwrap_or(reports_made),

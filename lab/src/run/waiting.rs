@@ -22,6 +22,7 @@ fn sentence(context: Context) -> String {
         Wait::Ipi => format!("waits for vCPU {object} to answer an interrupt"),
         Wait::Interrupt => "is idle".to_owned(),
         Wait::Mutex => format!("waits for the mutex {object:#x}"),
+        Wait::SeqCount => format!("waits for a writer to leave the sequence count {object:#x}"),
         Wait::Semaphore => format!("waits for the read-write semaphore {object:#x}"),
     };
     for (holds, what) in [
