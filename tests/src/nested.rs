@@ -49,7 +49,12 @@ pub fn assert_workloads_run_in_box(name: &str, options: &str, workloads: &[Strin
 }
 
 /// Runs `underfoot run` once for each name and words of `runs`, one after the other, in one box.
-fn run_in_box(name: &str, options: &str, runs: &[(String, String)]) -> Vec<Summary> {
+///
+/// # Panics
+///
+/// If the box does not run, or a run in it fails.
+#[must_use]
+pub fn run_in_box(name: &str, options: &str, runs: &[(String, String)]) -> Vec<Summary> {
     let scratch = Scratch::new();
     let packed = scratch.join("packed");
     fs::create_dir(&packed).expect("a directory");

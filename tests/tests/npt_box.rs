@@ -27,3 +27,26 @@ fn each_workload_runs_on_nested_paging_where_ring_0_is_native() {
         nested::assert_workloads_run_in_box("npt", "-c 2 -t 900", &workloads(), line);
     }
 }
+
+/// KVM says there which vCPUs it keeps from running, and takes the hypercall for interrupts.
+#[test]
+fn shootdowns_leave_notes_and_make_hypercalls_where_kvm_takes_them() {
+    if !qemu() {
+        return;
+    }
+    let run = |way: &str, more: &str| {
+        let line = format!(
+            "--cpl 0 --workload shootdown --parameters way={way} --memory 64MiB --duration 4s {more}"
+        );
+        (way.to_owned(), line)
+    };
+    let runs = [run("pv", "--cpus 6"), run("hypercall", "--cpus 2")];
+    let counters = ["notes-preempted", "hypercalls"];
+    let summaries = nested::run_in_box("npt", "-c 2", &runs);
+    for ((way, summary), counter) in ["pv", "hypercall"].iter().zip(&summaries).zip(counters) {
+        summary.assert_sound();
+        let counted = ["control", "moving"]
+            .map(|phase| summary.number(&format!("/guest/counters/{phase}/{counter}")));
+        assert!(counted.iter().sum::<u64>() > 0, "{way}: {counted:?}");
+    }
+}
