@@ -29,6 +29,8 @@ pub(super) struct PerCpu {
     pub asked: AtomicU64,
     /// [`Space::address`] of the space whose tables are loaded; 0 for the kernel's own.
     loaded: AtomicUsize,
+    /// The processor has the loaded space's tables: not the kernel's own.
+    hardware: AtomicU32,
     /// The loaded space is kept without being used.
     lazy: AtomicU32,
     /// Up to which generation this CPU has flushed, by space. May lag behind, never run ahead.
@@ -43,6 +45,7 @@ impl PerCpu {
                 request: Request::new(),
                 asked: AtomicU64::new(0),
                 loaded: AtomicUsize::new(0),
+                hardware: AtomicU32::new(0),
                 lazy: AtomicU32::new(0),
                 flushed: [AtomicU64::new(0), AtomicU64::new(0)],
                 soft: SoftTlb::new(),
@@ -71,19 +74,25 @@ impl PerCpu {
         // this CPU lazy has left its generation.
         let now = space.catch_up();
         if self.flushed[LOADED].load(Relaxed) < now {
-            self.flush_all(cpu);
+            self.flush_all(cpu, LOADED);
             self.flushed[LOADED].store(now, Relaxed);
         }
     }
 
     /// Loads the tables of `space` instead of those that are loaded. Interrupts are masked: a
     /// request in between would find neither space loaded.
-    pub(super) fn load(&self, cpu: &Cpu, space: &Space) {
+    pub(super) fn load(&self, cpu: &Cpu, kernel: &Space, space: &Space) {
         self.lazy.store(0, Relaxed);
         space.enter(cpu.id);
         let now = space.catch_up();
-        // SAFETY: `Space::new` was promised that its table maps what the kernel uses.
-        unsafe { cpu.ops.load_page_table(space.root()) };
+        match space.root() {
+            Some(root) => {
+                // SAFETY: `Space::new` was promised that its table maps what the kernel uses.
+                unsafe { cpu.ops.load_page_table(root) };
+                self.hardware.store(1, Relaxed);
+            }
+            None => self.load_kernel(cpu, kernel),
+        }
         self.soft.flush_all();
         self.loaded.store(space.address(), Relaxed);
         self.flushed[LOADED].store(now, Relaxed);
@@ -91,11 +100,18 @@ impl PerCpu {
 
     /// Goes back to the kernel's own tables. Interrupts are masked.
     pub(super) fn unload(&self, cpu: &Cpu, kernel: &Space) {
-        // SAFETY: the kernel's tables.
-        unsafe { cpu.ops.load_page_table(kernel.root()) };
+        self.load_kernel(cpu, kernel);
         self.soft.flush_all();
         self.loaded.store(0, Relaxed);
         self.lazy.store(0, Relaxed);
+    }
+
+    /// Has the processor use the kernel's tables.
+    fn load_kernel(&self, cpu: &Cpu, kernel: &Space) {
+        if let (1.., Some(root)) = (self.hardware.swap(0, Relaxed), kernel.root()) {
+            // SAFETY: the kernel's tables.
+            unsafe { cpu.ops.load_page_table(root) };
+        }
     }
 
     /// Does what `order` says, unless this CPU has done so already. Interrupts are masked.
@@ -116,17 +132,26 @@ impl PerCpu {
             // Changes in between are not known here, so they need everything too.
             What::Ranges(ranges) if flushed + 1 == order.generation => {
                 for range in ranges.iter().take_while(|range| range.pages != 0) {
-                    cpu.ops.flush_range(range.address, range.pages);
+                    if self.is_hardware(which) {
+                        cpu.ops.flush_range(range.address, range.pages);
+                    }
                     self.soft.flush(*range);
                 }
             }
-            What::Ranges(_) | What::All => self.flush_all(cpu),
+            What::Ranges(_) | What::All => self.flush_all(cpu, which),
         }
         self.flushed[which].store(order.generation, Relaxed);
     }
 
-    fn flush_all(&self, cpu: &Cpu) {
-        cpu.ops.flush_all();
+    /// Whether the processor itself has translations of that space.
+    fn is_hardware(&self, which: usize) -> bool {
+        which == KERNEL || self.hardware.load(Relaxed) != 0
+    }
+
+    fn flush_all(&self, cpu: &Cpu, which: usize) {
+        if self.is_hardware(which) {
+            cpu.ops.flush_all();
+        }
         self.soft.flush_all();
     }
 }

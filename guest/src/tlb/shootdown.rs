@@ -135,7 +135,7 @@ impl Tlb {
         } else {
             // A retired space is not loaded any more, whatever the caller remembers.
             let last = last.filter(|last| mine.has_loaded(last));
-            mine.load(cpu, space);
+            mine.load(cpu, &self.kernel, space);
             if let Some(last) = last {
                 last.leave(cpu.id);
             }

@@ -6,6 +6,9 @@ use crate::sync::atomic::{
     const_fn, fence,
 };
 
+/// Instead of the address of a root: no processor has these tables loaded.
+const SOFTWARE: usize = usize::MAX;
+
 /// An address space: its tables, its changes, and the CPUs that may hold translations of it.
 #[derive(Debug)]
 pub struct Space {
@@ -31,6 +34,15 @@ impl Space {
         }
     }
 
+    /// Makes it a space that no CPU uses, and whose tables software alone walks: its translations are
+    /// those of each CPU's [`SoftTlb`](super::SoftTlb), and the processor keeps to the kernel's
+    /// tables. For a space in memory that was another one, which was [retired](super::Tlb::retire).
+    pub fn reset_software(&self) {
+        self.root.store(SOFTWARE, Relaxed);
+        self.generation.store(1, Relaxed);
+        self.active.store(0, Relaxed);
+    }
+
     const_fn! {
         pub(super) fn of_kernel(root: usize) -> Self {
             Self {
@@ -45,8 +57,9 @@ impl Space {
         self.root.store(root, Relaxed);
     }
 
-    pub(super) fn root(&self) -> usize {
-        self.root.load(Relaxed)
+    /// The root that a processor loads, if it does.
+    pub(super) fn root(&self) -> Option<usize> {
+        Some(self.root.load(Relaxed)).filter(|root| *root != SOFTWARE)
     }
 
     /// Identifies the space; never followed.
