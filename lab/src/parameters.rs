@@ -222,8 +222,8 @@ mod tests {
                 assert!(message.contains(part), "{part} not in {message}");
             }
         }
-        let none = Parameters::parse(WorkloadId::Walk, "x=1").map_err(|error| error.to_string());
-        let none = none.expect_err("walk has no parameters");
+        let none = Parameters::parse(WorkloadId::Idle, "x=1").map_err(|error| error.to_string());
+        let none = none.expect_err("idle has no parameters");
         assert!(none.contains("`x`") && none.contains("has none"), "{none}");
     }
 

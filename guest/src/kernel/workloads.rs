@@ -27,7 +27,7 @@ pub fn build(
     match workload {
         WorkloadId::Walk => {
             let objects = Tree::objects_for(pages.free_pages(cpu));
-            let walk = Walk::build(cpu, &RCU, targets, objects, work::between);
+            let walk = Walk::build(cpu, &FLAVOURS, targets, objects, work::between);
             place(cpu, pages, walk.expect("memory for the tree"))
         }
         WorkloadId::Lock => place(cpu, pages, enough(Lock::build(cpu, pages, work::between))),

@@ -26,7 +26,7 @@ impl Tree {
     pub(super) unsafe fn audit(&self, cpu: &Cpu, updates: u64) -> Audit {
         let errors_before = cpu.area.errors.load(Relaxed);
         // SAFETY: the caller's promise.
-        unsafe { self.rcu.drain(cpu) };
+        unsafe { self.protection.rcu.drain(cpu) };
         let mut audit = Audit {
             updates: self.carried.load(Relaxed),
             ..Audit::default()

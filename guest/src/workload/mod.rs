@@ -16,6 +16,7 @@ mod mmap1;
 mod order;
 mod pipe;
 mod plan;
+mod protection;
 mod random;
 mod reader;
 mod shootdown;

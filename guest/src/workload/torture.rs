@@ -46,7 +46,7 @@ const CALLBACKS_WAITING: usize = 11;
 const BYTES_WAITING: usize = 12;
 
 /// Readers that hold up a grace period for longer are boosted.
-const BOOST_AFTER_NS: u64 = 20_000_000;
+pub(super) const BOOST_AFTER_NS: u64 = 20_000_000;
 /// How long a hog keeps a CPU at most, and how long it then leaves it alone.
 const BURST_NS: u64 = 100_000_000;
 /// Above readers and writers, below boosted readers.

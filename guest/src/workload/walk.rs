@@ -3,37 +3,46 @@
 use super::{
     audit::Audit,
     plan::{Workload, is_over},
+    protection::{Form, Protection},
     touch::Targets,
     tree::{BuildError, Tree},
     worker::Worker,
 };
-use crate::{Cpu, record, sync::Rcu};
+use crate::{Cpu, record, sync::RcuFlavour};
 use core::sync::atomic::Ordering::Relaxed;
+
+/// Parameters, in the order of the contract.
+const PROTECT: usize = 0;
+const THREADS: usize = 1;
 
 /// The workload, shared by all CPUs.
 pub struct Walk {
     tree: Tree,
     targets: Targets,
+    threads_each: usize,
     /// What the kernel does after each operation; it is told how many this thread has done.
     between: fn(&Cpu, u64),
 }
 
 impl Walk {
     /// Builds the tree, of about `objects` objects ([`Tree::objects_for`]), from the pages of
-    /// `targets`.
+    /// `targets`. `flavours` are the kernel's machines, by [`RcuKind`](crate::sync::RcuKind).
     ///
     /// # Errors
     /// [`BuildError`].
     pub fn build(
         cpu: &Cpu,
-        rcu: &'static Rcu,
+        flavours: &[RcuFlavour<'static>; 3],
         targets: Targets,
         objects: usize,
         between: fn(&Cpu, u64),
     ) -> Result<Self, BuildError> {
+        let parameters = &cpu.header.parameters;
+        let protection = Protection::new(Form::from_number(parameters[PROTECT]), flavours);
         Ok(Self {
-            tree: Tree::build(cpu, targets.pages, rcu, objects)?,
+            tree: Tree::build(cpu, targets.pages, protection, objects)?,
             targets,
+            threads_each: (parameters[THREADS] as usize).max(1),
             between,
         })
     }
@@ -44,8 +53,9 @@ impl Walk {
     pub fn step(&self, cpu: &Cpu, worker: &mut Worker) {
         self.operation(cpu, worker);
         self.probe(cpu, worker);
-        self.tree.rcu.quiescent(cpu);
-        self.tree.rcu.process(cpu);
+        let rcu = self.tree.protection.rcu;
+        rcu.quiescent(cpu);
+        rcu.process(cpu);
         record::operation(cpu);
     }
 
@@ -67,7 +77,7 @@ impl Walk {
     fn probe(&self, cpu: &Cpu, worker: &mut Worker) {
         let slot = self.tree.pick(&mut worker.random);
         worker.probe.run(cpu, || {
-            let _section = self.tree.rcu.read_lock(cpu);
+            let _section = self.tree.protection.rcu.read_lock(cpu);
             if let Some(dentry) = self.tree.lookup(cpu, slot) {
                 self.tree.inspect(cpu, dentry);
             }
@@ -75,14 +85,16 @@ impl Walk {
     }
 }
 
-/// One thread per CPU.
+/// As many threads on each CPU as the host asked for.
 impl Workload for Walk {
     fn threads(&self, cpus: usize) -> usize {
-        cpus
+        self.threads_each * cpus
     }
 
-    fn run(&self, cpu: &'static Cpu, _number: usize) {
-        let mut worker = Worker::new(cpu, self.targets.pages.free_pages(cpu));
+    fn run(&self, cpu: &'static Cpu, number: usize) {
+        let threads = self.threads(cpu.header.cpus as usize);
+        let free_pages = self.targets.pages.free_pages(cpu);
+        let mut worker = Worker::new(cpu, number, free_pages / threads);
         let mut operations = 0;
         while !is_over(cpu) {
             self.step(cpu, &mut worker);

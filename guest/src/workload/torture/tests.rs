@@ -1,7 +1,7 @@
 use super::*;
 use crate::{
     fixture::{Fixture, allocator},
-    sync::{PreemptRcu, Rcu, RcuStall, Rig, SrcuDomain},
+    sync::{RcuStall, Rig, machines},
 };
 use core::sync::atomic::AtomicBool;
 
@@ -9,15 +9,6 @@ const LONG_NS: u64 = 60_000_000_000;
 
 /// Enough for each busted form to be caught many times over.
 const MANY: u64 = 1_000_000;
-
-fn machines() -> &'static [RcuFlavour<'static>; 3] {
-    let report = RcuStall::report;
-    Box::leak(Box::new([
-        RcuFlavour::Classic(Box::leak(Box::new(Rcu::new(LONG_NS, report)))),
-        RcuFlavour::Preemptible(Box::leak(Box::new(PreemptRcu::new(LONG_NS, report)))),
-        RcuFlavour::Sleepable(Box::leak(Box::new(SrcuDomain::new(LONG_NS, report)))),
-    ]))
-}
 
 fn reads(fixture: &Fixture) -> u64 {
     let areas = fixture.areas.iter();
@@ -44,7 +35,7 @@ impl Outcome {
 /// an error is found; threads change where these sleep or yield.
 fn torture(cpus: u32, kind: RcuKind, variant: Variant, least: u64) -> Outcome {
     let fixture = Fixture::told(cpus, variant, &[kind as u64, 1, 1, 0, 0]);
-    let flavours = machines();
+    let flavours = machines(LONG_NS, RcuStall::report);
     let rcu = flavours[kind as usize];
     let rig = Rig::leak();
     rig.hear(rcu);
@@ -151,7 +142,7 @@ fn threads_sit_where_they_should() {
     let fixture = Fixture::told(3, Variant::None, &[1, 2, 4, 1, 1]);
     let cpu = fixture.cpu(0);
     let pages = allocator(&cpu, 512);
-    let torture = Torture::build(&cpu, pages, machines()).expect("memory");
+    let torture = Torture::build(&cpu, pages, machines(LONG_NS, RcuStall::report)).expect("memory");
     assert_eq!(torture.threads(3), 4 + 3 + 6);
     let seats: Vec<_> = (0..13).map(|number| torture.seat(number, 3)).collect();
     for (cpu, first) in [(0, 0), (0, 3), (0, 4), (1, 5), (0, 7), (2, 12)] {
