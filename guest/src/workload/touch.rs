@@ -65,6 +65,7 @@ impl Default for DataPages {
 pub static DATA: DataPages = DataPages::new();
 
 /// The memory that is touched beside the tree's.
+#[derive(Clone)]
 pub struct Targets {
     /// Where pages are allocated, and freed again.
     pub pages: &'static PageAllocator,

@@ -2,7 +2,7 @@
 
 use super::{
     audit::Audit,
-    plan::{Workload, is_over},
+    plan::{Parameters, Workload, is_over},
     protection::{Form, Protection},
     touch::Targets,
     tree::{BuildError, Tree},
@@ -12,7 +12,6 @@ use crate::{Cpu, record, sync::RcuFlavour};
 use core::sync::atomic::Ordering::Relaxed;
 
 /// Parameters, in the order of the contract.
-const PROTECT: usize = 0;
 const THREADS: usize = 1;
 
 /// The workload, shared by all CPUs.
@@ -25,7 +24,10 @@ pub struct Walk {
 }
 
 impl Walk {
-    /// Builds the tree, of about `objects` objects ([`Tree::objects_for`]), from the pages of
+    /// The parameter that says how the tree is protected.
+    pub const PROTECT: usize = 0;
+
+    /// Builds the tree as `parameters` say, of about `objects` objects ([`Tree::objects_for`]), from the pages of
     /// `targets`. `flavours` are the kernel's machines, by [`RcuKind`](crate::sync::RcuKind).
     ///
     /// # Errors
@@ -35,10 +37,10 @@ impl Walk {
         flavours: &[RcuFlavour<'static>; 3],
         targets: Targets,
         objects: usize,
+        parameters: &Parameters,
         between: fn(&Cpu, u64),
     ) -> Result<Self, BuildError> {
-        let parameters = &cpu.header.parameters;
-        let protection = Protection::new(Form::from_number(parameters[PROTECT]), flavours);
+        let protection = Protection::new(Form::from_number(parameters[Self::PROTECT]), flavours);
         Ok(Self {
             tree: Tree::build(cpu, targets.pages, protection, objects)?,
             targets,
@@ -103,14 +105,14 @@ impl Workload for Walk {
         }
     }
 
-    unsafe fn audit(&self, cpu: &Cpu, updates: u64) -> Audit {
+    unsafe fn audit(&self, cpu: &Cpu) -> Audit {
         let cpus = cpu.header.cpus;
         let paired: u64 = (0..cpus as usize)
             .map(|id| self.targets.updates_of(id, cpus))
             .fold(0, u64::wrapping_add);
         let errors_before = cpu.area.errors.load(Relaxed);
         // SAFETY: the caller's promise.
-        let mut audit = unsafe { self.tree.audit(cpu, updates.wrapping_sub(paired)) };
+        let mut audit = unsafe { self.tree.audit(cpu) };
         audit.updates = audit.updates.wrapping_add(paired);
         audit.checked += self.targets.pages.audit(cpu);
         audit.errors = cpu.area.errors.load(Relaxed) - errors_before;

@@ -3,7 +3,7 @@
 use super::{Counter, Description, OPERATIONS, Parameter, THREADS};
 
 /// How a tree's readers and objects are protected.
-const PROTECT: Parameter = Parameter::choice(
+pub(super) const PROTECT: Parameter = Parameter::choice(
     "protect",
     "readers and locks: spinlocks with a kind of RCU, or locks that sleep",
     &[
