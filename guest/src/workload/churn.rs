@@ -204,3 +204,6 @@ impl Workload for Churn {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
