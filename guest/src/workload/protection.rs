@@ -59,7 +59,7 @@ impl Protection {
         Self { rcu, form }
     }
 
-    /// Takes an object's lock. Outside of read sections, which might not be allowed to sleep.
+    /// Takes an object's lock; outside of read sections unless these may block on it.
     #[inline]
     pub(super) fn lock<'a>(&self, cpu: &'a Cpu, lock: &'a ObjectLock) -> Locked<'a> {
         match self.form {
@@ -77,7 +77,17 @@ impl Protection {
         }
     }
 
-    /// The same where the object may be poison by now: a spinlock if it is free. What a mutex knows
+    /// A reader has met a writer, and waits for it if it may: as PREEMPT_RT's readers of a sequence
+    /// count do (`__seqprop_spinlock_sequence`, include/linux/seqlock.h), by taking the writer's lock
+    /// once, within its section. Other readers just look again.
+    #[cold]
+    pub(super) fn wait_for_writer(&self, cpu: &Cpu, lock: &ObjectLock) {
+        if self.form == Form::SleepingSpinlock {
+            drop(self.lock(cpu, lock));
+        }
+    }
+
+    /// The same as [`Self::lock`] where the object may be poison by now: a spinlock if it is free. What a mutex knows
     /// of its waiters must not be believed there, so that such an object is left alone.
     pub(super) fn try_lock<'a>(&self, cpu: &'a Cpu, lock: &'a ObjectLock) -> Option<Locked<'a>> {
         match self.form {
@@ -117,3 +127,6 @@ pub(super) enum Locked<'a> {
         lock: MutexGuard<'a, (), true>,
     },
 }
+
+#[cfg(test)]
+mod tests;

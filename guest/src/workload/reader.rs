@@ -109,6 +109,10 @@ impl Tree {
             if !retry {
                 return self.whole(cpu, dentry, link).then_some(link);
             }
+            // Without grace periods the object may be poison by now, and its lock never be free.
+            if !self.is(Variant::NoGracePeriod) {
+                self.protection.wait_for_writer(cpu, &dentry.lock);
+            }
         }
         None
     }
