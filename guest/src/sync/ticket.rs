@@ -21,7 +21,8 @@ use underfoot_abi::{Context, Wait};
 
 /// A fair spinlock: CPUs enter in the order in which they asked. Its holder is not preempted.
 ///
-/// With `RECORDED`, holds and waits are recorded as [`Metric::LockHold`] and [`Metric::LockWait`];
+/// With `RECORDED`, holds and waits are recorded, as
+/// [`LockHold`](underfoot_abi::Metric::LockHold) and [`LockWait`](underfoot_abi::Metric::LockWait);
 /// such a lock must not be taken in an interrupt, whose records would mix with the interrupted
 /// ones. A zeroed lock around a zeroed value is unlocked.
 #[derive(Debug, Default)]
