@@ -103,7 +103,7 @@ fn judge(runs: &Runs, measured: &mut Measured) -> Result<Verdict, Missing> {
         let rate = runs.operations_per_s(run, Moving)?;
         measured.set(format!("{run}.operations_per_s"), rate);
     }
-    let ratios = ways_out::ratios(runs, measured)?;
+    let [mutexes, sleeping] = ways_out::ratios(runs, measured)?;
     let (bytes, starved) = ways_out::backlog(runs, measured)?;
     let plain = overdue(runs, "hogs", measured)?;
     let boosted = overdue(runs, "hogs-boost", measured)?;
@@ -111,10 +111,6 @@ fn judge(runs: &Runs, measured: &mut Measured) -> Result<Verdict, Missing> {
         let reason = format!("only {} and {} bursts", plain.0, boosted.0);
         return Ok(Verdict::inconclusive(reason));
     }
-    let [mutexes, sleeping] = [0, 1].map(|form| {
-        let [control, moving] = [ratios.control[form], ratios.moving[form]];
-        format!("{control:.2} ({moving:.2} while pages moved)")
-    });
     let reason = format!(
         "no reader saw an old object; no grace period ended in {} of {} bursts of hogs, with \
          boosting in {} of {}; of the operations with spinlocks, mutexes with sleepable RCU made \
@@ -209,7 +205,9 @@ mod tests {
         let mut measured = Measured::default();
         let ratios = ways_out::ratios(&runs((20, 20), (30, 2)), &mut measured);
         let ratios = ratios.expect("all is there");
-        assert_eq!((ratios.control, ratios.moving), ([0.5, 1.0], [0.5, 1.0]));
+        let said = ratios.map(|ratios| ratios.to_string());
+        assert_eq!(said[0], "0.50 to 0.50 (0.50 to 0.50 while pages moved)");
+        assert_eq!(ratios[1].moving, [1.0; 2]);
     }
 
     #[test]
