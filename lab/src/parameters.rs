@@ -2,7 +2,7 @@
 
 use crate::names::hint;
 use crate::units::ValueError;
-use underfoot_abi::{MAX_PARAMETERS, Parameter, WorkloadId};
+use underfoot_abi::{MAX_PARAMETERS, MIX_PARTS, Parameter, WorkloadId};
 
 /// A value for each parameter of one workload, all within their bounds.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -19,20 +19,28 @@ impl Parameters {
     }
 
     fn of(described: &'static [Parameter]) -> Self {
-        let mut values = [0; MAX_PARAMETERS];
-        for (value, parameter) in values.iter_mut().zip(described) {
-            *value = parameter.default;
+        Self {
+            described,
+            values: Parameter::defaults(described),
         }
-        Self { described, values }
     }
 
     /// Reads `NAME=VALUE[,NAME=VALUE…]`; what is not named has its default.
     ///
     /// # Errors
     /// [`ValueError`]: a name that `workload` does not have, a value outside its bounds, or the same
-    /// name twice.
+    /// name twice; a mix of nothing.
     pub fn parse(workload: WorkloadId, text: &str) -> Result<Self, ValueError> {
-        Self::defaults(workload).with(text)
+        let told = Self::defaults(workload).with(text)?;
+        let is_off = |value: &u64| *value == 0;
+        if workload == WorkloadId::Mix && told.values[..MIX_PARTS.len()].iter().all(is_off) {
+            return Err(ValueError::Malformed {
+                value: text.to_owned(),
+                expected: "a mix of at least one workload",
+                example: "walk=on",
+            });
+        }
+        Ok(told)
     }
 
     fn with(mut self, text: &str) -> Result<Self, ValueError> {
@@ -222,9 +230,20 @@ mod tests {
                 assert!(message.contains(part), "{part} not in {message}");
             }
         }
-        let none = Parameters::parse(WorkloadId::Walk, "x=1").map_err(|error| error.to_string());
-        let none = none.expect_err("walk has no parameters");
+        let none = Parameters::parse(WorkloadId::Idle, "x=1").map_err(|error| error.to_string());
+        let none = none.expect_err("idle has no parameters");
         assert!(none.contains("`x`") && none.contains("has none"), "{none}");
+    }
+
+    #[test]
+    fn a_mix_of_nothing_is_refused() {
+        let parts = MIX_PARTS.map(|part| format!("{}=off", part.name()));
+        let mix = |text: &str| Parameters::parse(WorkloadId::Mix, text);
+        let refusal = mix(&parts.join(",")).map_err(|error| error.to_string());
+        let refusal = refusal.expect_err("nothing would run");
+        assert!(refusal.contains("at least one workload"), "{refusal}");
+        let one = mix(&parts[1..].join(",")).expect("walk is left");
+        assert_eq!(one.values()[..2], [1, 0]);
     }
 
     #[test]

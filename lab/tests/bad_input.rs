@@ -51,7 +51,7 @@ fn wrong_values_name_value_bound_and_remedy() {
             "99999999999999999999s",
             ["`99999999999999999999s`", "half a second is plenty"],
         ),
-        ("--parameters", "x=1", ["`x`", "it has none"]),
+        ("--parameters", "x=1", ["`x`", "protect, threads"]),
         ("--parameter", "x", ["`x`", "NAME=VALUE"]),
         ("--workload", "wlak", ["`wlak`", "mean `walk`"]),
         ("--target", "slab,txt", ["`txt`", "mean `text`"]),
@@ -124,7 +124,7 @@ fn wrong_experiment_files_name_file_and_key() {
         ("seed = 2026-11-21", ["key `seed`", "datetime"]),
         (
             "[parameters]\nreaders = 1",
-            ["key `parameters`", "it has none"],
+            ["key `parameters`", "protect, threads"],
         ),
         ("parameters = [[1]]", ["key `parameters`", "array"]),
         ("[duration]\nx = 1", ["key `duration`", "table"]),

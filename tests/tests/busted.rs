@@ -110,6 +110,39 @@ fn updating_without_the_lock_is_seen() {
     assert_caught("busted-no-lock", "", RUNS, &["update"]);
 }
 
+/// The forms of `walk` with other readers and other locks than the default's are checked as well.
+#[test]
+#[cfg_attr(no_kvm, ignore = "this host has no /dev/kvm for us")]
+fn every_protection_of_the_tree_can_be_missed() {
+    for (variant, form, checks) in [
+        (
+            "busted-no-grace-period",
+            "preemptible",
+            ["check word", "poison"],
+        ),
+        (
+            "busted-no-grace-period",
+            "sleepable",
+            ["check word", "poison"],
+        ),
+        (
+            "busted-no-seqcount",
+            "mutex-srcu",
+            ["check word", "sequence"],
+        ),
+        (
+            "busted-no-seqcount",
+            "sleeping-spinlock",
+            ["check word", "sequence"],
+        ),
+        ("busted-no-lock", "mutex-srcu", ["update"; 2]),
+        ("busted-no-lock", "sleeping-spinlock", ["update"; 2]),
+    ] {
+        let more = format!("--parameters protect={form}");
+        assert_caught(variant, &more, RUNS, &checks);
+    }
+}
+
 /// Each kind that the guest writes to has its own count of updates: other kinds do not stand in.
 #[test]
 #[cfg_attr(no_kvm, ignore = "this host has no /dev/kvm for us")]

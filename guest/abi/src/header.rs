@@ -1,13 +1,13 @@
 //! The first page of the shared region.
 
-use crate::{MAX_PARAMETERS, MAX_REPORTS, Report, WorkloadId};
+use crate::{MAX_PARAMETERS, MAX_REPORTS, MIX_PARTS, Report, WorkloadId};
 use core::sync::atomic::{AtomicU32, AtomicU64};
 
 /// `"undrfoot"`, little-endian.
 pub const MAGIC: u64 = u64::from_le_bytes(*b"undrfoot");
 
 /// Version of this contract. The guest refuses any other.
-pub const VERSION: u32 = 3;
+pub const VERSION: u32 = 4;
 
 /// What the run is doing, written by the host, read by the guest before each operation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -103,6 +103,9 @@ impl Variant {
     #[must_use]
     pub fn concerns(self, workload: WorkloadId) -> bool {
         use WorkloadId as W;
+        if workload == W::Mix {
+            return MIX_PARTS.iter().any(|part| self.concerns(*part));
+        }
         match self {
             Self::NoGracePeriod | Self::NoSeqcount => workload == W::Walk,
             Self::NoLock => matches!(workload, W::Walk | W::Lock),

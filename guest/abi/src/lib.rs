@@ -33,8 +33,8 @@ pub use vcpu::{
     VcpuArea,
 };
 pub use workload::{
-    CHANGES, Counter, FAULT_OUTCOMES, MAX_COUNTERS, MAX_PARAMETERS, OPERATIONS, Parameter,
-    TABLE_SAMPLES, TABLES_REUSED, WorkloadId,
+    CHANGES, Counter, FAULT_OUTCOMES, MAX_COUNTERS, MAX_PARAMETERS, MIX_PARTS, OPERATIONS,
+    Parameter, TABLE_SAMPLES, TABLES_REUSED, WorkloadId, mix_counters,
 };
 
 /// The kernel command-line key whose hexadecimal value is the GPA of the shared region.

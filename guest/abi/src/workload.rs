@@ -1,17 +1,20 @@
 //! What the guest can run, what each workload can be told, and what it counts.
 
 mod kernel;
+mod mix;
 mod spaces;
 
+pub use mix::{MIX_PARTS, mix_counters};
 pub use spaces::{CHANGES, FAULT_OUTCOMES, TABLE_SAMPLES, TABLES_REUSED};
 
 use kernel::{CHASE, CHURN, IDLE, LOCK, ORDER, SHOOTDOWN, TORTURE, WALK};
+use mix::MIX;
 use spaces::{EXIT, FAULT, MMAP1};
 
 /// The most parameters that a workload has.
 pub const MAX_PARAMETERS: usize = 16;
 /// The most counters that a workload has.
-pub const MAX_COUNTERS: usize = 40;
+pub const MAX_COUNTERS: usize = 64;
 
 /// A number or a choice that a workload can be told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,6 +69,17 @@ impl Parameter {
             choices,
         }
     }
+
+    /// The defaults of `described`, at most [`MAX_PARAMETERS`]; 0 where there is none.
+    #[must_use]
+    pub const fn defaults(described: &[Self]) -> [u64; MAX_PARAMETERS] {
+        let (mut values, mut index) = ([0; MAX_PARAMETERS], 0);
+        while index < described.len() {
+            values[index] = described[index].default;
+            index += 1;
+        }
+        values
+    }
 }
 
 /// Something that a workload counts, in each recorded phase.
@@ -106,6 +120,8 @@ pub enum WorkloadId {
     Torture = 10,
     /// The locks of the cycle that speculative page faults ran into.
     Order = 11,
+    /// Several of the others side by side.
+    Mix = 12,
     /// Remap and protect storms against readers.
     Shootdown = 4,
     /// Mappers and accessors of the same regions.
@@ -134,6 +150,7 @@ impl WorkloadId {
         Self::Churn,
         Self::Torture,
         Self::Order,
+        Self::Mix,
         Self::Shootdown,
         Self::Mmap1,
         Self::Exit,
@@ -165,6 +182,12 @@ impl WorkloadId {
         self.description().parameters
     }
 
+    /// What it is told if the user says nothing.
+    #[must_use]
+    pub const fn defaults(self) -> [u64; MAX_PARAMETERS] {
+        Parameter::defaults(self.parameters())
+    }
+
     /// What it counts, at most [`MAX_COUNTERS`]; the first is [`OPERATIONS`]. The order is that of
     /// [`VcpuArea::counters`](crate::VcpuArea::counters).
     #[must_use]
@@ -181,6 +204,7 @@ impl WorkloadId {
             Self::Churn => CHURN,
             Self::Torture => TORTURE,
             Self::Order => ORDER,
+            Self::Mix => MIX,
             Self::Shootdown => SHOOTDOWN,
             Self::Mmap1 => MMAP1,
             Self::Exit => EXIT,

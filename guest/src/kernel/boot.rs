@@ -5,7 +5,8 @@ use super::memory::{self, Memory};
 use super::shared::Shared;
 use super::start_info::LoaderInfo;
 use super::state::{self, Kernel};
-use super::{fail, ipi, smp, targets, threads, trap, workloads};
+use super::workloads::{self, Ground};
+use super::{fail, ipi, smp, targets, threads, trap};
 use core::sync::atomic::Ordering::{Relaxed, Release};
 use underfoot_abi::{Cpl, GuestState, Header, PAGE_SIZE};
 use underfoot_firmware::{CpuHeader, build_idt, enter_ring3, kernel_cpl, ring0_ticks};
@@ -97,7 +98,12 @@ fn assemble(cpu: &Cpu, shared: &'static Shared, memory: Memory) -> Kernel {
         apic: unsafe { Apic::new() },
         pages,
         table,
-        workload: workloads::build(cpu, pages, table, targets),
+        workload: workloads::build(&Ground {
+            cpu,
+            pages,
+            table,
+            targets,
+        }),
     }
 }
 

@@ -2,67 +2,82 @@
 
 use super::grace::{FLAVOURS, RCU};
 use super::{ipi, work};
-use underfoot_abi::{PageByte, PageKind, WorkloadId};
+use underfoot_abi::{MIX_PARTS, PageByte, PageKind, WorkloadId};
 use underfoot_guest::Cpu;
 use underfoot_guest::mm::{PageAllocator, PageTable};
 use underfoot_guest::workload::{
-    Chase, Churn, Exit, Fault, Idle, Lock, Mmap1, Order, Shootdown, Targets, Torture, Tree, Walk,
-    Workload,
+    Chase, Churn, Exit, Fault, Idle, Lock, Mix, Mmap1, Order, Parameters, Shootdown, Targets,
+    Torture, Tree, Walk, Workload,
 };
+
+/// What workloads are built from.
+pub struct Ground<'a> {
+    pub cpu: &'a Cpu,
+    pub pages: &'static PageAllocator,
+    pub table: &'static PageTable,
+    pub targets: Targets,
+}
 
 /// Builds it, from the pages that are free.
 ///
 /// # Panics
 /// If there is no such workload, or not enough memory for it.
-pub fn build(
-    cpu: &Cpu,
-    pages: &'static PageAllocator,
-    table: &'static PageTable,
-    targets: Targets,
-) -> &'static dyn Workload {
-    let number = cpu.header.workload;
+pub fn build(ground: &Ground<'_>) -> &'static dyn Workload {
+    let header = ground.cpu.header;
+    let number = header.workload;
     let Some(workload) = WorkloadId::from_number(number) else {
         panic!("the host asks for workload {number}, which this guest does not have")
     };
-    match workload {
-        WorkloadId::Walk => {
-            let objects = Tree::objects_for(pages.free_pages(cpu));
-            let walk = Walk::build(cpu, &RCU, targets, objects, work::between);
-            place(cpu, pages, walk.expect("memory for the tree"))
-        }
-        WorkloadId::Lock => place(cpu, pages, enough(Lock::build(cpu, pages, work::between))),
-        WorkloadId::Chase => place(cpu, pages, enough(Chase::build(cpu, pages, work::between))),
-        WorkloadId::Idle => &Idle,
-        WorkloadId::Churn => place(cpu, pages, Churn::new(cpu, pages, &FLAVOURS)),
-        WorkloadId::Order => place(cpu, pages, enough(Order::build(cpu, pages))),
-        WorkloadId::Torture => place(cpu, pages, enough(Torture::build(cpu, pages, &FLAVOURS))),
-        WorkloadId::Shootdown => {
-            let shootdown = Shootdown::build(cpu, pages, ipi::shootdown_parts(table));
-            let shootdown = shootdown.unwrap_or_else(|error| panic!("{error}"));
-            place(cpu, pages, shootdown)
-        }
-        WorkloadId::Mmap1 => {
-            let mmap1 = Mmap1::build(cpu, pages, &RCU, work::between);
-            place(cpu, pages, enough(mmap1))
-        }
-        WorkloadId::Exit => {
-            let exit = Exit::build(cpu, pages, &RCU, work::between);
-            place(cpu, pages, enough(exit))
-        }
-        WorkloadId::Fault => {
-            let fault = Fault::build(cpu, pages, &RCU, work::between);
-            place(cpu, pages, enough(fault))
+    ground.build(workload, &header.parameters)
+}
+
+impl Ground<'_> {
+    fn build(&self, workload: WorkloadId, told: &Parameters) -> &'static dyn Workload {
+        let (cpu, pages, between) = (self.cpu, self.pages, work::between);
+        match workload {
+            WorkloadId::Walk => {
+                let objects = Tree::objects_for(pages.free_pages(cpu));
+                let targets = self.targets.clone();
+                let walk = Walk::build(cpu, &FLAVOURS, targets, objects, told, between);
+                self.place(Some(walk.unwrap_or_else(|error| panic!("{error}"))))
+            }
+            WorkloadId::Lock => self.place(Lock::build(cpu, pages, told, between)),
+            WorkloadId::Chase => self.place(Chase::build(cpu, pages, between)),
+            WorkloadId::Idle => &Idle,
+            WorkloadId::Churn => self.place(Churn::build(cpu, pages, &FLAVOURS, told)),
+            WorkloadId::Order => self.place(Order::build(cpu, pages)),
+            WorkloadId::Torture => self.place(Torture::build(cpu, pages, &FLAVOURS, told)),
+            WorkloadId::Mix => self.place(Some(self.mix(told))),
+            WorkloadId::Shootdown => {
+                let parts = ipi::shootdown_parts(self.table);
+                let shootdown = Shootdown::build(cpu, pages, parts, told);
+                self.place(Some(shootdown.unwrap_or_else(|error| panic!("{error}"))))
+            }
+            WorkloadId::Mmap1 => self.place(Mmap1::build(cpu, pages, &RCU, told, between)),
+            WorkloadId::Exit => self.place(Exit::build(cpu, pages, &RCU, told, between)),
+            WorkloadId::Fault => self.place(Fault::build(cpu, pages, &RCU, told, between)),
         }
     }
-}
 
-fn enough<T>(workload: Option<T>) -> T {
-    workload.expect("memory for the workload")
-}
+    /// The parts that are switched on, each as it is by default; but the tree's protection is what the
+    /// mix was told.
+    fn mix(&self, told: &Parameters) -> Mix {
+        let mut parts = [None; MIX_PARTS.len()];
+        for (index, part) in MIX_PARTS.into_iter().enumerate() {
+            let mut defaults = part.defaults();
+            if part == WorkloadId::Walk {
+                defaults[Walk::PROTECT] = told[MIX_PARTS.len()];
+            }
+            if told[index] != 0 {
+                parts[index] = Some(self.build(part, &defaults));
+            }
+        }
+        Mix::new(parts)
+    }
 
-fn place<T: Workload>(cpu: &Cpu, pages: &'static PageAllocator, value: T) -> &'static T {
-    let byte = PageByte::new(PageKind::Data, false);
-    pages
-        .place(cpu, byte, value)
-        .expect("memory for the workload")
+    fn place<T: Workload + 'static>(&self, workload: Option<T>) -> &'static dyn Workload {
+        let byte = PageByte::new(PageKind::Data, false);
+        let place = |workload| self.pages.place(self.cpu, byte, workload);
+        workload.and_then(place).expect("memory for the workload")
+    }
 }

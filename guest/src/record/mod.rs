@@ -155,19 +155,46 @@ fn stall(cpu: &Cpu, set: RecordedPhase, ns: u64, address: usize, start_tsc: u64,
     cpu.preempt_enable();
 }
 
-/// Counts `n` of what `counter` names among the workload's counters, if anything is recorded now.
-/// Not from interrupts.
-#[inline]
-pub fn count(cpu: &Cpu, counter: usize, n: u64) {
-    let Some(set) = phase(cpu) else { return };
-    add(cpu, &cpu.area.counters[set as usize][counter], n);
+/// From now on the running thread's counters are those from `first` on: it is one of a part of
+/// `mix`.
+pub fn count_from(cpu: &Cpu, first: usize) {
+    cpu.sched.local(cpu).counters.store(first as u32, Relaxed);
 }
 
-/// Counts one operation of the workload.
+/// Where the running thread's counters begin.
+#[inline]
+fn first_counter(cpu: &Cpu) -> usize {
+    cpu.sched.local(cpu).counters.load(Relaxed) as usize
+}
+
+/// What `counter` names among the counters of the running thread's workload, if anything is recorded
+/// now.
+#[inline]
+fn counter(cpu: &Cpu, counter: usize) -> Option<&AtomicU64> {
+    let set = phase(cpu)? as usize;
+    Some(&cpu.area.counters[set][first_counter(cpu) + counter])
+}
+
+/// Counts `n` of what `which` names among the workload's counters, if anything is recorded now. By
+/// threads alone: in a bottom half the running thread may be another workload's.
+#[inline]
+pub fn count(cpu: &Cpu, which: usize, n: u64) {
+    if let Some(word) = counter(cpu, which) {
+        add(cpu, word, n);
+    }
+}
+
+/// Counts one operation of the workload, and in a part one of the whole.
 #[inline]
 pub fn operation(cpu: &Cpu) {
     add(cpu, &cpu.area.progress, 1);
-    count(cpu, 0, 1);
+    let Some(set) = phase(cpu) else { return };
+    let counters = &cpu.area.counters[set as usize];
+    add(cpu, &counters[0], 1);
+    let first = first_counter(cpu);
+    if first != 0 {
+        add(cpu, &counters[first], 1);
+    }
 }
 
 /// Adds to a word that only threads of this CPU write.
@@ -178,13 +205,14 @@ fn add(cpu: &Cpu, word: &AtomicU64, n: u64) {
     cpu.preempt_enable();
 }
 
-/// Raises what `counter` names among the workload's counters to `value`, if anything is recorded now.
-/// Not from interrupts.
+/// Raises what `which` names among the workload's counters to `value`, if anything is recorded now. By
+/// threads alone, as [`count`].
 #[inline]
-pub fn peak(cpu: &Cpu, counter: usize, value: u64) {
-    let Some(set) = phase(cpu) else { return };
+pub fn peak(cpu: &Cpu, which: usize, value: u64) {
+    let Some(cell) = counter(cpu, which) else {
+        return;
+    };
     cpu.preempt_disable();
-    let cell = &cpu.area.counters[set as usize][counter];
     cell.store(cell.load(Relaxed).max(value), Relaxed);
     cpu.preempt_enable();
 }

@@ -1,5 +1,7 @@
 //! What a thread keeps for the primitives that it uses.
 
+use core::sync::atomic::AtomicU32;
+
 use crate::sync::ReaderState;
 use crate::sync::WaitLink;
 #[cfg(not(loom))]
@@ -16,6 +18,8 @@ pub struct ThreadLocal {
     /// What preemptible RCU knows of it; written by its CPU alone, with interrupts masked or by the
     /// thread.
     pub rcu: ReaderState,
+    /// Where its workload's counters begin among those of the guest: not at 0 in a part of `mix`.
+    pub(crate) counters: AtomicU32,
 }
 
 impl ThreadLocal {
@@ -27,6 +31,7 @@ impl ThreadLocal {
             #[cfg(not(loom))]
             held: HeldLocks::new(),
             rcu: ReaderState::new(),
+            counters: AtomicU32::new(0),
         }
     }
 }

@@ -5,6 +5,7 @@
 pub mod atomic;
 mod backoff;
 mod guard;
+mod lock_times;
 pub mod lockdep;
 mod mutex;
 mod queued;
@@ -22,7 +23,7 @@ pub use guard::{BottomHalfGuard, IrqGuard};
 pub use mutex::{Mutex, MutexGuard};
 pub use queued::{QueuedGuard, QueuedLock};
 #[cfg(all(test, not(loom)))]
-pub(crate) use rcu::rig::Rig;
+pub(crate) use rcu::rig::{Rig, machines};
 pub use rcu::{
     Backlog, FlavourGuard, PreemptGuard, PreemptRcu, Rcu, RcuCallback, RcuFlavour, RcuGuard,
     RcuHead, RcuKind, RcuStall, ReaderState, SrcuDomain, SrcuGuard, StalledReader,

@@ -7,6 +7,7 @@ use super::{
         Ordering::{Acquire, Relaxed, Release},
         const_fn,
     },
+    lock_times::LockTimes,
     lockdep::{self, Classed, Unclassed},
     wait_list::WaitList,
 };
@@ -32,8 +33,11 @@ const OWNER: u32 = HANDOFF - 1;
 /// those whom it woke, which keeps it busy, until the first waiter was woken in vain once: then it is
 /// handed to that one. The context word says what is waited for, but does not count a mutex as held:
 /// its holder may sleep, and the word is the CPU's.
+///
+/// With `RECORDED`, holds and waits are recorded as those of a
+/// [`TicketLock`](super::TicketLock) are. A zeroed mutex around a zeroed value is free.
 #[derive(Debug, Default)]
-pub struct Mutex<T, C = Unclassed> {
+pub struct Mutex<T, const RECORDED: bool = false, C = Unclassed> {
     state: AtomicU32,
     waiters: TicketLock<WaitList, false>,
     class: PhantomData<fn() -> C>,
@@ -42,14 +46,14 @@ pub struct Mutex<T, C = Unclassed> {
 
 // SAFETY: the mutex hands out references to the value to one thread at a time, so sharing the mutex
 // is sending the value.
-unsafe impl<T: Send, C> Sync for Mutex<T, C> {}
+unsafe impl<T: Send, const RECORDED: bool, C> Sync for Mutex<T, RECORDED, C> {}
 
 /// The owner word of the running thread.
 fn me(cpu: &Cpu) -> u32 {
     cpu.sched.current(cpu).0 + 1
 }
 
-impl<T, C: Classed> Mutex<T, C> {
+impl<T, const RECORDED: bool, C: Classed> Mutex<T, RECORDED, C> {
     const_fn! {
         /// A free mutex around `value`.
         #[must_use]
@@ -83,27 +87,45 @@ impl<T, C: Classed> Mutex<T, C> {
     /// Takes the mutex, sleeping as long as others have it. Call it where
     /// [`park`](crate::sched::Sched::park) may be called.
     #[inline]
-    pub fn lock<'a>(&'a self, cpu: &'a Cpu) -> MutexGuard<'a, T, C> {
+    pub fn lock<'a>(&'a self, cpu: &'a Cpu) -> MutexGuard<'a, T, RECORDED, C> {
         self.lock_nested(cpu, 0)
     }
 
     /// As [`Self::lock`], within other locks of its class, `level` deep.
     #[inline]
-    pub fn lock_nested<'a>(&'a self, cpu: &'a Cpu, level: usize) -> MutexGuard<'a, T, C> {
+    pub fn lock_nested<'a>(&'a self, cpu: &'a Cpu, level: usize) -> MutexGuard<'a, T, RECORDED, C> {
         lockdep::acquire::<C>(cpu, self.address(), level);
+        let times = LockTimes::wait::<RECORDED>(cpu);
         if !self.attempt(cpu) {
             self.sleep(cpu);
         }
-        MutexGuard { mutex: self, cpu }
+        self.guard(cpu, times)
     }
 
     /// Takes the mutex if it is free and promised to nobody.
     #[inline]
-    pub fn try_lock<'a>(&'a self, cpu: &'a Cpu) -> Option<MutexGuard<'a, T, C>> {
+    pub fn try_lock<'a>(&'a self, cpu: &'a Cpu) -> Option<MutexGuard<'a, T, RECORDED, C>> {
+        let times = LockTimes::wait::<RECORDED>(cpu);
         self.attempt(cpu).then(|| {
             lockdep::acquired::<C>(cpu, self.address());
-            MutexGuard { mutex: self, cpu }
+            self.guard(cpu, times)
         })
+    }
+
+    #[inline]
+    fn guard<'a>(&'a self, cpu: &'a Cpu, times: LockTimes) -> MutexGuard<'a, T, RECORDED, C> {
+        MutexGuard {
+            mutex: self,
+            cpu,
+            times: times.acquired(),
+        }
+    }
+
+    /// Makes the mutex that of a new object. Nobody else may know the object yet.
+    pub fn reset(&self, cpu: &Cpu) {
+        self.state.store(0, Relaxed);
+        self.waiters.reset();
+        *self.waiters.lock(cpu) = WaitList::new();
     }
 
     /// Becomes the owner if there is none, leaving what is known of waiters.
@@ -210,12 +232,13 @@ impl<T, C: Classed> Mutex<T, C> {
 
 /// The mutex, held; dropped, it is free again.
 #[must_use]
-pub struct MutexGuard<'a, T, C: Classed = Unclassed> {
-    mutex: &'a Mutex<T, C>,
+pub struct MutexGuard<'a, T, const RECORDED: bool = false, C: Classed = Unclassed> {
+    mutex: &'a Mutex<T, RECORDED, C>,
     cpu: &'a Cpu,
+    times: LockTimes,
 }
 
-impl<T, C: Classed> Deref for MutexGuard<'_, T, C> {
+impl<T, const RECORDED: bool, C: Classed> Deref for MutexGuard<'_, T, RECORDED, C> {
     type Target = T;
     #[inline]
     fn deref(&self) -> &T {
@@ -225,7 +248,7 @@ impl<T, C: Classed> Deref for MutexGuard<'_, T, C> {
     }
 }
 
-impl<T, C: Classed> DerefMut for MutexGuard<'_, T, C> {
+impl<T, const RECORDED: bool, C: Classed> DerefMut for MutexGuard<'_, T, RECORDED, C> {
     #[inline]
     fn deref_mut(&mut self) -> &mut T {
         // SAFETY: as for `Deref`, and the guard is borrowed mutably.
@@ -233,11 +256,13 @@ impl<T, C: Classed> DerefMut for MutexGuard<'_, T, C> {
     }
 }
 
-impl<T, C: Classed> Drop for MutexGuard<'_, T, C> {
+impl<T, const RECORDED: bool, C: Classed> Drop for MutexGuard<'_, T, RECORDED, C> {
     #[inline]
     fn drop(&mut self) {
+        let released_tsc = self.times.released();
         lockdep::release::<C>(self.cpu, self.mutex.address());
         self.mutex.unlock(self.cpu);
+        self.times.record(self.cpu, released_tsc);
     }
 }
 

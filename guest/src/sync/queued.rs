@@ -8,16 +8,17 @@ use super::{
         const_fn,
     },
     backoff::Sleepers,
+    lock_times::LockTimes,
     lockdep::{self, Classed, Unclassed},
 };
-use crate::{Cpu, record::Span};
+use crate::Cpu;
 use core::{
     cell::UnsafeCell,
     marker::PhantomData,
     ops::{Deref, DerefMut},
     ptr,
 };
-use underfoot_abi::{Context, Metric, Wait};
+use underfoot_abi::{Context, Wait};
 
 /// A place in the queue, on the stack of the CPU that waits.
 struct Node {
@@ -101,24 +102,24 @@ impl<T, const RECORDED: bool, C: Classed> QueuedLock<T, RECORDED, C> {
         lockdep::acquire::<C>(cpu, self.address(), level);
         // A holder that is not running would keep all others waiting.
         cpu.preempt_disable();
-        let wait = RECORDED.then(|| Span::start(cpu));
+        let times = LockTimes::wait::<RECORDED>(cpu);
         if !self.attempt() {
             self.queue(cpu);
         }
-        self.guard(cpu, wait)
+        self.guard(cpu, times)
     }
 
     /// Takes the lock if it is free and nobody is queued.
     #[inline]
     pub fn try_lock<'a>(&'a self, cpu: &'a Cpu) -> Option<QueuedGuard<'a, T, RECORDED, C>> {
         cpu.preempt_disable();
-        let wait = RECORDED.then(|| Span::start(cpu));
+        let times = LockTimes::wait::<RECORDED>(cpu);
         if !self.attempt() {
             cpu.preempt_enable();
             return None;
         }
         lockdep::acquired::<C>(cpu, self.address());
-        Some(self.guard(cpu, wait))
+        Some(self.guard(cpu, times))
     }
 
     /// Masks interrupts, then takes the lock: for what interrupt handlers take too.
@@ -210,13 +211,12 @@ impl<T, const RECORDED: bool, C: Classed> QueuedLock<T, RECORDED, C> {
     }
 
     #[inline]
-    fn guard<'a>(&'a self, cpu: &'a Cpu, wait: Option<Span>) -> QueuedGuard<'a, T, RECORDED, C> {
+    fn guard<'a>(&'a self, cpu: &'a Cpu, times: LockTimes) -> QueuedGuard<'a, T, RECORDED, C> {
         cpu.context_add(Context::LOCK_ONE);
         QueuedGuard {
             lock: self,
             cpu,
-            wait,
-            acquired_tsc: wait.and_then(Span::now),
+            times: times.acquired(),
         }
     }
 }
@@ -234,8 +234,7 @@ fn wait(cpu: &Cpu, sleepers: &Sleepers, hope: impl Fn() -> bool, attempt: impl F
 pub struct QueuedGuard<'a, T, const RECORDED: bool, C: Classed = Unclassed> {
     lock: &'a QueuedLock<T, RECORDED, C>,
     cpu: &'a Cpu,
-    wait: Option<Span>,
-    acquired_tsc: Option<u64>,
+    times: LockTimes,
 }
 
 impl<T, const RECORDED: bool, C: Classed> Deref for QueuedGuard<'_, T, RECORDED, C> {
@@ -259,20 +258,13 @@ impl<T, const RECORDED: bool, C: Classed> DerefMut for QueuedGuard<'_, T, RECORD
 impl<T, const RECORDED: bool, C: Classed> Drop for QueuedGuard<'_, T, RECORDED, C> {
     #[inline]
     fn drop(&mut self) {
-        let released_tsc = self.wait.and_then(Span::now);
+        let released_tsc = self.times.released();
         lockdep::release::<C>(self.cpu, self.lock.address());
         // Pairs with the acquire in `take`: the next holder sees what this one did.
         self.lock.locked.store(0, Release);
         self.lock.first_sleeper.kick(self.cpu);
         self.cpu.context_sub(Context::LOCK_ONE);
-        // Recorded after the release, so that recording does not lengthen what it measures.
-        if let (Some(wait), Some(acquired), Some(released)) =
-            (self.wait, self.acquired_tsc, released_tsc)
-        {
-            wait.finish_at(self.cpu, Metric::LockWait, acquired);
-            wait.follow(acquired)
-                .finish_at(self.cpu, Metric::LockHold, released);
-        }
+        self.times.record(self.cpu, released_tsc);
         self.cpu.preempt_enable();
     }
 }

@@ -8,19 +8,21 @@ use super::{
         const_fn,
     },
     backoff::Sleepers,
+    lock_times::LockTimes,
     lockdep::{self, Classed, Unclassed},
 };
-use crate::{Cpu, record::Span};
+use crate::Cpu;
 use core::{
     cell::UnsafeCell,
     marker::PhantomData,
     ops::{Deref, DerefMut},
 };
-use underfoot_abi::{Context, Metric, Wait};
+use underfoot_abi::{Context, Wait};
 
 /// A fair spinlock: CPUs enter in the order in which they asked. Its holder is not preempted.
 ///
-/// With `RECORDED`, holds and waits are recorded as [`Metric::LockHold`] and [`Metric::LockWait`];
+/// With `RECORDED`, holds and waits are recorded, as
+/// [`LockHold`](underfoot_abi::Metric::LockHold) and [`LockWait`](underfoot_abi::Metric::LockWait);
 /// such a lock must not be taken in an interrupt, whose records would mix with the interrupted
 /// ones. A zeroed lock around a zeroed value is unlocked.
 #[derive(Debug, Default)]
@@ -78,13 +80,13 @@ impl<T, const RECORDED: bool, C: Classed> TicketLock<T, RECORDED, C> {
     ) -> TicketGuard<'a, T, RECORDED, C> {
         lockdep::acquire::<C>(cpu, self.address(), level);
         cpu.preempt_disable();
-        let wait = RECORDED.then(|| Span::start(cpu));
+        let times = LockTimes::wait::<RECORDED>(cpu);
         let ticket = self.next.fetch_add(1, Relaxed);
         // Pairs with the release in the guard's drop.
         if self.owner.load(Acquire) != ticket {
             self.contend(cpu, ticket);
         }
-        self.guard(cpu, ticket, wait)
+        self.guard(cpu, ticket, times)
     }
 
     /// Takes the lock out of turn: whoever runs when it becomes free has it. For short locks that
@@ -95,22 +97,22 @@ impl<T, const RECORDED: bool, C: Classed> TicketLock<T, RECORDED, C> {
     pub fn lock_unfair<'a>(&'a self, cpu: &'a Cpu) -> TicketGuard<'a, T, RECORDED, C> {
         lockdep::acquire::<C>(cpu, self.address(), 0);
         cpu.preempt_disable();
-        let wait = RECORDED.then(|| Span::start(cpu));
+        let times = LockTimes::wait::<RECORDED>(cpu);
         let ticket = self.attempt().unwrap_or_else(|| self.chance(cpu));
-        self.guard(cpu, ticket, wait)
+        self.guard(cpu, ticket, times)
     }
 
     /// Takes the lock if it is free.
     #[inline]
     pub fn try_lock<'a>(&'a self, cpu: &'a Cpu) -> Option<TicketGuard<'a, T, RECORDED, C>> {
         cpu.preempt_disable();
-        let wait = RECORDED.then(|| Span::start(cpu));
+        let times = LockTimes::wait::<RECORDED>(cpu);
         let Some(ticket) = self.attempt() else {
             cpu.preempt_enable();
             return None;
         };
         lockdep::acquired::<C>(cpu, self.address());
-        Some(self.guard(cpu, ticket, wait))
+        Some(self.guard(cpu, ticket, times))
     }
 
     /// The ticket that has the lock now, if it was free.
@@ -186,15 +188,14 @@ impl<T, const RECORDED: bool, C: Classed> TicketLock<T, RECORDED, C> {
         &'a self,
         cpu: &'a Cpu,
         ticket: u32,
-        wait: Option<Span>,
+        times: LockTimes,
     ) -> TicketGuard<'a, T, RECORDED, C> {
         cpu.context_add(Context::LOCK_ONE);
         TicketGuard {
             lock: self,
             cpu,
             ticket,
-            wait,
-            acquired_tsc: wait.and_then(Span::now),
+            times: times.acquired(),
         }
     }
 }
@@ -205,8 +206,7 @@ pub struct TicketGuard<'a, T, const RECORDED: bool, C: Classed = Unclassed> {
     lock: &'a TicketLock<T, RECORDED, C>,
     cpu: &'a Cpu,
     ticket: u32,
-    wait: Option<Span>,
-    acquired_tsc: Option<u64>,
+    times: LockTimes,
 }
 
 impl<T, const RECORDED: bool, C: Classed> Deref for TicketGuard<'_, T, RECORDED, C> {
@@ -230,7 +230,7 @@ impl<T, const RECORDED: bool, C: Classed> DerefMut for TicketGuard<'_, T, RECORD
 impl<T, const RECORDED: bool, C: Classed> Drop for TicketGuard<'_, T, RECORDED, C> {
     #[inline]
     fn drop(&mut self) {
-        let released_tsc = self.wait.and_then(Span::now);
+        let released_tsc = self.times.released();
         lockdep::release::<C>(self.cpu, self.lock.address());
         // Pairs with the acquire in `lock`: the next holder sees what this one did.
         self.lock.owner.store(self.ticket.wrapping_add(1), Release);
@@ -242,14 +242,7 @@ impl<T, const RECORDED: bool, C: Classed> Drop for TicketGuard<'_, T, RECORDED, 
             self.lock.sleepers.kick_one(self.cpu);
         }
         self.cpu.context_sub(Context::LOCK_ONE);
-        // Recorded after the release, so that recording does not lengthen what it measures.
-        if let (Some(wait), Some(acquired), Some(released)) =
-            (self.wait, self.acquired_tsc, released_tsc)
-        {
-            wait.finish_at(self.cpu, Metric::LockWait, acquired);
-            wait.follow(acquired)
-                .finish_at(self.cpu, Metric::LockHold, released);
-        }
+        self.times.record(self.cpu, released_tsc);
         self.cpu.preempt_enable();
     }
 }

@@ -148,7 +148,7 @@ impl Workload for Chase {
         }
     }
 
-    unsafe fn audit(&self, cpu: &Cpu, _updates: u64) -> Audit {
+    unsafe fn audit(&self, cpu: &Cpu) -> Audit {
         let before = cpu.area.errors.load(Relaxed);
         let mut page = 0;
         for length in 1..=self.pages() {

@@ -2,7 +2,7 @@
 //! grace periods up: how many callbacks and how much memory wait, and who goes without.
 
 use super::audit::Audit;
-use super::plan::{Seat, Workload, is_over};
+use super::plan::{Parameters, Seat, Workload, is_over};
 use super::random::mix;
 use crate::Cpu;
 use crate::arch::tsc;
@@ -29,18 +29,26 @@ const BYTES_WAITING: usize = 4;
 #[repr(C)]
 struct Waiting {
     head: RcuHead,
-    /// The allocator that it goes back to.
-    pages: AtomicU64,
+    /// The address of the [`Home`] that it goes back to.
+    home: AtomicU64,
     words: [AtomicU64; WORDS],
 }
 
 const WORDS: usize = 64;
+const DATA: PageByte = PageByte::new(PageKind::Data, false);
 const _: () = assert!(size_of::<Waiting>() <= PAGE_SIZE);
+
+/// Where pages go back to.
+struct Home {
+    pages: &'static PageAllocator,
+    /// Pages that came back.
+    freed: AtomicU64,
+}
 
 /// The workload, shared by all threads: on each CPU one that frees, and readers.
 pub struct Churn {
     rcu: RcuFlavour<'static>,
-    pages: &'static PageAllocator,
+    home: &'static Home,
     /// Pages a second that each thread frees; 0 for as many as it can.
     rate: u64,
     readers_each: usize,
@@ -48,28 +56,29 @@ pub struct Churn {
 }
 
 impl Churn {
-    /// Over `flavours`, the kernel's machines by kind.
+    /// Over `flavours`, the kernel's machines by kind. `None` if there is no page left.
     #[must_use]
-    pub fn new(
+    pub fn build(
         cpu: &Cpu,
         pages: &'static PageAllocator,
         flavours: &'static [RcuFlavour<'static>; 3],
-    ) -> Self {
-        let parameters = &cpu.header.parameters;
-        Self {
+        parameters: &Parameters,
+    ) -> Option<Self> {
+        let freed = AtomicU64::new(0);
+        let home = pages.place(cpu, DATA, Home { pages, freed })?;
+        Some(Self {
             rcu: flavours[parameters[KIND] as usize % flavours.len()],
-            pages,
+            home,
             rate: parameters[RATE],
             readers_each: parameters[READERS] as usize,
             hold_ns: parameters[HOLD_US] * 1000,
-        }
+        })
     }
 
     /// Allocates a page, fills it and leaves it to RCU. Whether there was one.
     fn leave(&self, cpu: &Cpu) -> bool {
         let span = Span::start(cpu);
-        let byte = PageByte::new(PageKind::Data, false);
-        let Some(address) = self.pages.allocate(cpu, 0, byte) else {
+        let Some(address) = self.home.pages.allocate(cpu, 0, DATA) else {
             record::count(cpu, STARVED, 1);
             return false;
         };
@@ -79,8 +88,8 @@ impl Churn {
             (&raw mut (*page).head).write_bytes(0, 1);
             &*page
         };
-        let pages = core::ptr::from_ref(self.pages).expose_provenance() as u64;
-        waiting.pages.store(pages, Relaxed);
+        let home = core::ptr::from_ref(self.home).expose_provenance() as u64;
+        waiting.home.store(home, Relaxed);
         access(cpu, address, || {
             for (index, word) in waiting.words.iter().enumerate() {
                 word.store(mix(address as u64 ^ index as u64), Relaxed);
@@ -147,12 +156,12 @@ unsafe fn free(cpu: &Cpu, _: NonNull<RcuHead>, address: usize) {
             record::error(cpu, core::ptr::from_ref(word).addr(), found);
         }
     }
-    let pages = waiting.pages.load(Relaxed) as usize;
-    // SAFETY: `leave` stored the allocator's address, which lives for ever; nobody else has the page.
-    unsafe {
-        let pages = &*core::ptr::with_exposed_provenance::<PageAllocator>(pages);
-        pages.free(cpu, address, 0);
-    }
+    let home = waiting.home.load(Relaxed) as usize;
+    // SAFETY: `leave` stored the address of the home, which lives for ever.
+    let home = unsafe { &*core::ptr::with_exposed_provenance::<Home>(home) };
+    home.freed.fetch_add(1, Relaxed);
+    // SAFETY: nobody else has the page.
+    unsafe { home.pages.free(cpu, address, 0) };
 }
 
 /// On each CPU the thread that frees, then the readers.
@@ -177,7 +186,7 @@ impl Workload for Churn {
         }
     }
 
-    unsafe fn audit(&self, cpu: &Cpu, updates: u64) -> Audit {
+    unsafe fn audit(&self, cpu: &Cpu) -> Audit {
         let before = cpu.area.errors.load(Relaxed);
         // SAFETY: the caller's promise.
         unsafe { self.rcu.drain(cpu) };
@@ -187,11 +196,14 @@ impl Workload for Churn {
         if left != 0 {
             record::error(cpu, 0, left);
         }
-        let checked = 1 + self.pages.audit(cpu);
+        let checked = 1 + self.home.pages.audit(cpu);
         Audit {
             checked,
             errors: cpu.area.errors.load(Relaxed) - before,
-            updates,
+            updates: self.home.freed.load(Relaxed),
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

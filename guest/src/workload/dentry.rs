@@ -1,9 +1,9 @@
 //! One object of the tree.
 
-use super::random::mix;
+use super::{protection::ObjectLock, random::mix};
 use crate::{
     Cpu, record,
-    sync::{RcuHead, SeqCount, TicketLock},
+    sync::{RcuHead, SeqCount},
 };
 use core::sync::atomic::{
     AtomicU32, AtomicU64, AtomicUsize,
@@ -31,7 +31,7 @@ pub struct Dentry {
     pub(super) refs: AtomicU32,
     /// Covers `parent` and `parent_tag`, and the pair.
     pub(super) seq: SeqCount,
-    pub(super) lock: TicketLock<()>,
+    pub(super) lock: ObjectLock,
     parent: AtomicUsize,
     /// Agrees with `parent`, as an inode number agrees with an inode.
     parent_tag: AtomicU64,
@@ -40,7 +40,7 @@ pub struct Dentry {
     /// Children counted by the audit.
     pub(super) children: AtomicU32,
     padding: AtomicU32,
-    name: [AtomicU64; 15],
+    name: [AtomicU64; 11],
     slab_tail: AtomicU64,
 }
 
@@ -75,12 +75,12 @@ impl Dentry {
 
     /// Makes it a new object, held by nobody but the tree. Nobody else may know it yet; the slab
     /// has set its own words.
-    pub(super) fn init(&self, slot: usize, level: u32, parent: usize) {
+    pub(super) fn init(&self, cpu: &Cpu, slot: usize, level: u32, parent: usize) {
         self.slot.store(slot as u32, Relaxed);
         self.level.store(level, Relaxed);
         self.identity.store(identity(slot, level), Relaxed);
         self.seq.reset();
-        self.lock.reset();
+        self.lock.reset(cpu);
         self.set_parent(parent);
         self.set_tag(parent);
         for counter in &self.pair {

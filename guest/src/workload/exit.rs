@@ -2,7 +2,7 @@
 
 use super::{
     Audit,
-    plan::{Workload, is_over},
+    plan::{Parameters, Workload, is_over},
     stage::{OWN, Stage},
 };
 use crate::{
@@ -38,14 +38,14 @@ impl Exit {
         cpu: &Cpu,
         pages: &'static PageAllocator,
         rcu: &'static Rcu,
+        parameters: &Parameters,
         between: fn(&Cpu, u64),
     ) -> Option<Self> {
-        let parameters = &cpu.header.parameters;
         let threads_each = parameters[THREADS].max(1) as usize;
         let most = threads_each * cpu.header.cpus as usize;
         let wait = parameters[FREE] != 0;
         Some(Self {
-            stage: Stage::build(cpu, pages, rcu, between, most, wait)?,
+            stage: Stage::build(cpu, pages, rcu, parameters, between, most, wait)?,
             threads_each,
             regions: parameters[REGIONS].max(1) as usize,
             pages: parameters[PAGES].max(1) as usize,
@@ -92,7 +92,7 @@ impl Workload for Exit {
         }
     }
 
-    unsafe fn audit(&self, cpu: &Cpu, _updates: u64) -> Audit {
+    unsafe fn audit(&self, cpu: &Cpu) -> Audit {
         // SAFETY: the caller's promise.
         unsafe { self.stage.audit(cpu, core::iter::empty()) }
     }

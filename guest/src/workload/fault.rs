@@ -2,7 +2,7 @@
 
 use super::{
     Audit,
-    plan::{Workload, is_over},
+    plan::{Parameters, Workload, is_over},
     stage::{OWN, Stage},
 };
 use crate::{
@@ -42,15 +42,15 @@ impl Fault {
         cpu: &Cpu,
         pages: &'static PageAllocator,
         rcu: &'static Rcu,
+        parameters: &Parameters,
         between: fn(&Cpu, u64),
     ) -> Option<Self> {
-        let parameters = &cpu.header.parameters;
         let threads = match parameters[THREADS] as usize {
             // As many as a space can have mappings for, the mappers' among them.
             0 => (cpu.header.cpus as usize).min(52),
             threads => threads,
         };
-        let stage = Stage::build(cpu, pages, rcu, between, 1, false)?;
+        let stage = Stage::build(cpu, pages, rcu, parameters, between, 1, false)?;
         let space = stage.spaces.create(cpu).ok()?;
         let each = parameters[PAGES].max(1) as usize;
         for thread in 0..threads {
@@ -121,7 +121,7 @@ impl Workload for Fault {
         }
     }
 
-    unsafe fn audit(&self, cpu: &Cpu, _updates: u64) -> Audit {
+    unsafe fn audit(&self, cpu: &Cpu) -> Audit {
         // SAFETY: the caller's promise.
         unsafe { self.stage.audit(cpu, core::iter::once(self.space)) }
     }

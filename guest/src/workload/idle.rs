@@ -22,7 +22,7 @@ impl Workload for Idle {
         }
     }
 
-    unsafe fn audit(&self, _cpu: &Cpu, _updates: u64) -> Audit {
+    unsafe fn audit(&self, _cpu: &Cpu) -> Audit {
         Audit::default()
     }
 }

@@ -3,7 +3,7 @@
 
 use super::{
     Audit,
-    plan::{Workload, is_over},
+    plan::{Parameters, Workload, is_over},
     random::Random,
     stage::{OWN, Stage},
 };
@@ -44,12 +44,12 @@ impl Mmap1 {
         cpu: &Cpu,
         pages: &'static PageAllocator,
         rcu: &'static Rcu,
+        parameters: &Parameters,
         between: fn(&Cpu, u64),
     ) -> Option<Self> {
-        let parameters = &cpu.header.parameters;
         let accessors = parameters[ACCESSORS].max(1) as usize;
         let groups = groups(cpu.header.cpus as usize, accessors);
-        let stage = Stage::build(cpu, pages, rcu, between, groups, false)?;
+        let stage = Stage::build(cpu, pages, rcu, parameters, between, groups, false)?;
         let mut spaces = [None; MAX_CPUS];
         for space in &mut spaces[..groups] {
             let new = stage.spaces.create(cpu).ok()?;
@@ -130,7 +130,7 @@ impl Workload for Mmap1 {
         }
     }
 
-    unsafe fn audit(&self, cpu: &Cpu, _updates: u64) -> Audit {
+    unsafe fn audit(&self, cpu: &Cpu) -> Audit {
         // SAFETY: the caller's promise.
         unsafe { self.stage.audit(cpu, self.spaces.iter().copied().flatten()) }
     }

@@ -207,7 +207,7 @@ impl Workload for Order {
         }
     }
 
-    unsafe fn audit(&self, cpu: &Cpu, _updates: u64) -> Audit {
+    unsafe fn audit(&self, cpu: &Cpu) -> Audit {
         let before = cpu.area.errors.load(Relaxed);
         let (pairs, _) = self.areas.as_chunks::<2>();
         for [first, second] in pairs {

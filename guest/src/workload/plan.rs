@@ -3,7 +3,10 @@
 use super::Audit;
 use crate::{Cpu, sched::Priority};
 use core::sync::atomic::Ordering::Relaxed;
-use underfoot_abi::Phase;
+use underfoot_abi::{MAX_PARAMETERS, Phase};
+
+/// What a workload is told, in the order of its description; 0 where there is no parameter.
+pub type Parameters = [u64; MAX_PARAMETERS];
 
 /// Where a thread of a workload runs, and how urgent it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,11 +33,12 @@ pub trait Workload: Sync {
     /// What thread `number` does until [`is_over`]. 32 KiB of stack are there.
     fn run(&self, cpu: &'static Cpu, number: usize);
 
-    /// Verifies everything that the threads left; `updates` is what they counted, all together.
+    /// Verifies everything that the threads left. Whether as many updates are found as they counted
+    /// is for the caller to see, who knows what else counted some.
     ///
     /// # Safety
     /// Its threads have ended, and no CPU is in a read section or will be until this returns.
-    unsafe fn audit(&self, cpu: &Cpu, updates: u64) -> Audit;
+    unsafe fn audit(&self, cpu: &Cpu) -> Audit;
 }
 
 /// Whether the host has said stop.

@@ -35,7 +35,7 @@ impl Tree {
 
     /// Climbs in one read section, without references (as a path walk in RCU mode does).
     pub(super) fn climb_rcu(&self, cpu: &Cpu, slot: usize) {
-        let _section = self.rcu.read_lock(cpu);
+        let _section = self.protection.rcu.read_lock(cpu);
         let mut here = self.lookup(cpu, slot);
         while let Some(dentry) = here {
             if self.is(Variant::NoGracePeriod) {
@@ -63,7 +63,7 @@ impl Tree {
     /// The parent of `dentry`, which the caller holds, with a reference.
     fn get_parent(&self, cpu: &Cpu, dentry: &'static Dentry) -> Option<&'static Dentry> {
         for _ in 0..RETRIES {
-            let section = self.rcu.read_lock(cpu);
+            let section = self.protection.rcu.read_lock(cpu);
             let (seq, link) = access(cpu, dentry.address(), || {
                 (dentry.seq.read_begin_raw(), dentry.parent())
             });
@@ -90,7 +90,7 @@ impl Tree {
         if self.is(Variant::NoGracePeriod) {
             return None;
         }
-        let _locked = dentry.lock.lock(cpu);
+        let _locked = self.protection.lock(cpu, &dentry.lock);
         let link = dentry.parent();
         if !self.whole(cpu, dentry, link) {
             return None;
@@ -108,6 +108,10 @@ impl Tree {
             });
             if !retry {
                 return self.whole(cpu, dentry, link).then_some(link);
+            }
+            // Without grace periods the object may be poison by now, and its lock never be free.
+            if !self.is(Variant::NoGracePeriod) {
+                self.protection.wait_for_writer(cpu, &dentry.lock);
             }
         }
         None

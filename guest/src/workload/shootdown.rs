@@ -8,7 +8,7 @@
 
 use super::{
     audit::Audit,
-    plan::{Seat, Workload, is_over},
+    plan::{Parameters, Seat, Workload, is_over},
     random::Random,
 };
 use crate::{
@@ -22,7 +22,7 @@ use core::sync::atomic::{
     AtomicU64, AtomicUsize,
     Ordering::{Acquire, Relaxed, Release},
 };
-use underfoot_abi::{Header, PAGE_SIZE, POISON_PAGE, PageByte, PageKind, ReportKind, WorkloadId};
+use underfoot_abi::{PAGE_SIZE, POISON_PAGE, PageByte, PageKind, ReportKind, WorkloadId};
 
 /// Where the test pages lie: far above RAM.
 const WINDOW: usize = 1 << 40;
@@ -86,7 +86,7 @@ enum Role {
 }
 
 impl Shootdown {
-    /// Maps the test pages. What it is to do stands in the header's parameters.
+    /// Maps the test pages.
     ///
     /// # Errors
     /// [`MapError`], also where there are no pages to be mapped.
@@ -94,8 +94,9 @@ impl Shootdown {
         cpu: &Cpu,
         allocator: &PageAllocator,
         parts: ShootdownParts,
+        parameters: &Parameters,
     ) -> Result<Self, MapError> {
-        let [way, batch, initiators, readers] = parameters(cpu.header);
+        let [way, batch, initiators, readers] = allowed(parameters);
         let (batch, initiators) = (batch as usize, initiators as usize);
         let full = MapError::OutOfPages { address: WINDOW };
         let pages = allocator
@@ -281,7 +282,7 @@ impl Workload for Shootdown {
         }
     }
 
-    unsafe fn audit(&self, cpu: &Cpu, updates: u64) -> Audit {
+    unsafe fn audit(&self, cpu: &Cpu) -> Audit {
         let errors_before = cpu.area.errors.load(Relaxed);
         let mut audit = Audit::default();
         let mut agree = |at: usize, found: u64, right: u64| {
@@ -299,9 +300,6 @@ impl Workload for Shootdown {
             agree(mapped, word(mapped).load(Relaxed), stamp(index, remaps));
             agree(other, word(other).load(Relaxed), POISON_PAGE);
             audit.updates += remaps;
-        }
-        if audit.updates != updates {
-            record::error(cpu, self.pages.as_ptr().addr(), audit.updates);
         }
         audit.errors = cpu.area.errors.load(Relaxed) - errors_before;
         audit
@@ -322,10 +320,10 @@ impl Thread {
 }
 
 /// The workload's parameters; what the host left out, or got wrong, is what it is by default.
-fn parameters<const N: usize>(header: &Header) -> [u64; N] {
+fn allowed<const N: usize>(parameters: &Parameters) -> [u64; N] {
     let known = WorkloadId::Shootdown.parameters();
     core::array::from_fn(|index| {
-        let given = header.parameters[index];
+        let given = parameters[index];
         let allowed = known[index].least..=known[index].most;
         if allowed.contains(&given) {
             given

@@ -36,12 +36,15 @@ fn build(
     pages: &'static PageAllocator,
     rcu: &'static Rcu,
 ) -> &'static dyn Workload {
+    let told = &cpu.header.parameters;
     let workload: Option<Box<dyn Workload>> = match id {
         WorkloadId::Mmap1 => {
-            Mmap1::build(cpu, pages, rcu, between).map(|it| Box::new(it) as Box<_>)
+            Mmap1::build(cpu, pages, rcu, told, between).map(|it| Box::new(it) as Box<_>)
         }
-        WorkloadId::Exit => Exit::build(cpu, pages, rcu, between).map(|it| Box::new(it) as Box<_>),
-        _ => Fault::build(cpu, pages, rcu, between).map(|it| Box::new(it) as Box<_>),
+        WorkloadId::Exit => {
+            Exit::build(cpu, pages, rcu, told, between).map(|it| Box::new(it) as Box<_>)
+        }
+        _ => Fault::build(cpu, pages, rcu, told, between).map(|it| Box::new(it) as Box<_>),
     };
     Box::leak(workload.expect("memory"))
 }
@@ -84,7 +87,7 @@ fn run(fixture: &Fixture, id: WorkloadId, enough: impl Fn() -> bool) -> (Vec<u64
     });
     fixture.header.phase.store(Phase::Moving as u32, Relaxed);
     // SAFETY: the threads have ended.
-    let audit = unsafe { workload.audit(&cpus[0], fixture.updates()) };
+    let audit = unsafe { workload.audit(&cpus[0]) };
     let counters = (0..id.counters().len()).map(|index| counter(fixture, index));
     (counters.collect(), audit)
 }

@@ -1,6 +1,6 @@
 //! What the workloads over address spaces share: where the spaces come from, and the audit.
 
-use super::Audit;
+use super::{Audit, Parameters};
 use crate::{
     Cpu,
     mm::{
@@ -41,11 +41,11 @@ impl Stage {
         cpu: &Cpu,
         pages: &'static PageAllocator,
         rcu: &'static Rcu,
+        parameters: &Parameters,
         between: fn(&Cpu, u64),
         most: usize,
         wait_at_exit: bool,
     ) -> Option<Self> {
-        let parameters = &cpu.header.parameters;
         if parameters[LOCKDEP] != 0 {
             lockdep::enable();
         }

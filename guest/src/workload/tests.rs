@@ -1,12 +1,17 @@
-use super::*;
+use super::{
+    protection::{Form, Protection},
+    *,
+};
 use crate::{
     Cpu,
     fixture::{self, Fixture},
     mm::{PageAllocator, PageTable, PteFlags},
-    sync::{Rcu, RcuStall},
+    sync::{RcuFlavour, RcuStall, machines},
 };
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use underfoot_abi::{Metric, PAGE_SIZE, PageByte, PageKind, RecordedPhase::Moving, Variant};
+use underfoot_abi::{
+    Metric, PAGE_SIZE, PageByte, PageKind, RecordedPhase::Moving, Variant, WorkloadId,
+};
 
 const PAGES: usize = 1_536;
 
@@ -27,7 +32,7 @@ fn note(cpu: &Cpu, stall: &RcuStall) {
 struct Guest {
     fixture: Fixture,
     walk: &'static Walk,
-    rcu: &'static Rcu,
+    rcu: RcuFlavour<'static>,
     pages: &'static PageAllocator,
     table: &'static PageTable,
     data: &'static DataPages,
@@ -38,6 +43,10 @@ struct Guest {
 
 impl Guest {
     fn new(cpus: u32, variant: Variant) -> Self {
+        Self::of(cpus, variant, Form::Classic)
+    }
+
+    fn of(cpus: u32, variant: Variant, form: Form) -> Self {
         let fixture = Fixture::with(cpus, variant);
         let cpu = fixture.cpu(0);
         let pages = fixture::allocator(&cpu, PAGES);
@@ -56,7 +65,8 @@ impl Guest {
         let table = pages
             .place(&cpu, byte(PageKind::Data), table)
             .expect("memory");
-        let rcu: &Rcu = Box::leak(Box::new(Rcu::new(STALL_NS, note)));
+        let flavours = machines(STALL_NS, note);
+        let rcu = Protection::new(form, flavours).rcu;
         let descriptors = words(1, PageKind::Descriptor);
         descriptors[3].store(0xde5c, Relaxed);
         let ranges: &[&[AtomicU64]] = Box::leak(Box::new([&descriptors[..4], &descriptors[6..]]));
@@ -74,7 +84,10 @@ impl Guest {
             descriptors_sum: Targets::checksum(ranges),
         };
         rcu.idle_exit(&cpu);
-        let walk = Walk::build(&cpu, rcu, targets, 256, |_, _| ()).expect("memory");
+        let mut parameters = WorkloadId::Walk.defaults();
+        parameters[Walk::PROTECT] = form as u64;
+        let walk =
+            Walk::build(&cpu, flavours, targets, 256, &parameters, |_, _| ()).expect("memory");
         Self {
             walk: Box::leak(Box::new(walk)),
             fixture,
@@ -96,7 +109,7 @@ impl Guest {
                 let (cpu, enough) = (self.fixture.cpu(id), &enough);
                 scope.spawn(move || {
                     self.rcu.idle_exit(&cpu);
-                    let mut worker = Worker::new(&cpu, 512);
+                    let mut worker = Worker::new(&cpu, id, 512 / cpus);
                     for step in 0..steps {
                         self.walk.step(&cpu, &mut worker);
                         self.rcu.tick(&cpu, cpu.context(), 0);
@@ -112,14 +125,18 @@ impl Guest {
         });
         let cpu = self.fixture.cpu(0);
         // SAFETY: all the threads have ended.
-        unsafe { self.walk.audit(&cpu, self.fixture.updates()) }
+        unsafe { self.walk.audit(&cpu) }
     }
 }
 
 #[test]
 fn the_right_form_is_clean() {
+    Form::ALL.into_iter().for_each(is_clean);
+}
+
+fn is_clean(form: Form) {
     const STEPS: usize = 6_000;
-    let guest = Guest::new(3, Variant::None);
+    let guest = Guest::of(3, Variant::None, form);
     let audit = guest.run(STEPS, |_| false);
     let first =
         |area: &underfoot_abi::VcpuArea| area.first_error.each_ref().map(|w| w.load(Relaxed));
@@ -127,7 +144,7 @@ fn the_right_form_is_clean() {
     assert_eq!(
         (audit.errors, guest.fixture.errors()),
         (0, 0),
-        "{errors:x?}"
+        "{form:?}: {errors:x?}"
     );
     assert!(audit.checked > 1_000 && audit.updates > 500);
     let header = guest.fixture.header;
@@ -146,7 +163,8 @@ fn the_right_form_is_clean() {
         Metric::LockHold,
         Metric::LockWait,
     ] {
-        assert!(guest.fixture.count(Moving, metric) > 0, "{metric:?}");
+        let count = guest.fixture.count(Moving, metric);
+        assert!(count > 0, "{form:?}: {metric:?}");
     }
 }
 
@@ -157,36 +175,33 @@ fn one_cpu_is_enough() {
     assert_eq!((audit.errors, guest.fixture.errors()), (0, 0));
 }
 
-fn caught(variant: Variant) -> bool {
-    let guest = Guest::new(3, variant);
+fn caught(variant: Variant, form: Form) -> bool {
+    let guest = Guest::of(3, variant, form);
     let audit = guest.run(100_000, |guest| guest.fixture.errors() > 0);
     audit.errors > 0 || guest.fixture.errors() > 0
 }
 
 #[test]
 fn freeing_without_a_grace_period_is_caught() {
-    assert!(caught(Variant::NoGracePeriod));
+    for form in Form::ALL {
+        assert!(caught(Variant::NoGracePeriod, form), "{form:?}");
+    }
 }
 
 #[test]
 fn writing_without_the_sequence_count_is_caught() {
-    assert!(caught(Variant::NoSeqcount));
+    for form in Form::ALL {
+        assert!(caught(Variant::NoSeqcount, form), "{form:?}");
+    }
 }
 
 #[test]
 fn updating_without_the_lock_is_caught() {
-    let guest = Guest::new(3, Variant::NoLock);
-    let counted = |guest: &Guest| -> u64 {
-        guest
-            .fixture
-            .areas
-            .iter()
-            .map(|area| area.updates.load(Relaxed))
-            .sum()
-    };
-    let audit = guest.run(20_000, |_| false);
-    assert!(audit.errors > 0);
-    assert_ne!(audit.updates, counted(&guest), "updates were lost");
+    for form in Form::ALL {
+        let guest = Guest::of(3, Variant::NoLock, form);
+        let audit = guest.run(20_000, |_| false);
+        assert_ne!(audit.updates, guest.fixture.updates(), "{form:?}");
+    }
 }
 
 #[test]
@@ -263,8 +278,8 @@ fn a_tree_without_memory_says_so() {
     let fixture = Fixture::new(1);
     let cpu = fixture.cpu(0);
     let pages = fixture::allocator(&cpu, 8);
-    let rcu: &Rcu = Box::leak(Box::new(Rcu::new(1, silent)));
-    let Err(error) = Tree::build(&cpu, pages, rcu, 1_000) else {
+    let protection = Protection::new(Form::Classic, machines(1, silent));
+    let Err(error) = Tree::build(&cpu, pages, protection, 1_000) else {
         panic!("a tree of 1000 objects fits into 8 pages");
     };
     assert_eq!(
@@ -294,9 +309,8 @@ fn loses(region: impl Fn(&Guest) -> &'static [AtomicU64]) {
     page[1].store(0, Relaxed);
     let cpu = guest.fixture.cpu(0);
     // SAFETY: the threads have ended.
-    let audit = unsafe { guest.walk.audit(&cpu, guest.fixture.updates()) };
-    assert_ne!(audit.updates, guest.fixture.areas[0].updates.load(Relaxed));
-    assert_ne!(audit.errors, 0);
+    let audit = unsafe { guest.walk.audit(&cpu) };
+    assert_ne!(audit.updates, guest.fixture.updates());
 }
 
 #[test]

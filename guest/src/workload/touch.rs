@@ -65,6 +65,7 @@ impl Default for DataPages {
 pub static DATA: DataPages = DataPages::new();
 
 /// The memory that is touched beside the tree's.
+#[derive(Clone)]
 pub struct Targets {
     /// Where pages are allocated, and freed again.
     pub pages: &'static PageAllocator,
@@ -220,6 +221,8 @@ fn pair(cpu: &Cpu, words: &[AtomicU64], page: usize) {
     let at = page % pages * WORDS + 2 * cpu.id;
     let (first, second) = (&words[at], &words[at + 1]);
     let address = core::ptr::from_ref(first).addr();
+    // Other threads of this CPU have the same pair.
+    cpu.preempt_disable();
     let found = access(cpu, address, || {
         let (a, b) = (first.load(Relaxed), second.load(Relaxed));
         let next = a.wrapping_add(1);
@@ -227,6 +230,7 @@ fn pair(cpu: &Cpu, words: &[AtomicU64], page: usize) {
         second.store(next.wrapping_mul(PAIR), Relaxed);
         (a, b)
     });
+    cpu.preempt_enable();
     record::checked(cpu, 1);
     record::updated(cpu);
     if found.1 != found.0.wrapping_mul(PAIR) {

@@ -1,11 +1,11 @@
 //! The tree: its objects, where they are found, and how they come and go.
 
-use super::{dentry::Dentry, random::Random};
+use super::{dentry::Dentry, protection::Protection, random::Random};
 use crate::{
     Cpu,
     mm::{PageAllocator, SlabCache, SlabPage},
     record::access,
-    sync::{Rcu, RcuHead},
+    sync::RcuHead,
 };
 use core::{
     fmt,
@@ -59,7 +59,7 @@ impl core::error::Error for BuildError {}
 /// cannot make a cycle; slot 0 is the root.
 pub struct Tree {
     pub(super) cache: &'static SlabCache,
-    pub(super) rcu: &'static Rcu,
+    pub(super) protection: Protection,
     /// Addresses of the objects, 0 where there is none.
     pub(super) slots: &'static [AtomicUsize],
     /// Updates of objects that have been removed.
@@ -78,10 +78,10 @@ impl Tree {
     ///
     /// # Errors
     /// [`BuildError::OutOfPages`].
-    pub fn build(
+    pub(super) fn build(
         cpu: &Cpu,
         pages: &'static PageAllocator,
-        rcu: &'static Rcu,
+        protection: Protection,
         objects: usize,
     ) -> Result<Self, BuildError> {
         let objects = objects.clamp(MIN_OBJECTS, MAX_OBJECTS);
@@ -102,7 +102,7 @@ impl Tree {
         let cache = SlabCache::new(pages, size_of::<Dentry>(), slabs);
         let tree = Self {
             cache: pages.place(cpu, data, cache).ok_or(error)?,
-            rcu,
+            protection,
             slots,
             carried: AtomicU64::new(0),
             variant: cpu.header.variant,
@@ -159,7 +159,7 @@ impl Tree {
 
     /// The object in `slot`, with a reference for the caller.
     pub(super) fn lookup_get(&self, cpu: &Cpu, slot: usize) -> Option<&'static Dentry> {
-        let _section = self.rcu.read_lock(cpu);
+        let _section = self.protection.rcu.read_lock(cpu);
         self.lookup(cpu, slot).filter(|dentry| dentry.get(cpu))
     }
 
@@ -194,7 +194,7 @@ impl Tree {
         let dentry = self.at(address)?;
         // The parent's reference now is the child's, until `remove` or a rename.
         access(cpu, address, || {
-            dentry.init(slot, level, parent.map_or(0, Dentry::address));
+            dentry.init(cpu, slot, level, parent.map_or(0, Dentry::address));
         });
         // Release: who finds the object finds it whole.
         if self.slots[slot]
@@ -233,7 +233,9 @@ impl Tree {
         // stays, and `free_dentry` gets the cache that the object is from, which lives for ever.
         unsafe {
             let (head, bytes) = (NonNull::from(&dentry.rcu), size_of::<Dentry>() as u32);
-            self.rcu.call_sized(cpu, head, free_dentry, cache, bytes);
+            self.protection
+                .rcu
+                .call(cpu, head, free_dentry, cache, bytes);
         }
         true
     }

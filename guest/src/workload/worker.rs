@@ -1,12 +1,12 @@
-//! What one CPU keeps for itself between its steps.
+//! What one thread keeps for itself between its steps.
 
 use super::random::Random;
 use crate::{Cpu, record::Probe};
 
-/// Pages that a CPU holds at most, to free them again.
+/// Pages that a thread holds at most, to free them again.
 const HELD: usize = 256;
 
-/// One CPU's state. Lives on its stack, which is touched and moved for that.
+/// One thread's state. Lives on its stack, which is touched and moved for that.
 pub struct Worker {
     pub(super) random: Random,
     pub(super) probe: Probe,
@@ -14,13 +14,14 @@ pub struct Worker {
 }
 
 impl Worker {
-    /// The state of `cpu` at the start; `free_pages` is how many pages are free.
+    /// The state of thread `number` at the start; `free_pages` is its share of the pages that are
+    /// free.
     #[must_use]
-    pub fn new(cpu: &Cpu, free_pages: usize) -> Self {
-        // All CPUs together hold no more than an eighth.
-        let most = free_pages / (8 * cpu.header.cpus.max(1) as usize);
+    pub fn new(cpu: &Cpu, number: usize, free_pages: usize) -> Self {
+        // All threads together hold no more than an eighth.
+        let most = free_pages / 8;
         Self {
-            random: Random::new(cpu.header.seed, cpu.id as u64),
+            random: Random::new(cpu.header.seed, number as u64),
             probe: Probe::new(cpu),
             held: Held {
                 pages: [0; HELD],

@@ -2,13 +2,13 @@
 
 use super::{
     dentry::{Dentry, PAIR},
+    protection::Locked,
     random::Random,
     tree::Tree,
 };
 use crate::{
     Cpu,
     record::{self, access},
-    sync::TicketGuard,
 };
 use core::sync::atomic::Ordering::Relaxed;
 use underfoot_abi::Variant;
@@ -27,7 +27,7 @@ impl Tree {
             self.update_unlocked(dentry);
             count_update(cpu);
         } else if let Some(locked) = self.lock(cpu, dentry) {
-            access(cpu, dentry.address(), || self.update_pair(dentry));
+            access(cpu, dentry.address(), || self.update_pair(cpu, dentry));
             drop(locked);
             count_update(cpu);
         }
@@ -72,16 +72,16 @@ impl Tree {
 
     /// The object's lock; `None` only in the busted form whose objects may be poison by now, so that
     /// their locks are never free.
-    fn lock<'a>(&self, cpu: &'a Cpu, dentry: &'a Dentry) -> Option<TicketGuard<'a, (), true>> {
+    fn lock<'a>(&self, cpu: &'a Cpu, dentry: &'a Dentry) -> Option<Locked<'a>> {
         if self.is(Variant::NoGracePeriod) {
-            return dentry.lock.try_lock(cpu);
+            return self.protection.try_lock(cpu, &dentry.lock);
         }
-        Some(dentry.lock.lock(cpu))
+        Some(self.protection.lock(cpu, &dentry.lock))
     }
 
-    fn update_pair(&self, dentry: &Dentry) {
+    fn update_pair(&self, cpu: &Cpu, dentry: &Dentry) {
         let a = dentry.pair[0].load(Relaxed).wrapping_add(1);
-        self.write_section(dentry, |dawdle| {
+        self.write_section(cpu, dentry, |dawdle| {
             dentry.pair[0].store(a, Relaxed);
             dawdle();
             dentry.pair[1].store(a.wrapping_mul(PAIR), Relaxed);
@@ -112,7 +112,7 @@ impl Tree {
             let Some(old) = self.at(dentry.parent().address) else {
                 return parent;
             };
-            self.write_section(dentry, |dawdle| {
+            self.write_section(cpu, dentry, |dawdle| {
                 dentry.set_parent(parent.address());
                 dawdle();
                 dentry.set_tag(parent.address());
@@ -122,15 +122,19 @@ impl Tree {
     }
 
     /// Runs `stores` as a write section of the object's sequence count, which the busted form
-    /// forgets (and then dawdles where `stores` says so).
-    fn write_section(&self, dentry: &Dentry, stores: impl FnOnce(fn())) {
+    /// forgets (and then dawdles where `stores` says so). A mutex lets its holder be preempted, whom
+    /// readers would wait for in vain: not in here (Documentation/locking/seqlock.rst, "Sequence
+    /// counters with associated locks").
+    fn write_section(&self, cpu: &Cpu, dentry: &Dentry, stores: impl FnOnce(fn())) {
         if self.is(Variant::NoSeqcount) {
             stores(dawdle);
             return;
         }
+        cpu.preempt_disable();
         dentry.seq.write_begin();
         stores(|| {});
         dentry.seq.write_end();
+        cpu.preempt_enable();
     }
 }
 

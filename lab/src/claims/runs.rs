@@ -208,6 +208,29 @@ impl Measured {
 }
 
 #[cfg(test)]
+pub use for_tests::test_runs;
+
+#[cfg(test)]
+mod for_tests {
+    use super::{DoneRun, PlannedRun, RunRecord, Runs};
+    use crate::test_record::test_record;
+
+    /// All of `planned`, done, each record changed by `change`, which is told the run's name.
+    pub fn test_runs(planned: &[PlannedRun], change: impl Fn(&str, &mut RunRecord)) -> Runs {
+        let done = planned.iter().map(|planned| {
+            let mut record = test_record();
+            change(planned.name, &mut record);
+            DoneRun {
+                planned: *planned,
+                record,
+                attempts: 1,
+            }
+        });
+        Runs(done.collect())
+    }
+}
+
+#[cfg(test)]
 mod tests {
     use super::*;
     use crate::record::Ending;

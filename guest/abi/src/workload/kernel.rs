@@ -2,10 +2,26 @@
 
 use super::{Counter, Description, OPERATIONS, Parameter, THREADS};
 
+/// How a tree's readers and objects are protected.
+pub(super) const PROTECT: Parameter = Parameter::choice(
+    "protect",
+    "readers and locks: spinlocks with a kind of RCU, or locks that sleep",
+    &[
+        "classic",
+        "preemptible",
+        "sleepable",
+        "mutex-srcu",
+        "sleeping-spinlock",
+    ],
+);
+
 pub(super) const WALK: Description = Description {
     name: "walk",
     about: "RCU and sequence counts over a dentry-like tree, and every kind of page",
-    parameters: &[],
+    parameters: &[
+        PROTECT,
+        Parameter::number("threads", "threads on each CPU", 1, 4, 1),
+    ],
     counters: &[OPERATIONS],
 };
 

@@ -1,6 +1,6 @@
 use super::*;
 use crate::fixture::Fixture;
-use underfoot_abi::Context;
+use underfoot_abi::{Context, Metric, RecordedPhase::Moving};
 
 #[test]
 fn no_update_is_lost() {
@@ -81,4 +81,31 @@ fn a_waiter_woken_in_vain_is_handed_the_mutex() {
     assert!(mutex.take_turn(&second, true));
     mutex.unlock(&second);
     assert_eq!(mutex.state.load(Relaxed), 0);
+}
+
+#[test]
+fn holds_and_waits_are_recorded() {
+    let fixture = Fixture::new(1);
+    let cpu = fixture.cpu(0);
+    let recorded = Mutex::<(), true>::new(());
+    drop(recorded.lock(&cpu));
+    drop(recorded.try_lock(&cpu));
+    let silent = Mutex::<()>::new(());
+    drop(silent.lock(&cpu));
+    for metric in [Metric::LockHold, Metric::LockWait] {
+        assert_eq!(fixture.count(Moving, metric), 2, "{metric:?}");
+    }
+}
+
+#[test]
+fn a_new_object_has_a_free_mutex() {
+    let fixture = Fixture::new(2);
+    let [cpu, other] = [0, 1].map(|id| fixture.cpu(id));
+    let mutex = Mutex::<()>::new(());
+    let held = mutex.lock(&cpu);
+    assert!(!mutex.take_turn(&other, false));
+    core::mem::forget(held);
+    mutex.reset(&cpu);
+    drop(mutex.try_lock(&cpu).expect("free"));
+    assert_eq!(mutex.state.load(Relaxed), 0, "nobody waits");
 }

@@ -154,7 +154,7 @@ impl Rcu {
         unsafe { self.call_sized(cpu, head, callback, value, 0) }
     }
 
-    /// The same where `bytes` of memory wait to be freed by it, for the [`Backlog`].
+    /// The same where `bytes` of memory wait to be freed by it, for the [`Backlog`](super::Backlog).
     ///
     /// # Safety
     /// As [`Self::call`].

@@ -1,6 +1,8 @@
 //! CPUs with more than one thread each, for tests and models: threads change where the test says so.
 
 use super::RcuFlavour;
+#[cfg(not(loom))]
+use super::{PreemptRcu, Rcu, RcuStall, SrcuDomain};
 use crate::{
     Cpu,
     sched::{Priority, Sched, ThreadId, ThreadLocal},
@@ -117,6 +119,22 @@ impl Sched for Rig {
     fn begin(&self, _cpu: &'static Cpu) -> ! {
         unreachable!("nobody starts threads here")
     }
+}
+
+/// A machine of each kind, by its number.
+#[cfg(not(loom))]
+pub fn machines(
+    stall_timeout_ns: u64,
+    report: fn(&Cpu, &RcuStall),
+) -> &'static [RcuFlavour<'static>; 3] {
+    let classic = Rcu::new(stall_timeout_ns, report);
+    let preemptible = PreemptRcu::new(stall_timeout_ns, report);
+    let sleepable = SrcuDomain::new(stall_timeout_ns, report);
+    Box::leak(Box::new([
+        RcuFlavour::Classic(Box::leak(Box::new(classic))),
+        RcuFlavour::Preemptible(Box::leak(Box::new(preemptible))),
+        RcuFlavour::Sleepable(Box::leak(Box::new(sleepable))),
+    ]))
 }
 
 /// The others' turn.

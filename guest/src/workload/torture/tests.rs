@@ -1,22 +1,21 @@
 use super::*;
 use crate::{
     fixture::{Fixture, allocator},
-    sync::{PreemptRcu, Rcu, RcuStall, Rig, SrcuDomain},
+    sync::{RcuStall, Rig, machines},
 };
 use core::sync::atomic::AtomicBool;
+use underfoot_abi::WorkloadId;
 
 const LONG_NS: u64 = 60_000_000_000;
 
 /// Enough for each busted form to be caught many times over.
 const MANY: u64 = 1_000_000;
 
-fn machines() -> &'static [RcuFlavour<'static>; 3] {
-    let report = RcuStall::report;
-    Box::leak(Box::new([
-        RcuFlavour::Classic(Box::leak(Box::new(Rcu::new(LONG_NS, report)))),
-        RcuFlavour::Preemptible(Box::leak(Box::new(PreemptRcu::new(LONG_NS, report)))),
-        RcuFlavour::Sleepable(Box::leak(Box::new(SrcuDomain::new(LONG_NS, report)))),
-    ]))
+/// All parameters.
+fn told(first: [u64; 5]) -> Parameters {
+    let mut parameters = WorkloadId::Torture.defaults();
+    parameters[..first.len()].copy_from_slice(&first);
+    parameters
 }
 
 fn reads(fixture: &Fixture) -> u64 {
@@ -43,8 +42,8 @@ impl Outcome {
 /// A writer makes as many writes on CPU 0 as the other CPUs make reads, and at least `least`, or until
 /// an error is found; threads change where these sleep or yield.
 fn torture(cpus: u32, kind: RcuKind, variant: Variant, least: u64) -> Outcome {
-    let fixture = Fixture::told(cpus, variant, &[kind as u64, 1, 1, 0, 0]);
-    let flavours = machines();
+    let fixture = Fixture::with(cpus, variant);
+    let flavours = machines(LONG_NS, RcuStall::report);
     let rcu = flavours[kind as usize];
     let rig = Rig::leak();
     rig.hear(rcu);
@@ -52,7 +51,8 @@ fn torture(cpus: u32, kind: RcuKind, variant: Variant, least: u64) -> Outcome {
         .map(|id| rig.cpu(fixture.cpu(id)))
         .collect();
     let pages = allocator(&cpus[0], 512);
-    let torture = Torture::build(&cpus[0], pages, flavours).expect("memory");
+    let torture = Torture::build(&cpus[0], pages, flavours, &told([kind as u64, 1, 1, 0, 0]))
+        .expect("memory");
     cpus.iter().for_each(|cpu| rcu.idle_exit(cpu));
     let (done, start) = (AtomicBool::new(false), std::sync::Barrier::new(cpus.len()));
     std::thread::scope(|scope| {
@@ -78,7 +78,7 @@ fn torture(cpus: u32, kind: RcuKind, variant: Variant, least: u64) -> Outcome {
         done.store(true, Relaxed);
     });
     // SAFETY: the threads have ended.
-    let audit = unsafe { torture.audit(&cpus[0], fixture.updates()) };
+    let audit = unsafe { torture.audit(&cpus[0]) };
     Outcome {
         audit,
         completed: rcu.completed(),
@@ -148,10 +148,11 @@ fn other_kinds_are_not_accused() {
 
 #[test]
 fn threads_sit_where_they_should() {
-    let fixture = Fixture::told(3, Variant::None, &[1, 2, 4, 1, 1]);
+    let fixture = Fixture::new(3);
     let cpu = fixture.cpu(0);
     let pages = allocator(&cpu, 512);
-    let torture = Torture::build(&cpu, pages, machines()).expect("memory");
+    let flavours = machines(LONG_NS, RcuStall::report);
+    let torture = Torture::build(&cpu, pages, flavours, &told([1, 2, 4, 1, 1])).expect("memory");
     assert_eq!(torture.threads(3), 4 + 3 + 6);
     let seats: Vec<_> = (0..13).map(|number| torture.seat(number, 3)).collect();
     for (cpu, first) in [(0, 0), (0, 3), (0, 4), (1, 5), (0, 7), (2, 12)] {

@@ -89,29 +89,20 @@ pub const fn suffix(phase: RecordedPhase) -> &'static str {
 #[cfg(test)]
 pub mod test {
     use crate::claims::plan::Plan;
-    use crate::claims::runs::{DoneRun, Runs};
+    use crate::claims::runs::{Runs, test_runs};
     use crate::histogram::Histogram;
-    use crate::test_record::test_record;
     use underfoot_abi::Metric;
 
     /// Sound runs of `plan`, each with so many operations as `operations` says.
     pub fn runs(plan: &Plan, operations: impl Fn(&str) -> u64) -> Runs {
-        let done = plan.runs.iter().map(|planned| {
-            let mut record = test_record();
+        test_runs(plan.runs, |run, record| {
             let mut faults = Histogram::new();
             faults.record(5_000);
             let name = Metric::Fault.name().to_owned();
             record.control.insert(name.clone(), faults.clone());
             record.moving.insert(name, faults);
-            let done = operations(planned.name);
-            record.guest.moving.insert("operations", done);
-            DoneRun {
-                planned: *planned,
-                record,
-                attempts: 1,
-            }
-        });
-        Runs(done.collect())
+            record.guest.moving.insert("operations", operations(run));
+        })
     }
 }
 

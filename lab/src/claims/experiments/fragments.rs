@@ -35,29 +35,13 @@ pub(super) fn mean(
 }
 
 #[cfg(test)]
-pub(super) use for_tests::{test_finding, test_runs};
+pub(super) use for_tests::test_finding;
 
 #[cfg(test)]
 mod for_tests {
-    use crate::claims::plan::PlannedRun;
-    use crate::claims::runs::{DoneRun, Runs};
     use crate::record::RunRecord;
-    use crate::test_record::{test_record, test_report};
+    use crate::test_record::test_report;
     use underfoot_abi::ReportKind;
-
-    /// All of `planned`, done, each record changed by `change`, which is told the run's name.
-    pub fn test_runs(planned: &[PlannedRun], change: impl Fn(&str, &mut RunRecord)) -> Runs {
-        let done = planned.iter().map(|planned| {
-            let mut record = test_record();
-            change(planned.name, &mut record);
-            DoneRun {
-                planned: *planned,
-                record,
-                attempts: 1,
-            }
-        });
-        Runs(done.collect())
-    }
 
     /// The checker of page tables spoke.
     pub fn test_finding(record: &mut RunRecord) {

@@ -14,6 +14,7 @@ mod q5c;
 mod q5d;
 mod q5e;
 mod q5f;
+mod ways_out;
 
 use super::plan::Plan;
 

@@ -72,14 +72,12 @@ fn judge(runs: &Runs, measured: &mut Measured) -> Result<Verdict, Missing> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::claims::runs::DoneRun;
+    use crate::claims::runs::test_runs;
     use crate::histogram::Histogram;
-    use crate::test_record::test_record;
 
     /// Runs in which `stalls` ended `after_ns` after their window, and one in fifty a second after.
     fn runs(stalls: u64, after_ns: u64, late: bool) -> Runs {
-        let done = RUNS.iter().map(|planned| {
-            let mut record = test_record();
+        test_runs(RUNS, |_, record| {
             let mut after = Histogram::new();
             for index in 0..stalls {
                 let is_late = late && index % 50 == 0;
@@ -87,13 +85,7 @@ mod tests {
             }
             record.moving.insert(OWN_WINDOW.into(), after.clone());
             record.moving.insert(AFTER_WINDOW.into(), after);
-            DoneRun {
-                planned: *planned,
-                record,
-                attempts: 1,
-            }
-        });
-        Runs(done.collect())
+        })
     }
 
     #[test]

@@ -1,5 +1,7 @@
-//! Q1e: the kinds of RCU side by side, and what boosting preempted readers is good for.
+//! Q1e: the kinds of RCU side by side, what boosting preempted readers is good for, and what locks that
+//! sleep cost.
 
+use super::ways_out;
 use crate::claims::plan::{Checker, Flags, Plan, PlannedRun, Verdict};
 use crate::claims::runs::{Measured, Missing, Runs};
 use crate::human;
@@ -10,7 +12,7 @@ use underfoot_abi::{Metric, ReportKind};
 const COMMON: Flags = &[
     (Key::Workload, "rcu-torture"),
     (Key::Cpus, "2"),
-    (Key::Duration, "4s"),
+    (Key::Duration, "3s"),
 ];
 
 const CAUGHT: &[Checker] = &[Checker::Report(ReportKind::RcuTorture)];
@@ -22,11 +24,17 @@ const RUNS: &[PlannedRun] = &[
     PlannedRun::good("sleepable", &[(Key::Parameters, "kind=sleepable")]),
     PlannedRun::good(
         "hogs",
-        &[(Key::Parameters, "kind=preemptible,hogs=on,boost=off")],
+        &[
+            (Key::Parameters, "kind=preemptible,hogs=on,boost=off"),
+            (Key::Duration, "4s"),
+        ],
     ),
     PlannedRun::good(
         "hogs-boost",
-        &[(Key::Parameters, "kind=preemptible,hogs=on,boost=on")],
+        &[
+            (Key::Parameters, "kind=preemptible,hogs=on,boost=on"),
+            (Key::Duration, "4s"),
+        ],
     ),
     PlannedRun::busted(
         "busted-classic",
@@ -55,6 +63,15 @@ const RUNS: &[PlannedRun] = &[
         CAUGHT,
         3,
     ),
+    ways_out::FORM_RUNS[0],
+    ways_out::FORM_RUNS[1],
+    ways_out::FORM_RUNS[2],
+    ways_out::FORM_RUNS[3],
+    ways_out::FORM_RUNS[4],
+    ways_out::FORM_RUNS[5],
+    ways_out::BUSTED_RUN,
+    ways_out::BACKLOG_RUNS[0],
+    ways_out::BACKLOG_RUNS[1],
 ];
 
 /// Bursts of hogs below which there is nothing to compare.
@@ -64,7 +81,7 @@ const LEAST_BURSTS: u64 = 10;
 pub const PLAN: Plan = Plan {
     id: "Q1e",
     criterion: "yes if no reader of any kind saw an object two grace periods old while pages moved, \
-                and, with readers preempted by hogs for 100 ms at a time, boosting them lets a \
+                nothing was lost in a tree under locks that sleep, and, with readers preempted by hogs for 100 ms at a time, boosting them lets a \
                 greater share of the bursts see a grace period end than not boosting them; \
                 inconclusive below 10 bursts each",
     common: COMMON,
@@ -86,6 +103,8 @@ fn judge(runs: &Runs, measured: &mut Measured) -> Result<Verdict, Missing> {
         let rate = runs.operations_per_s(run, Moving)?;
         measured.set(format!("{run}.operations_per_s"), rate);
     }
+    let [mutexes, sleeping] = ways_out::ratios(runs, measured)?;
+    let (bytes, starved) = ways_out::backlog(runs, measured)?;
     let plain = overdue(runs, "hogs", measured)?;
     let boosted = overdue(runs, "hogs-boost", measured)?;
     if plain.0 < LEAST_BURSTS || boosted.0 < LEAST_BURSTS {
@@ -94,11 +113,15 @@ fn judge(runs: &Runs, measured: &mut Measured) -> Result<Verdict, Missing> {
     }
     let reason = format!(
         "no reader saw an old object; no grace period ended in {} of {} bursts of hogs, with \
-         boosting in {} of {}",
+         boosting in {} of {}; of the operations with spinlocks, mutexes with sleepable RCU made \
+         {mutexes}, spinlocks that sleep {sleeping}; readers that stayed 100 ms let {} bytes wait, and {} \
+         pages were asked for in vain",
         human::count(plain.1),
         human::count(plain.0),
         human::count(boosted.1),
         human::count(boosted.0),
+        human::count(bytes),
+        human::count(starved),
     );
     // Shares, without a division.
     let better = boosted.1 * plain.0 < plain.1 * boosted.0;
@@ -124,37 +147,44 @@ fn overdue(runs: &Runs, run: &str, measured: &mut Measured) -> Result<(u64, u64)
 mod tests {
     use super::*;
     use crate::claims::plan::Answer;
-    use crate::claims::runs::DoneRun;
+    use crate::claims::runs::test_runs;
     use crate::histogram::Histogram;
-    use crate::test_record::test_record;
 
     fn runs(plain: (u64, u64), boosted: (u64, u64)) -> Runs {
-        let done = RUNS.iter().map(|planned| {
-            let mut record = test_record();
-            let mut grace = Histogram::new();
-            grace.record(1_000);
-            let name = Metric::GracePeriod.name().to_owned();
-            record.moving.insert(name, grace);
-            let (bursts, overdue) = match planned.name {
+        test_runs(RUNS, |run, record| {
+            let mut times = Histogram::new();
+            times.record(1_000);
+            for metric in [
+                Metric::GracePeriod,
+                Metric::RcuRead,
+                Metric::LockWait,
+                Metric::LockHold,
+            ] {
+                let name = metric.name().to_owned();
+                record.control.insert(name.clone(), times.clone());
+                record.moving.insert(name, times.clone());
+            }
+            let (bursts, overdue) = match run {
                 "hogs" => plain,
                 _ => boosted,
             };
+            let operations = match run {
+                "walk-mutex-srcu-1" | "walk-mutex-srcu-2" => 500,
+                _ => 1_000,
+            };
+            record.guest.control.insert("operations", operations);
             for (counter, value) in [
                 ("bursts", bursts),
                 ("overdue", overdue),
                 ("boosts", 1),
+                ("operations", operations),
                 ("callbacks_waiting_max", 7),
                 ("bytes_waiting_max", 700),
+                ("starved", 3),
             ] {
                 record.guest.moving.insert(counter, value);
             }
-            DoneRun {
-                planned: *planned,
-                record,
-                attempts: 1,
-            }
-        });
-        Runs(done.collect())
+        })
     }
 
     #[test]
@@ -168,5 +198,25 @@ mod tests {
             let verdict = judge(&runs(plain, boosted), &mut Measured::default());
             assert_eq!(verdict.expect("all is there").answer, answer);
         }
+    }
+
+    #[test]
+    fn forms_are_compared_with_the_classic_one() {
+        let mut measured = Measured::default();
+        let ratios = ways_out::ratios(&runs((20, 20), (30, 2)), &mut measured);
+        let ratios = ratios.expect("all is there");
+        let said = ratios.map(|ratios| ratios.to_string());
+        assert_eq!(said[0], "0.50 to 0.50 (0.50 to 0.50 while pages moved)");
+        assert_eq!(ratios[1].moving, [1.0; 2]);
+    }
+
+    #[test]
+    fn a_form_that_lost_something_is_no_yes() {
+        let mut runs = runs((20, 20), (30, 2));
+        let mutexes = runs.0.iter_mut();
+        let lost = mutexes.filter(|run| run.planned.name == "walk-mutex-srcu-2");
+        lost.for_each(|run| run.record.integrity.errors = 1);
+        let verdict = judge(&runs, &mut Measured::default());
+        assert!(verdict.is_err_and(|missing| missing.to_string().contains("walk-mutex-srcu-2")));
     }
 }

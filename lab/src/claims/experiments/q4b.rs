@@ -85,25 +85,17 @@ fn judge(runs: &Runs, measured: &mut Measured) -> Result<Verdict, Missing> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::claims::runs::DoneRun;
-    use crate::test_record::test_record;
+    use crate::claims::runs::test_runs;
 
     fn runs(giving_up: Ending, waiting: Ending, reclaims: u64) -> Runs {
-        let done = RUNS.iter().map(|planned| {
-            let mut record = test_record();
-            record.outcome.ending = match planned.name {
+        test_runs(RUNS, |run, record| {
+            record.outcome.ending = match run {
                 "busted-abort" => giving_up,
                 "busted-wait" => waiting,
                 _ => Ending::Done,
             };
             record.guest.moving.insert("reclaims", reclaims);
-            DoneRun {
-                planned: *planned,
-                record,
-                attempts: 1,
-            }
-        });
-        Runs(done.collect())
+        })
     }
 
     #[test]

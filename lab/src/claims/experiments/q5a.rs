@@ -66,6 +66,7 @@ fn judge(runs: &Runs, measured: &mut Measured) -> Result<Verdict, Missing> {
 mod tests {
     use super::*;
     use crate::claims::plan::Answer;
+    use crate::claims::runs::test_runs;
 
     #[test]
     fn reuse_beside_pending_halves_must_go_well() {
@@ -75,7 +76,7 @@ mod tests {
             (500, "exit", Answer::No),
             (500, "mmap1", Answer::No),
         ] {
-            let runs = fragments::test_runs(RUNS, |run, record| {
+            let runs = test_runs(RUNS, |run, record| {
                 for counter in ["changes", "tables-reused", "reused-beside-pending"] {
                     record.guest.moving.insert(counter, each);
                 }

@@ -61,6 +61,7 @@ fn judge(runs: &Runs, measured: &mut Measured) -> Result<Verdict, Missing> {
 mod tests {
     use super::*;
     use crate::claims::plan::Answer;
+    use crate::claims::runs::test_runs;
 
     #[test]
     fn callbacks_must_outlive_spaces_and_find_nothing_wrong() {
@@ -70,7 +71,7 @@ mod tests {
             (100, 9, "", Answer::Inconclusive),
             (100, 100, "type-stable", Answer::No),
         ] {
-            let runs = fragments::test_runs(RUNS, |run, record| {
+            let runs = test_runs(RUNS, |run, record| {
                 record.guest.moving.insert("operations", spaces);
                 record.guest.moving.insert("table-samples", 10);
                 record.guest.moving.insert("pending-tables", pending);

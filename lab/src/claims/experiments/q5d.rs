@@ -85,6 +85,7 @@ fn judge(runs: &Runs, measured: &mut Measured) -> Result<Verdict, Missing> {
 mod tests {
     use super::*;
     use crate::claims::plan::Answer;
+    use crate::claims::runs::test_runs;
 
     #[test]
     fn waiting_must_cost_in_both_phases() {
@@ -95,7 +96,7 @@ mod tests {
             (1.0, 3.0, Answer::Inconclusive),
             (3.0, 1.0, Answer::Inconclusive),
         ] {
-            let runs = fragments::test_runs(RUNS, |run, record| {
+            let runs = test_runs(RUNS, |run, record| {
                 let (mut at_rest, mut on_the_move) = (10_000.0, 10_000.0);
                 if run.starts_with("deferred") {
                     at_rest *= control;

@@ -83,6 +83,7 @@ fn judge(runs: &Runs, measured: &mut Measured) -> Result<Verdict, Missing> {
 mod tests {
     use super::*;
     use crate::claims::plan::Answer;
+    use crate::claims::runs::test_runs;
 
     #[test]
     fn many_changes_and_moves_must_go_well() {
@@ -92,7 +93,7 @@ mod tests {
             (1_000, 9_999, "", Answer::Inconclusive),
             (1_000, 10_000, "spin", Answer::No),
         ] {
-            let runs = fragments::test_runs(RUNS, |run, record| {
+            let runs = test_runs(RUNS, |run, record| {
                 record.guest.moving.insert("changes", changes);
                 let by_kind = &mut record.migration.by_kind;
                 let tables = by_kind.get_mut(&PageKind::PageTable);

@@ -90,6 +90,7 @@ fn wasted_by_table(runs: &Runs, run: &str, measured: &mut Measured) -> Result<f6
 mod tests {
     use super::*;
     use crate::claims::plan::Answer;
+    use crate::claims::runs::test_runs;
 
     #[test]
     fn whole_pages_must_waste_more_in_both_workloads() {
@@ -99,7 +100,7 @@ mod tests {
             (2_048, 1_100, Answer::Inconclusive),
             (1_000, 2_048, Answer::Inconclusive),
         ] {
-            let runs = fragments::test_runs(RUNS, |run, record| {
+            let runs = test_runs(RUNS, |run, record| {
                 let wasted = match run {
                     "exit-whole" => exit,
                     "mmap1-whole" => mmap1,

@@ -40,7 +40,7 @@ fn each_kind_of_lock_tells_its_order() {
     lock_class!(Sequence = "seqlock");
     let ticket = TicketLock::<(), true, Ticket>::new(());
     let queued = QueuedLock::<(), true, Queued>::new(());
-    let mutex = Mutex::<(), Sleeping>::new(());
+    let mutex = Mutex::<(), false, Sleeping>::new(());
     let semaphore = RwSemaphore::<(), Semaphore>::new(());
     let sequence = SeqLock::<Sequence>::new();
     let right = checked(|cpu| {
@@ -79,7 +79,7 @@ fn a_downgraded_writer_still_holds() {
     lock_class!(Inner = "inner");
     let (outer, inner) = (
         RwSemaphore::<(), Outer>::new(()),
-        Mutex::<(), Inner>::new(()),
+        Mutex::<(), false, Inner>::new(()),
     );
     let found = checked(|cpu| {
         let reader = outer.write(cpu).downgrade();
@@ -94,7 +94,7 @@ fn a_downgraded_writer_still_holds() {
 #[test]
 fn levels_of_one_class_are_told_apart() {
     lock_class!(Parent = "parent");
-    let locks = [0, 1].map(|_| Mutex::<(), Parent>::new(()));
+    let locks = [0, 1].map(|_| Mutex::<(), false, Parent>::new(()));
     let right = checked(|cpu| {
         let _parent = locks[0].lock(cpu);
         let _child = locks[1].lock_nested(cpu, 1);
