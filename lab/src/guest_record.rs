@@ -76,7 +76,9 @@ pub const fn is_error(report: &GuestReport) -> bool {
             | ReportKind::LockContext
             | ReportKind::RcuTorture
             | ReportKind::Fragment
-            | ReportKind::Translation,
+            | ReportKind::Translation
+            | ReportKind::Allocation
+            | ReportKind::Starvation,
         )
         | Err(_) => true,
     }

@@ -117,6 +117,10 @@ names! {
     OwnerGone = "busted-owner-gone", "the list of page tables is freed with its space, before the callbacks";
     NoVmaLock = "busted-no-vma-lock", "faults and teardown do not lock the VMA: a table lands in a freed one";
     NoSequenceCheck = "busted-no-sequence-check", "speculative faults ignore the sequence count: a page lands in a freed table";
+    DipsIntoReserve = "busted-dips-into-reserve", "fast-path allocations take the reserve: the allocator's checker speaks";
+    ReclaimsUnderRcu = "busted-reclaims-under-rcu", "speculative faults may reclaim in their read section: the allocator's checker speaks";
+    NeverPays = "busted-never-pays", "fast paths never make room: the starvation detector speaks";
+    DropsUpdates = "busted-drops-updates", "reclaim forgets the updates that a page holds: the audit speaks";
 }
 
 impl Variant {
@@ -148,6 +152,10 @@ impl Variant {
             Self::OwnerGone => underfoot_abi::Variant::OwnerGone,
             Self::NoVmaLock => underfoot_abi::Variant::NoVmaLock,
             Self::NoSequenceCheck => underfoot_abi::Variant::NoSequenceCheck,
+            Self::DipsIntoReserve => underfoot_abi::Variant::DipsIntoReserve,
+            Self::ReclaimsUnderRcu => underfoot_abi::Variant::ReclaimsUnderRcu,
+            Self::NeverPays => underfoot_abi::Variant::NeverPays,
+            Self::DropsUpdates => underfoot_abi::Variant::DropsUpdates,
         }
     }
 

@@ -167,7 +167,7 @@ fn readers_that_are_not_waited_for_see_objects_too_old() {
     }
 }
 
-/// The wrong forms of locks, shootdowns and page tables, each by the report of its own checker.
+/// The wrong forms of locks, shootdowns, page tables and reclaim, each by its own checker.
 #[test]
 #[cfg_attr(no_kvm, ignore = "this host has no /dev/kvm for us")]
 fn checkers_of_the_guest_speak_for_themselves() {
@@ -193,6 +193,26 @@ fn checkers_of_the_guest_speak_for_themselves() {
             "fragment",
         ),
         ("busted-no-lock", "--workload lock", "update"),
+        (
+            "busted-dips-into-reserve",
+            "--workload pressure --memory 16MiB --rate 5000",
+            "allocation",
+        ),
+        (
+            "busted-reclaims-under-rcu",
+            "--workload pressure --parameters path=speculative --rate 5000",
+            "allocation",
+        ),
+        (
+            "busted-never-pays",
+            "--workload pressure --memory 16MiB --rate 5000",
+            "starvation",
+        ),
+        (
+            "busted-drops-updates",
+            "--workload pressure --memory 16MiB --rate 5000",
+            "update",
+        ),
     ] {
         assert_caught(variant, more, RUNS, &[check]);
     }

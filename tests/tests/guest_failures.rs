@@ -72,3 +72,55 @@ fn a_vcpu_that_stands_still_is_ended_by_the_watchdog() {
         finished.assert_says(&["vCPU", "got nowhere for 5 s"]);
     }
 }
+
+/// Allocators that hold more than there is, and a reserve that nobody may take: nothing is left to take
+/// away from address spaces.
+const TOO_MUCH: &str = "run --workload pressure --memory 16MiB --duration 3s --parameters \
+                        reserve=1500,allocators=16,held=256 --out";
+
+/// It goes on: what is scarce for some is given back by others.
+#[test]
+#[cfg_attr(no_kvm, ignore = "this host has no /dev/kvm for us")]
+fn a_guest_out_of_memory_says_so_and_goes_on() {
+    if !kvm() {
+        return;
+    }
+    let _turn = turn();
+    let scratch = Scratch::new();
+    let json = scratch.join("run.json");
+    let finished = Command::underfoot(&scratch)
+        .words(TOO_MUCH)
+        .args([scratch.join("run")])
+        .words("--json")
+        .args([json.clone()])
+        .run();
+    let summary = finished.summary(&json);
+    finished.assert_status(0);
+    summary.assert_sound();
+    assert_eq!(summary.at("/guest/reports/0/kind"), "out-of-memory");
+    let failed = ["control", "moving"].map(|phase| {
+        let counters = format!("/guest/counters/{phase}");
+        assert!(summary.number(&format!("{counters}/operations")) > 0);
+        summary.number(&format!("{counters}/failed"))
+    });
+    assert!(failed.iter().sum::<u64>() > 0);
+    scratch.assert_untouched();
+}
+
+/// Not even the first table of the address space is to be had.
+#[test]
+#[cfg_attr(no_kvm, ignore = "this host has no /dev/kvm for us")]
+fn a_guest_too_small_for_its_workload_says_so() {
+    if !kvm() {
+        return;
+    }
+    let _turn = turn();
+    let scratch = Scratch::new();
+    let finished = Command::underfoot(&scratch)
+        .words("run --workload pressure --parameters reserve=1000000 --out")
+        .args([scratch.join("run")])
+        .run();
+    finished.assert_status(1);
+    finished.assert_says(&["memory for the workload"]);
+    scratch.assert_untouched();
+}

@@ -96,6 +96,14 @@ pub enum Variant {
     /// Speculative faults do not look whether the sequence count has changed: a page lands in a
     /// table that is being freed.
     NoSequenceCheck = 60,
+    /// Fast-path allocations take the emergency reserve too.
+    DipsIntoReserve = 70,
+    /// Speculative faults allocate as ordinary ones do, and so reclaim, in their read section.
+    ReclaimsUnderRcu = 71,
+    /// Fast paths neither wake the reclaimer nor make room: they try again until others did.
+    NeverPays = 72,
+    /// Reclaim forgets the updates that a page holds.
+    DropsUpdates = 73,
 }
 
 impl Variant {
@@ -122,6 +130,10 @@ impl Variant {
                 matches!(workload, W::Mmap1 | W::Exit | W::Fault)
             }
             Self::NoVmaLock | Self::NoSequenceCheck => matches!(workload, W::Fault | W::Mmap1),
+            Self::DipsIntoReserve
+            | Self::ReclaimsUnderRcu
+            | Self::NeverPays
+            | Self::DropsUpdates => workload == W::Pressure,
             Self::None | Self::Crash | Self::TripleFault | Self::Stuck => true,
         }
     }

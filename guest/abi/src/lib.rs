@@ -34,7 +34,7 @@ pub use vcpu::{
 };
 pub use workload::{
     CHANGES, Counter, FAULT_OUTCOMES, MAX_COUNTERS, MAX_PARAMETERS, MIX_PARTS, OPERATIONS,
-    Parameter, TABLE_SAMPLES, TABLES_REUSED, WorkloadId, mix_counters,
+    PRESSURE_COUNTERS, Parameter, TABLE_SAMPLES, TABLES_REUSED, WorkloadId, mix_counters,
 };
 
 /// The kernel command-line key whose hexadecimal value is the GPA of the shared region.

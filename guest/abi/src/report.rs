@@ -26,11 +26,15 @@ pub enum ReportKind {
     Translation = 6,
     /// The guest is out of memory.
     OutOfMemory = 7,
+    /// Memory: an allocation broke the rules of its mode.
+    Allocation = 8,
+    /// Memory: ordinary allocations make room that others take without paying.
+    Starvation = 9,
 }
 
 impl ReportKind {
     /// All of them.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 9] = [
         Self::LockCycle,
         Self::LockContext,
         Self::RcuStall,
@@ -38,6 +42,8 @@ impl ReportKind {
         Self::Fragment,
         Self::Translation,
         Self::OutOfMemory,
+        Self::Allocation,
+        Self::Starvation,
     ];
 
     /// The kind with this number.
@@ -57,6 +63,8 @@ impl ReportKind {
             Self::Fragment => "fragment",
             Self::Translation => "translation",
             Self::OutOfMemory => "out-of-memory",
+            Self::Allocation => "allocation",
+            Self::Starvation => "starvation",
         }
     }
 }

@@ -5,11 +5,11 @@ mod mix;
 mod spaces;
 
 pub use mix::{MIX_PARTS, mix_counters};
-pub use spaces::{CHANGES, FAULT_OUTCOMES, TABLE_SAMPLES, TABLES_REUSED};
+pub use spaces::{CHANGES, FAULT_OUTCOMES, PRESSURE_COUNTERS, TABLE_SAMPLES, TABLES_REUSED};
 
 use kernel::{CHASE, CHURN, IDLE, LOCK, ORDER, SHOOTDOWN, TORTURE, WALK};
 use mix::MIX;
-use spaces::{EXIT, FAULT, MMAP1};
+use spaces::{EXIT, FAULT, MMAP1, PRESSURE};
 
 /// The most parameters that a workload has.
 pub const MAX_PARAMETERS: usize = 16;
@@ -130,6 +130,8 @@ pub enum WorkloadId {
     Exit = 21,
     /// Page faults of many threads in one address space.
     Fault = 22,
+    /// Fast-path page faults that take what ordinary allocations want.
+    Pressure = 23,
 }
 
 /// One workload, described.
@@ -155,6 +157,7 @@ impl WorkloadId {
         Self::Mmap1,
         Self::Exit,
         Self::Fault,
+        Self::Pressure,
     ];
 
     /// The workload with this number.
@@ -209,6 +212,7 @@ impl WorkloadId {
             Self::Mmap1 => MMAP1,
             Self::Exit => EXIT,
             Self::Fault => FAULT,
+            Self::Pressure => PRESSURE,
         }
     }
 }

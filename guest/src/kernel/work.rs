@@ -7,7 +7,7 @@ use core::sync::atomic::Ordering::{Relaxed, Release};
 use underfoot_abi::{GuestState, Header, Phase, Variant};
 use underfoot_guest::Cpu;
 use underfoot_guest::arch::tsc;
-use underfoot_guest::sched::MAX_THREADS;
+use underfoot_guest::sched::{MAX_THREADS, Priority};
 use underfoot_guest::tlb::{Batch, Way};
 
 /// Operations between two TLB shootdowns by one CPU.
@@ -35,7 +35,16 @@ pub fn run(kernel: &'static Kernel, cpu: &'static Cpu) -> ! {
         let started = threads::spawn(kernel, cpu, seat.cpu, seat.priority, work, number);
         *thread = Some(started.expect("memory for the workload's threads"));
     }
+    let background = kernel.workload.memory().map(|memory| {
+        let (last, priority) = (cpus - 1, Priority::RECLAIM);
+        let started = threads::spawn(kernel, cpu, last, priority, make_room, 0);
+        (memory, started.expect("memory for the reclaimer's thread"))
+    });
     for thread in threads.into_iter().flatten() {
+        threads::join(kernel, cpu, thread);
+    }
+    if let Some((memory, thread)) = background {
+        memory.stop_background(cpu);
         threads::join(kernel, cpu, thread);
     }
     finish(kernel, cpu)
@@ -62,6 +71,14 @@ fn announce(kernel: &Kernel, cpu: &Cpu) {
         header.cpl_in_force.load(Relaxed),
         kernel.pages.free_pages(cpu)
     ));
+}
+
+/// The background reclaimer.
+fn make_room(cpu: &'static Cpu, _: usize) {
+    let kernel = state::kernel().expect("threads start once the kernel is whole");
+    if let Some(memory) = kernel.workload.memory() {
+        memory.run_background(cpu);
+    }
 }
 
 fn work(cpu: &'static Cpu, number: usize) {

@@ -6,8 +6,8 @@ use underfoot_abi::{MIX_PARTS, PageByte, PageKind, WorkloadId};
 use underfoot_guest::Cpu;
 use underfoot_guest::mm::{PageAllocator, PageTable};
 use underfoot_guest::workload::{
-    Chase, Churn, Exit, Fault, Idle, Lock, Mix, Mmap1, Order, Parameters, Shootdown, Targets,
-    Torture, Tree, Walk, Workload,
+    Chase, Churn, Exit, Fault, Idle, Lock, Mix, Mmap1, Order, Parameters, Pressure, Shootdown,
+    Targets, Torture, Tree, Walk, Workload,
 };
 
 /// What workloads are built from.
@@ -56,6 +56,7 @@ impl Ground<'_> {
             WorkloadId::Mmap1 => self.place(Mmap1::build(cpu, pages, &RCU, told, between)),
             WorkloadId::Exit => self.place(Exit::build(cpu, pages, &RCU, told, between)),
             WorkloadId::Fault => self.place(Fault::build(cpu, pages, &RCU, told, between)),
+            WorkloadId::Pressure => self.place(Pressure::build(cpu, pages, &RCU, told, between)),
         }
     }
 

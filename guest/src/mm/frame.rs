@@ -1,7 +1,11 @@
 //! What the page allocator knows of each frame, kept beside the frames: a free page holds nothing
 //! but poison.
 
-use core::sync::atomic::{AtomicU32, Ordering::Relaxed};
+use super::page::Mapping;
+use core::sync::atomic::{
+    AtomicU32,
+    Ordering::{Acquire, Relaxed, Release},
+};
 
 /// No frame: ends a list.
 pub(super) const NONE: u32 = u32::MAX;
@@ -10,6 +14,7 @@ const ORDER: u32 = 0xf;
 const FREE: u32 = 1 << 4;
 const ALLOCATED: u32 = 1 << 5;
 const POISONED: u32 = 1 << 6;
+const MAPPED: u32 = 1 << 7;
 
 /// One frame's record (Linux's `struct page`, as far as it is needed here). All zeroes is valid:
 /// a frame that the allocator was not given.
@@ -17,8 +22,10 @@ const POISONED: u32 = 1 << 6;
 /// Changed under the allocator's lock, or by the owner of the block that the frame is in.
 #[derive(Debug, Default)]
 pub struct Frame {
-    /// The next block in the free list; of an allocated block, what its owner likes.
+    /// The next block in the free list; of an allocated block, what its owner likes; of a mapped
+    /// page, its number in the space.
     next: AtomicU32,
+    /// The block before it in the free list; of a mapped page, the space.
     previous: AtomicU32,
     state: AtomicU32,
 }
@@ -95,6 +102,29 @@ impl Frame {
     /// Writes what the owner of the block likes.
     pub(super) fn set_owner(&self, owner: u32) {
         self.next.store(owner, Relaxed);
+    }
+
+    /// The entry that maps the page, as of some moment; `None` of what is not mapped.
+    pub(super) fn mapping(&self) -> Option<Mapping> {
+        // Pairs with the release in `set_mapping`.
+        (self.state.load(Acquire) & MAPPED != 0).then(|| Mapping {
+            space: self.previous.load(Relaxed),
+            number: self.next.load(Relaxed),
+        })
+    }
+
+    /// Says which entry maps the page, which is a block of its own.
+    pub(super) fn set_mapping(&self, mapping: Mapping) {
+        self.previous.store(mapping.space, Relaxed);
+        self.next.store(mapping.number, Relaxed);
+        // Release: who finds the page mapped finds by which entry.
+        self.state.store(self.state.load(Relaxed) | MAPPED, Release);
+    }
+
+    /// Says that no entry maps the page any more.
+    pub(super) fn clear_mapping(&self) {
+        self.state
+            .store(self.state.load(Relaxed) & !MAPPED, Relaxed);
     }
 }
 

@@ -23,7 +23,7 @@ pub use frame::Frame;
 #[cfg(not(loom))]
 pub use object::{Object, Objects};
 #[cfg(not(loom))]
-pub use page::{MAX_ORDER, PageAllocator, ZeroValid};
+pub use page::{MAX_ORDER, Mapping, PageAllocator, ZeroValid};
 #[cfg(not(loom))]
 pub use slab::{SlabAudit, SlabCache, SlabPage};
 #[cfg(not(loom))]

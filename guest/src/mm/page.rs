@@ -12,6 +12,10 @@ use core::{
 };
 use underfoot_abi::{MAX_CPUS, PAGE_SIZE, PageByte, PageKind};
 
+mod mapping;
+
+pub use mapping::Mapping;
+
 /// The greatest order: blocks of 2^9 pages, 2 MiB.
 pub const MAX_ORDER: usize = 9;
 
@@ -34,6 +38,13 @@ unsafe impl ZeroValid for Frame {}
 struct Lists {
     by_order: [FreeList; MAX_ORDER + 1],
     free_pages: usize,
+}
+
+/// A single page, taken.
+struct Taken {
+    index: usize,
+    /// Pages that the free lists kept, if it came from them.
+    kept: Option<usize>,
 }
 
 /// A page allocator over the frames that it was given; addresses are physical and virtual at once.
@@ -110,9 +121,26 @@ impl PageAllocator {
     #[must_use]
     pub fn allocate(&self, cpu: &Cpu, order: usize, byte: PageByte) -> Option<usize> {
         let index = without_bottom_halves(cpu, || match order {
-            0 => self.take_one(cpu),
+            0 => self.take_one(cpu, 0).map(|taken| taken.index),
             _ => self.take(&mut self.lists.lock_unfair(cpu), order),
         })?;
+        Some(self.give_out(cpu, index, order, byte))
+    }
+
+    /// As [`Self::allocate`] of one page, for which the free lists must keep `least` pages; also how
+    /// many they kept, if it came from them and not from those that this CPU has.
+    pub(super) fn allocate_above(
+        &self,
+        cpu: &Cpu,
+        byte: PageByte,
+        least: usize,
+    ) -> Option<(usize, Option<usize>)> {
+        let taken = without_bottom_halves(cpu, || self.take_one(cpu, least))?;
+        Some((self.give_out(cpu, taken.index, 0, byte), taken.kept))
+    }
+
+    /// Publishes a block that was taken, and verifies its poison.
+    fn give_out(&self, cpu: &Cpu, index: usize, order: usize, byte: PageByte) -> usize {
         self.publish(index, order, byte);
         // Outside of the lock: any of these pages may be in flight.
         for page in index..index + (1 << order) {
@@ -123,7 +151,7 @@ impl PageAllocator {
                 });
             }
         }
-        Some(self.address(index))
+        self.address(index)
     }
 
     /// As [`Self::allocate`], filled with zeroes.
@@ -305,12 +333,17 @@ impl PageAllocator {
         }
     }
 
-    /// Takes a single page, from this CPU's own if there is one.
-    fn take_one(&self, cpu: &Cpu) -> Option<usize> {
+    /// Takes a single page, from this CPU's own if there is one, else from the lists, which keep
+    /// `least` pages.
+    fn take_one(&self, cpu: &Cpu, least: usize) -> Option<Taken> {
         let magazine = &self.magazines[cpu.id];
+        let mut kept = None;
         if magazine.is_empty() {
             let mut lists = self.lists.lock_unfair(cpu);
             for _ in 0..HALF {
+                if lists.free_pages <= least {
+                    break;
+                }
                 let Some(index) = self.take(&mut lists, 0) else {
                     break;
                 };
@@ -318,10 +351,11 @@ impl PageAllocator {
                 self.frames[index].clear_head();
                 magazine.push(index);
             }
+            kept = Some(lists.free_pages);
         }
         let index = magazine.pop()?;
         self.frames[index].set_allocated(0);
-        Some(index)
+        Some(Taken { index, kept })
     }
 
     /// Keeps a single page for this CPU.

@@ -4,19 +4,24 @@
 //! "Reclaim"); what a speculative fast path may do is from the thread "Memory allocation on
 //! speculative fastpaths" (2022-05): `GFP_NOWAIT | __GFP_NOMEMALLOC | __GFP_NOWARN`.
 
-use super::{page::PageAllocator, without_bottom_halves};
+mod after_grace;
+mod rules;
+
+pub use after_grace::AfterGracePeriod;
+
+use super::page::PageAllocator;
 use crate::{
     Cpu,
-    sync::{Rcu, lockdep},
+    sync::{Background, lockdep},
 };
 use core::{
     fmt,
-    sync::atomic::{AtomicU64, Ordering::Relaxed},
+    sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed},
 };
-use underfoot_abi::PageByte;
+use underfoot_abi::{MAX_CPUS, PageByte, Variant};
 
-/// Pages asked of a direct reclaim at once (Linux's `SWAP_CLUSTER_MAX`).
-const BATCH: usize = 32;
+/// Pages asked of a reclaim at once (Linux's `SWAP_CLUSTER_MAX`).
+pub const BATCH: usize = 32;
 /// Direct reclaims without progress before an allocation fails.
 const ATTEMPTS: usize = 4;
 
@@ -67,8 +72,6 @@ impl core::error::Error for Refused {}
 
 /// Who makes room.
 pub trait Reclaim: Sync {
-    /// Wakes the background reclaimer. From anywhere.
-    fn wake(&self, cpu: &Cpu);
     /// Makes room for about `pages` pages; how many became free. May sleep: not in a read section,
     /// nor under a spinlock.
     fn reclaim(&self, cpu: &Cpu, pages: usize) -> usize;
@@ -79,37 +82,8 @@ pub trait Reclaim: Sync {
 pub struct NoReclaim;
 
 impl Reclaim for NoReclaim {
-    fn wake(&self, _cpu: &Cpu) {}
     fn reclaim(&self, _cpu: &Cpu, _pages: usize) -> usize {
         0
-    }
-}
-
-/// Makes room by waiting for a grace period and running this CPU's callbacks, which free pages.
-pub struct AfterGracePeriod {
-    /// Whose callbacks.
-    pub rcu: &'static Rcu,
-}
-
-/// Batches of callbacks that one reclaim runs at most.
-const CALLBACK_BATCHES: usize = 64;
-
-impl Reclaim for AfterGracePeriod {
-    fn wake(&self, _cpu: &Cpu) {}
-
-    /// What it returns is how many callbacks ran: most of them free a page, or half of one.
-    fn reclaim(&self, cpu: &Cpu, pages: usize) -> usize {
-        let ran = || cpu.area.callbacks[1].load(Relaxed) as usize;
-        let before = ran();
-        self.rcu.synchronize(cpu);
-        for _ in 0..CALLBACK_BATCHES {
-            let already = ran();
-            without_bottom_halves(cpu, || self.rcu.process(cpu));
-            if ran() == already || ran() - before >= pages {
-                break;
-            }
-        }
-        ran() - before
     }
 }
 
@@ -142,10 +116,21 @@ impl Levels {
 pub struct Pressure {
     /// The reclaimer was woken.
     pub wakes: AtomicU64,
-    /// An allocation reclaimed by itself.
+    /// A task reclaimed by itself.
     pub direct: AtomicU64,
     /// An allocation was refused.
     pub refused: AtomicU64,
+    /// Pages that the background reclaimer made free.
+    pub background: AtomicU64,
+}
+
+/// What a task paid for a page.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Paid {
+    /// Times that it reclaimed.
+    pub rounds: u64,
+    /// Pages that it made free by that.
+    pub pages: u64,
 }
 
 /// Single pages, given out by the rules of [`Mode`].
@@ -154,6 +139,9 @@ pub struct Watermarks {
     pub pages: &'static PageAllocator,
     levels: Levels,
     reclaimer: &'static dyn Reclaim,
+    background: Background,
+    /// By CPU: refusals of fast paths since somebody there last paid.
+    unpaid: [AtomicU32; MAX_CPUS],
     /// What happened.
     pub pressure: Pressure,
 }
@@ -170,10 +158,13 @@ impl Watermarks {
             pages,
             levels,
             reclaimer,
+            background: Background::new(),
+            unpaid: [const { AtomicU32::new(0) }; MAX_CPUS],
             pressure: Pressure {
                 wakes: AtomicU64::new(0),
                 direct: AtomicU64::new(0),
                 refused: AtomicU64::new(0),
+                background: AtomicU64::new(0),
             },
         }
     }
@@ -189,51 +180,107 @@ impl Watermarks {
     /// # Errors
     /// [`Refused`], by the table at [`Mode`].
     pub fn allocate(&self, cpu: &Cpu, byte: PageByte, mode: Mode) -> Result<usize, Refused> {
+        self.allocate_paying(cpu, byte, mode).0
+    }
+
+    /// As [`Self::allocate`]; also what the caller paid for it.
+    pub fn allocate_paying(
+        &self,
+        cpu: &Cpu,
+        byte: PageByte,
+        mode: Mode,
+    ) -> (Result<usize, Refused>, Paid) {
+        let may_reclaim = mode == Mode::Kernel && rules::may_sleep(cpu);
+        let unpaid = &self.unpaid[cpu.id];
+        if may_reclaim {
+            unpaid.store(0, Relaxed);
+        }
         // The checker is told that it may reclaim, whether it has to or not.
-        let _may_reclaim = (mode == Mode::Kernel).then(|| lockdep::enter::<lockdep::Reclaim>(cpu));
-        let mut attempts = 0;
+        let _may_reclaim = may_reclaim.then(|| lockdep::enter::<lockdep::Reclaim>(cpu));
+        let mut paid = Paid::default();
+        let mut fruitless = 0;
         loop {
             let refused = match self.attempt(cpu, byte, mode) {
-                Ok(page) => return Ok(page),
+                Ok(page) => return (Ok(page), paid),
                 Err(refused) => refused,
             };
-            if mode != Mode::Kernel || attempts == ATTEMPTS {
+            if mode == Mode::FastPath {
+                rules::somebody_pays(cpu, unpaid.fetch_add(1, Relaxed) + 1);
+            }
+            if !may_reclaim || fruitless == ATTEMPTS {
                 self.pressure.refused.fetch_add(1, Relaxed);
-                return Err(refused);
+                return (Err(refused), paid);
             }
-            if self.direct(cpu, BATCH) == 0 {
-                attempts += 1;
-            }
+            let freed = self.direct(cpu);
+            fruitless += usize::from(freed == 0);
+            paid.rounds += 1;
+            paid.pages += freed as u64;
         }
     }
 
-    /// Has the caller make room: what a fast path owes that found none. How many pages became free.
-    /// Not in a read section, nor under a spinlock.
-    pub fn make_room(&self, cpu: &Cpu, pages: usize) -> usize {
+    /// Has the caller make room for some pages: what a fast path owes that found none. How many became
+    /// free. Not in a read section, nor under a spinlock.
+    pub fn make_room(&self, cpu: &Cpu) -> usize {
+        if !rules::may_sleep(cpu) {
+            return 0;
+        }
+        self.unpaid[cpu.id].store(0, Relaxed);
         let _reclaims = lockdep::enter::<lockdep::Reclaim>(cpu);
-        self.direct(cpu, pages)
+        self.direct(cpu)
     }
 
-    fn direct(&self, cpu: &Cpu, pages: usize) -> usize {
+    /// Keeps room free in the background until [`Self::stop_background`]: a thread does nothing else.
+    pub fn run_background(&self, cpu: &Cpu) {
+        self.background.run(cpu, || {
+            let free = self.pages.free_estimate();
+            let wanted = self.levels.high.saturating_sub(free);
+            if wanted == 0 {
+                return false;
+            }
+            let _reclaims = lockdep::enter::<lockdep::Reclaim>(cpu);
+            // All at once: a grace period for each batch would be too slow.
+            let freed = self.reclaimer.reclaim(cpu, wanted);
+            self.pressure.background.fetch_add(freed as u64, Relaxed);
+            freed > 0
+        });
+    }
+
+    /// Ends [`Self::run_background`], now or when it begins.
+    pub fn stop_background(&self, cpu: &Cpu) {
+        self.background.stop(cpu);
+    }
+
+    fn direct(&self, cpu: &Cpu) -> usize {
         self.pressure.direct.fetch_add(1, Relaxed);
-        self.reclaimer.reclaim(cpu, pages)
+        self.reclaimer.reclaim(cpu, BATCH)
     }
 
     fn attempt(&self, cpu: &Cpu, byte: PageByte, mode: Mode) -> Result<usize, Refused> {
+        let min = self.levels.min;
+        let variant = |wrong: Variant| mode == Mode::FastPath && cpu.header.variant == wrong as u32;
+        let least = match mode {
+            Mode::Emergency => 0,
+            Mode::FastPath if variant(Variant::DipsIntoReserve) => 0,
+            Mode::Kernel | Mode::FastPath => min,
+        };
         let free = self.pages.free_estimate();
-        if mode != Mode::Emergency {
-            if free < self.levels.min {
-                return Err(Refused::Reserve {
-                    free,
-                    min: self.levels.min,
-                });
-            }
-            if free < self.levels.low {
-                self.pressure.wakes.fetch_add(1, Relaxed);
-                self.reclaimer.wake(cpu);
-            }
+        if free < least {
+            return Err(Refused::Reserve { free, min });
         }
-        self.pages.allocate(cpu, 0, byte).ok_or(Refused::Empty)
+        if mode != Mode::Emergency && free < self.levels.low && !variant(Variant::NeverPays) {
+            self.pressure.wakes.fetch_add(1, Relaxed);
+            self.background.wake(cpu);
+        }
+        let Some((page, kept)) = self.pages.allocate_above(cpu, byte, least) else {
+            return Err(match least {
+                0 => Refused::Empty,
+                _ => Refused::Reserve { free, min },
+            });
+        };
+        if mode != Mode::Emergency {
+            rules::reserve_is_left(cpu, page, kept, min);
+        }
+        Ok(page)
     }
 }
 

@@ -43,6 +43,8 @@ impl Priority {
     pub const IDLE: Self = Self(0);
     /// What most threads have.
     pub const NORMAL: Self = Self(8);
+    /// Who makes room in memory for others.
+    pub const RECLAIM: Self = Self(12);
     /// A boosted reader.
     pub const BOOST: Self = Self(24);
 }

@@ -12,6 +12,7 @@ use crate::{
     Cpu,
     mm::watermark::Mode,
     record::{self, Span},
+    workload::is_over,
 };
 use core::{
     fmt,
@@ -94,28 +95,49 @@ impl Spaces {
 
     /// The fast path, if there is one; `None` if it comes to nothing.
     fn fast(&self, cpu: &Cpu, space: &Space, address: usize, write: bool) -> Option<Outcome> {
-        for _ in 0..RETRIES {
-            let result = match self.rules.path {
-                Path::MmapLock => return None,
-                Path::VmaLock if cpu.header.variant == Variant::NoVmaLock as u32 => {
-                    self.without_lock(cpu, space, address, write)
-                }
-                Path::VmaLock => self.under_vma_lock(cpu, space, address, write),
-                Path::Speculative => self.speculative(cpu, space, address, write),
-            };
-            let why = match result {
+        let mut retries = RETRIES;
+        while retries > 0 {
+            let why = match self.try_fast(cpu, space, address, write)? {
                 Ok(outcome) => return Some(outcome),
                 Err(why) => why,
             };
             why.count(cpu);
-            if why != Outcome::NoMemory || self.rules.fallback == Fallback::Classic {
+            if why != Outcome::NoMemory || self.rules.fallback != Fallback::Reclaim {
                 return None;
             }
+            if cpu.header.variant == Variant::NeverPays as u32 {
+                if is_over(cpu) {
+                    return None;
+                }
+                // Until others have made room.
+                cpu.sched.yield_now(cpu);
+                continue;
+            }
             // No read section and no lock any more: the task pays for what it wants.
-            self.memory.make_room(cpu, 1);
+            self.memory.make_room(cpu);
             Outcome::Reclaimed.count(cpu);
+            retries -= 1;
         }
         None
+    }
+
+    /// One attempt of the fast path, if there is one.
+    fn try_fast(
+        &self,
+        cpu: &Cpu,
+        space: &Space,
+        address: usize,
+        write: bool,
+    ) -> Option<Result<Outcome, Outcome>> {
+        match self.rules.path {
+            Path::MmapLock => None,
+            Path::VmaLock if cpu.header.variant == Variant::NoVmaLock as u32 => {
+                Some(self.without_lock(cpu, space, address, write))
+            }
+            Path::VmaLock => Some(self.under_vma_lock(cpu, space, address, write)),
+            Path::Speculative if self.rules.fallback == Fallback::Ordinary => None,
+            Path::Speculative => Some(self.speculative(cpu, space, address, write)),
+        }
     }
 
     /// Looks the mapping up under RCU and tries its lock (Linux's `lock_vma_under_rcu`).
@@ -138,7 +160,10 @@ impl Spaces {
         } else if !vma.allows(write) {
             Err(Outcome::NoVma)
         } else {
-            let hold = Hold::Locked(Mode::FastPath);
+            let hold = Hold::Locked(match self.rules.fallback {
+                Fallback::Ordinary => Mode::Kernel,
+                Fallback::Reclaim | Fallback::Classic => Mode::FastPath,
+            });
             self.populate(cpu, space, vma, address, hold)
         };
         vma.lock.read_end();
@@ -236,7 +261,9 @@ impl Spaces {
             }
             Hold::Sequence(_) => {
                 let leaf = self.leaf(cpu, space, address);
-                (leaf.ok_or(Outcome::MissingTable)?, Mode::FastPath)
+                let wrong = cpu.header.variant == Variant::ReclaimsUnderRcu as u32;
+                let mode = if wrong { Mode::Kernel } else { Mode::FastPath };
+                (leaf.ok_or(Outcome::MissingTable)?, mode)
             }
         };
         let entry = &leaf.entries()[index(address, 0)];
@@ -262,6 +289,7 @@ impl Spaces {
                 Ok(Some(Outcome::Spurious))
             } else {
                 let writable = vma.allows(true);
+                self.note_mapping(space, page, address);
                 // Release: who finds the page finds it whole.
                 entry.store(Entry::page(page, identity, writable).0, Release);
                 Ok(None)

@@ -27,6 +27,8 @@ mod outcome;
 #[cfg(not(loom))]
 mod page;
 #[cfg(not(loom))]
+mod reclaim;
+#[cfg(not(loom))]
 mod remap;
 mod rwcount;
 #[cfg(not(loom))]
@@ -50,6 +52,8 @@ pub use fault::FaultError;
 pub use object::Space;
 #[cfg(not(loom))]
 pub use outcome::Outcome;
+#[cfg(not(loom))]
+pub use reclaim::SpaceReclaim;
 pub use rwcount::RwCount;
 #[cfg(not(loom))]
 pub use spaces::{Fallback, Path, Rules, Spaces};

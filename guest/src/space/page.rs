@@ -1,12 +1,7 @@
 //! A mapped page: what it says of itself.
 
-use crate::{
-    Cpu,
-    mm::PageAllocator,
-    record,
-    sync::{Rcu, RcuHead},
-    workload::mix,
-};
+use super::spaces::Spaces;
+use crate::{Cpu, record, sync::RcuHead, workload::mix};
 use core::{
     mem::offset_of,
     ptr::NonNull,
@@ -14,16 +9,18 @@ use core::{
 };
 use underfoot_abi::PAGE_SIZE;
 
-const WORDS: usize = PAGE_SIZE / 8 - 8;
+const WORDS: usize = PAGE_SIZE / 8 - 9;
 const MAGIC: u64 = 0x0a90_0000_0000_0000;
 
 /// A page of an address space: whose it is stands at both ends, so that a lost or a foreign page is
-/// seen by who uses it. Atomics only: any bit pattern is a valid value.
+/// seen by who uses it. How often it was written is counted in it, and added up where it is given
+/// back: what a page holds must not be lost with it. Atomics only: any bit pattern is a valid value.
 #[repr(C)]
 pub(super) struct UserPage {
     first: AtomicU64,
     identity: AtomicU64,
     rcu: RcuHead,
+    updates: AtomicU64,
     words: [AtomicU64; WORDS],
     last: AtomicU64,
 }
@@ -50,6 +47,7 @@ impl UserPage {
             for word in &self.words {
                 word.store(0, Relaxed);
             }
+            self.updates.store(0, Relaxed);
             self.identity.store(identity, Relaxed);
             self.first.store(MAGIC ^ mix(identity), Relaxed);
             self.last.store(MAGIC ^ mix(identity), Relaxed);
@@ -86,36 +84,47 @@ impl UserPage {
         }
         if write {
             word.store(right, Relaxed);
+            // Other CPUs may write another word of it.
+            self.updates.fetch_add(1, Relaxed);
+            record::updated(cpu);
         }
+    }
+
+    /// Forgets the updates that it holds: a busted form.
+    #[cold]
+    pub(super) fn forget_updates(&self) {
+        self.updates.store(0, Relaxed);
     }
 
     /// Gives the page back after a grace period: walkers may be using it.
     ///
     /// # Safety
-    /// The page is an allocated one of `pages`, whose memory nobody else gives back, and no entry
+    /// The page is an allocated one of these spaces, whose memory nobody else gives back, and no entry
     /// leads to it any more.
-    pub(super) unsafe fn free_deferred(
-        &'static self,
-        cpu: &Cpu,
-        rcu: &Rcu,
-        pages: &'static PageAllocator,
-    ) {
-        let pages = core::ptr::from_ref(pages).expose_provenance();
+    pub(super) unsafe fn free_deferred(&'static self, cpu: &Cpu, spaces: &'static Spaces) {
+        let head = NonNull::from(&self.rcu);
+        let spaces_at = core::ptr::from_ref(spaces).expose_provenance();
         // SAFETY: the page is nobody's any more, so its head is in no list; it stays until `free`,
-        // which gets the allocator that it is from, alive for ever.
+        // which gets the spaces that it is from, alive for ever.
         unsafe {
-            rcu.call_sized(cpu, NonNull::from(&self.rcu), free, pages, PAGE_SIZE as u32);
+            spaces
+                .rcu
+                .call_sized(cpu, head, free, spaces_at, PAGE_SIZE as u32);
         }
     }
 }
 
 /// # Safety
-/// `head` is the `rcu` of a page that [`UserPage::free_deferred`] was called for, and `pages` the
-/// exposed address of its allocator.
-unsafe fn free(cpu: &Cpu, head: NonNull<RcuHead>, pages: usize) {
+/// `head` is the `rcu` of a page that [`UserPage::free_deferred`] was called for, and `spaces` the
+/// exposed address of its [`Spaces`].
+unsafe fn free(cpu: &Cpu, head: NonNull<RcuHead>, spaces: usize) {
     // SAFETY: the caller's promise.
-    let pages = unsafe { &*core::ptr::with_exposed_provenance::<PageAllocator>(pages) };
+    let spaces = unsafe { &*core::ptr::with_exposed_provenance::<Spaces>(spaces) };
     let address = head.addr().get() - offset_of!(UserPage, rcu);
+    // SAFETY: an allocated page, for atomics only.
+    let page = unsafe { UserPage::at(address) };
+    // The last walker is gone, and with it the last update.
+    spaces.write_back(page.updates.load(Relaxed));
     // SAFETY: its grace period is over, and no entry led to it before that.
-    unsafe { pages.free(cpu, address, 0) };
+    unsafe { spaces.memory.pages.free(cpu, address, 0) };
 }

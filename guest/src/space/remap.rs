@@ -2,7 +2,7 @@
 
 use super::{
     change::{ChangeError, begin, end, range_of},
-    entry::index,
+    entry::{Entry, index},
     object::Space,
     spaces::Spaces,
     vma::Vma,
@@ -124,6 +124,7 @@ impl Spaces {
                 };
                 let lock = self.tables.lock_of(leaf);
                 let _locked = lock.map(|lock| lock.lock(cpu));
+                self.note_mapping(space, Entry(found).address(), address);
                 // Release: who finds the page finds it whole.
                 leaf.entries()[index(address, 0)].store(found, Release);
             }

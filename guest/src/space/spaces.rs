@@ -3,6 +3,7 @@
 use super::{
     edit::Edit,
     object::Space,
+    reclaim::Rmap,
     tree::{Node, Side, Tree},
     vma::Vma,
 };
@@ -43,6 +44,9 @@ pub enum Fallback {
     Reclaim = 0,
     /// Takes the classic path, whose allocations reclaim by themselves.
     Classic = 1,
+    /// None is needed: its allocations reclaim by themselves. Under the VMA's lock that may be, as it
+    /// sleeps; where there is a read section only, there is no fast path then.
+    Ordinary = 2,
 }
 
 /// What can be chosen.
@@ -64,7 +68,8 @@ pub struct Spaces {
     pub(super) rules: Rules,
     pub(super) vmas: Objects<Vma>,
     pub(super) nodes: Objects<Node>,
-    spaces: Objects<Space>,
+    pub(super) spaces: Objects<Space>,
+    pub(super) rmap: Rmap,
 }
 
 impl Spaces {
@@ -89,6 +94,7 @@ impl Spaces {
             // As many, and the paths of versions that wait for theirs.
             nodes: Objects::build(cpu, pages, most * 64 + 16384)?,
             spaces: Objects::build(cpu, pages, most)?,
+            rmap: Rmap::new(),
         };
         pages.place(cpu, PageByte::new(PageKind::Data, false), spaces)
     }
@@ -130,6 +136,8 @@ impl Spaces {
     /// Nobody uses the space any more.
     pub unsafe fn destroy(&'static self, cpu: &Cpu, space: &'static Space) {
         self.unmap_all(cpu, space);
+        // No page leads to the space any more; who still follows one does so under this lock.
+        drop(self.rmap.lock.write(cpu));
         self.free_tree(cpu, space.mappings.load(Relaxed));
         if let Some(root) = self.tables.at(space.root.load(Relaxed)) {
             // SAFETY: nobody uses the space, so nobody finds it again.

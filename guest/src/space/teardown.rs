@@ -69,6 +69,7 @@ impl Spaces {
                     let entry = &leaf.entries()[index(address, 0)];
                     let found = Entry(entry.swap(0, AcqRel));
                     if found.is_page() {
+                        self.memory.pages.clear_mapping(found.address());
                         taken[count] = found.address();
                         count += 1;
                     }
@@ -76,7 +77,7 @@ impl Spaces {
             }
             for &page in &taken[..count] {
                 // SAFETY: it was mapped by this entry alone, which led to an allocated page.
-                unsafe { UserPage::at(page).free_deferred(cpu, self.rcu, self.memory.pages) };
+                unsafe { UserPage::at(page).free_deferred(cpu, self) };
             }
         });
     }

@@ -3,6 +3,7 @@
 //! Everything here takes the CPU it runs on, keeps that CPU's context word, and is modelled by loom.
 
 pub mod atomic;
+mod background;
 mod backoff;
 mod guard;
 mod lock_times;
@@ -17,6 +18,7 @@ mod ticket;
 mod wait_list;
 mod wait_queue;
 
+pub use background::Background;
 pub use backoff::Backoff;
 pub(crate) use backoff::Sleepers;
 pub use guard::{BottomHalfGuard, IrqGuard};

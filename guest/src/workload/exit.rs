@@ -7,7 +7,7 @@ use super::{
 };
 use crate::{
     Cpu,
-    mm::PageAllocator,
+    mm::{PageAllocator, watermark::Watermarks},
     record::{self, Span},
     space::Protection,
     sync::Rcu,
@@ -90,6 +90,10 @@ impl Workload for Exit {
             self.live(cpu);
             self.stage.between(cpu, &mut operations);
         }
+    }
+
+    fn memory(&self) -> Option<&'static Watermarks> {
+        Some(self.stage.memory)
     }
 
     unsafe fn audit(&self, cpu: &Cpu) -> Audit {

@@ -7,7 +7,7 @@ use super::{
 };
 use crate::{
     Cpu,
-    mm::PageAllocator,
+    mm::{PageAllocator, watermark::Watermarks},
     record::{self, Span},
     space::{Protection, Space},
     sync::Rcu,
@@ -119,6 +119,10 @@ impl Workload for Fault {
                 self.map(cpu, number * APART, &mut operations);
             }
         }
+    }
+
+    fn memory(&self) -> Option<&'static Watermarks> {
+        Some(self.stage.memory)
     }
 
     unsafe fn audit(&self, cpu: &Cpu) -> Audit {

@@ -4,7 +4,7 @@ use super::{
     audit::Audit,
     plan::{Seat, Workload},
 };
-use crate::{Cpu, record};
+use crate::{Cpu, mm::watermark::Watermarks, record};
 use underfoot_abi::{MIX_PARTS, mix_counters};
 
 /// The parts of the contract; `None` where one is switched off.
@@ -52,6 +52,10 @@ impl Workload for Mix {
         let (index, part, number) = self.part_of(number, cpus);
         record::count_from(cpu, mix_counters(index));
         part.run(cpu, number);
+    }
+
+    fn memory(&self) -> Option<&'static Watermarks> {
+        self.parts().find_map(|(_, part)| part.memory())
     }
 
     unsafe fn audit(&self, cpu: &Cpu) -> Audit {

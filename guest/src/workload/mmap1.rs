@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     Cpu,
-    mm::PageAllocator,
+    mm::{PageAllocator, watermark::Watermarks},
     record::{self, Span},
     space::{Protection, Space},
     sync::Rcu,
@@ -128,6 +128,10 @@ impl Workload for Mmap1 {
             }
             self.stage.between(cpu, &mut operations);
         }
+    }
+
+    fn memory(&self) -> Option<&'static Watermarks> {
+        Some(self.stage.memory)
     }
 
     unsafe fn audit(&self, cpu: &Cpu) -> Audit {

@@ -1,7 +1,7 @@
 //! What every workload is to the kernel.
 
 use super::Audit;
-use crate::{Cpu, sched::Priority};
+use crate::{Cpu, mm::watermark::Watermarks, sched::Priority};
 use core::sync::atomic::Ordering::Relaxed;
 use underfoot_abi::{MAX_PARAMETERS, Phase};
 
@@ -32,6 +32,11 @@ pub trait Workload: Sync {
 
     /// What thread `number` does until [`is_over`]. 32 KiB of stack are there.
     fn run(&self, cpu: &'static Cpu, number: usize);
+
+    /// The memory that a thread of its own keeps room in while the others work, if it needs that.
+    fn memory(&self) -> Option<&'static Watermarks> {
+        None
+    }
 
     /// Verifies everything that the threads left. Whether as many updates are found as they counted
     /// is for the caller to see, who knows what else counted some.

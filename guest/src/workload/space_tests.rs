@@ -9,8 +9,8 @@ use crate::{
 };
 use core::{cell::Cell, sync::atomic::Ordering::Relaxed};
 use underfoot_abi::{
-    CHANGES, FAULT_OUTCOMES, Header, MAX_PARAMETERS, Phase, RecordedPhase, ReportKind,
-    TABLE_SAMPLES, Variant, WorkloadId,
+    CHANGES, FAULT_OUTCOMES, Header, MAX_PARAMETERS, PRESSURE_COUNTERS, Phase, RecordedPhase,
+    ReportKind, TABLE_SAMPLES, Variant, WorkloadId,
 };
 
 const CPUS: u32 = 3;
@@ -43,6 +43,9 @@ fn build(
         }
         WorkloadId::Exit => {
             Exit::build(cpu, pages, rcu, told, between).map(|it| Box::new(it) as Box<_>)
+        }
+        WorkloadId::Pressure => {
+            Pressure::build(cpu, pages, rcu, told, between).map(|it| Box::new(it) as Box<_>)
         }
         _ => Fault::build(cpu, pages, rcu, told, between).map(|it| Box::new(it) as Box<_>),
     };
@@ -154,4 +157,56 @@ fn workloads_catch_the_busted_forms() {
         let kind = header.reports[0].kind.load(Relaxed);
         assert_eq!(kind, ReportKind::Fragment as u32, "{variant:?}");
     }
+}
+
+/// What is told of `pressure`: of three CPUs two fault, and one allocates.
+fn pressed(variant: Variant, path: u64, fallback: u64) -> Fixture {
+    let told = [
+        ("path", path),
+        ("fallback", fallback),
+        ("faulters", 2),
+        ("allocators", 1),
+        ("held", 16),
+    ];
+    guest(WorkloadId::Pressure, variant, &told)
+}
+
+#[test]
+fn pressure_is_borne_on_every_path() {
+    for path in 0..3 {
+        for fallback in 0..2 {
+            let fixture = pressed(Variant::None, path, fallback);
+            let (_, audit) = run(&fixture, WorkloadId::Pressure, || {
+                let evicted = counter(&fixture, PRESSURE_COUNTERS + 7);
+                evicted > 1_000 && counter(&fixture, PRESSURE_COUNTERS) > 200
+            });
+            let row = format!("path {path}, fallback {fallback}");
+            assert_eq!((fixture.errors(), audit.errors), (0, 0), "{row}");
+            assert_eq!(fixture.header.reports_made.load(Relaxed), 0, "{row}");
+            assert_eq!(audit.updates, fixture.updates(), "{row}");
+        }
+    }
+}
+
+#[test]
+fn pressure_catches_the_busted_forms() {
+    for (variant, kind) in [
+        (Variant::DipsIntoReserve, ReportKind::Allocation),
+        (Variant::ReclaimsUnderRcu, ReportKind::Allocation),
+        (Variant::NeverPays, ReportKind::Starvation),
+    ] {
+        let fixture = pressed(variant, 2, 0);
+        let header: &Header = fixture.header;
+        run(&fixture, WorkloadId::Pressure, || {
+            header.reports_made.load(Relaxed) > 0
+        });
+        assert!(fixture.errors() > 0, "{variant:?}");
+        let found = header.reports[0].kind.load(Relaxed);
+        assert_eq!(found, kind as u32, "{variant:?}");
+    }
+    let fixture = pressed(Variant::DropsUpdates, 2, 0);
+    let (_, audit) = run(&fixture, WorkloadId::Pressure, || {
+        counter(&fixture, PRESSURE_COUNTERS + 7) > 100
+    });
+    assert!(audit.updates < fixture.updates());
 }

@@ -9,7 +9,7 @@ use crate::{
         watermark::{AfterGracePeriod, Levels, Watermarks},
     },
     record,
-    space::{Fallback, Path, Rules, Space, Spaces},
+    space::{Fallback, Path, Rules, Space, SpaceReclaim, Spaces},
     sync::{Rcu, lockdep},
 };
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -27,6 +27,7 @@ pub(super) const OWN: usize = 5;
 /// Address spaces, as the parameters want them.
 pub(super) struct Stage {
     pub(super) spaces: &'static Spaces,
+    pub(super) memory: &'static Watermarks,
     pages: &'static PageAllocator,
     rcu: &'static Rcu,
     /// What of the allocator's totals of reused tables was counted.
@@ -50,7 +51,8 @@ impl Stage {
             lockdep::enable();
         }
         let data = PageByte::new(PageKind::Data, false);
-        let reclaimer = pages.place(cpu, data, AfterGracePeriod { rcu })?;
+        let reclaimer = SpaceReclaim::new(AfterGracePeriod { rcu });
+        let reclaimer = pages.place(cpu, data, reclaimer)?;
         let levels = Levels::with_reserve(parameters[RESERVE] as usize);
         let memory = pages.place(cpu, data, Watermarks::new(pages, levels, reclaimer))?;
         let kind = match parameters[TABLES] {
@@ -65,15 +67,19 @@ impl Stage {
             },
             fallback: match parameters[FALLBACK] {
                 0 => Fallback::Reclaim,
-                _ => Fallback::Classic,
+                1 => Fallback::Classic,
+                _ => Fallback::Ordinary,
             },
             wait_at_exit,
         };
         // Half of the memory may be tables, those that wait for their grace period among them.
         let tables = pages.free_pages(cpu) / 2;
         let tables = TableAllocator::build(cpu, memory, rcu, kind, tables, 4 * most)?;
+        let spaces = Spaces::build(cpu, memory, rcu, tables, rules, most)?;
+        reclaimer.attach(spaces);
         Some(Self {
-            spaces: Spaces::build(cpu, memory, rcu, tables, rules, most)?,
+            spaces,
+            memory,
             pages,
             rcu,
             reused: [const { AtomicU64::new(0) }; 2],
@@ -133,7 +139,7 @@ impl Stage {
         Audit {
             checked: pages + cpu.area.checked.load(Relaxed) - checked,
             errors: cpu.area.errors.load(Relaxed) - errors,
-            updates: 0,
+            updates: self.spaces.written_back(),
         }
     }
 }

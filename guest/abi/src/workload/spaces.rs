@@ -37,8 +37,8 @@ const PATH: Parameter = Parameter {
 
 const FALLBACK: Parameter = Parameter::choice(
     "fallback",
-    "what a fast path does that is given no page",
-    &["reclaim", "classic"],
+    "what a fast path does that is given no page; ordinary: it makes room by itself, under the VMA's lock",
+    &["reclaim", "classic", "ordinary"],
 );
 
 const RESERVE: Parameter = Parameter::number(
@@ -57,8 +57,10 @@ const LOCKDEP: Parameter = Parameter::choice(
 
 /// What workloads over address spaces count: [`OPERATIONS`], [`FAULT_OUTCOMES`], and what the tables
 /// took whenever somebody looked.
-const SPACE_COUNTERS: [Counter; FAULT_OUTCOMES.len() + 9] = {
-    let mut counters = [OPERATIONS; FAULT_OUTCOMES.len() + 9];
+const SPACE_COUNTERS: [Counter; FAULT_OUTCOMES.len() + 9] = space_counters();
+
+const fn space_counters<const N: usize>() -> [Counter; N] {
+    let mut counters = [OPERATIONS; N];
     let mut index = 0;
     while index < FAULT_OUTCOMES.len() {
         counters[1 + index] = FAULT_OUTCOMES[index];
@@ -76,7 +78,7 @@ const SPACE_COUNTERS: [Counter; FAULT_OUTCOMES.len() + 9] = {
         "those of them beside a freed table whose grace period was not over",
     );
     counters
-};
+}
 
 /// The first of the counters that say what page tables took, five in all: see their texts.
 pub const TABLE_SAMPLES: usize = 1 + FAULT_OUTCOMES.len();
@@ -143,4 +145,64 @@ pub(super) const FAULT: Description = Description {
         Parameter::number("mappers", "threads that map and unmap beside them", 0, 8, 0),
     ],
     counters: &SPACE_COUNTERS,
+};
+
+/// The first of the counters of [`WorkloadId::Pressure`](super::WorkloadId::Pressure) alone, eight in
+/// all: see their texts.
+pub const PRESSURE_COUNTERS: usize = SPACE_COUNTERS.len();
+
+const PRESSURE_ALL: [Counter; PRESSURE_COUNTERS + 8] = {
+    let mut counters: [Counter; PRESSURE_COUNTERS + 8] = space_counters();
+    let own = [
+        Counter::new("allocations", "pages that ordinary allocations gave"),
+        Counter::new("stalled", "those of them that had to make room first"),
+        Counter::new("rounds", "times that ordinary allocations made room"),
+        Counter::new("freed", "pages that ordinary allocations made free so"),
+        Counter::new("failed", "ordinary allocations for which no page was left"),
+        Counter::new("wakes", "times that the background reclaimer was wanted"),
+        Counter::new("background", "pages that it made free"),
+        Counter::new("evicted", "pages taken away from address spaces"),
+    ];
+    let mut index = 0;
+    while index < own.len() {
+        counters[PRESSURE_COUNTERS + index] = own[index];
+        index += 1;
+    }
+    counters
+};
+
+pub(super) const PRESSURE: Description = Description {
+    name: "pressure",
+    about: "page faults take the memory that ordinary allocations want, until it is reclaimed",
+    parameters: &[
+        TABLES,
+        PATH,
+        FALLBACK,
+        RESERVE,
+        LOCKDEP,
+        Parameter::number("faulters", "threads that fault pages in", 0, 16, 2),
+        Parameter::number(
+            "allocators",
+            "threads that allocate pages as the kernel does",
+            0,
+            16,
+            2,
+        ),
+        Parameter::number(
+            "demand",
+            "memory that the faulters want together, in percent of what is free",
+            1,
+            1000,
+            150,
+        ),
+        Parameter::number("held", "pages that each allocator holds", 1, 256, 64),
+        Parameter::number(
+            "burst",
+            "accesses of a faulter before it rests for a tick; 0: it never does",
+            0,
+            1 << 20,
+            0,
+        ),
+    ],
+    counters: &PRESSURE_ALL,
 };

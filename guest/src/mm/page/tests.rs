@@ -154,3 +154,29 @@ fn cpus_share_the_allocator() {
     allocator.audit(&fixture.cpu(0));
     assert_eq!(fixture.errors(), 0);
 }
+
+/// The record of the entry that maps a page; a page that is mapped cannot be freed.
+#[test]
+fn mapped_pages_know_their_entry_and_stay() {
+    let fixture = Fixture::new(1);
+    let cpu = fixture.cpu(0);
+    let pages = fixture::allocator(&cpu, 64);
+    let page = pages.allocate(&cpu, 0, DATA).expect("memory");
+    let mapping = Mapping {
+        space: 7,
+        number: u32::MAX,
+    };
+    assert_eq!(pages.mapping(page), None);
+    pages.set_mapping(page, mapping);
+    assert_eq!(pages.mapping(page), Some(mapping));
+    assert_eq!(pages.mapping(pages.covers().end), None);
+    // SAFETY: nobody uses it; that it is mapped is what is tested.
+    unsafe { pages.free(&cpu, page, 0) };
+    assert_eq!(fixture.errors(), 1);
+    assert_eq!(pages.mapping(page), Some(mapping));
+    pages.clear_mapping(page);
+    // SAFETY: nobody uses it.
+    unsafe { pages.free(&cpu, page, 0) };
+    assert_eq!((fixture.errors(), pages.mapping(page)), (1, None));
+    assert_eq!(pages.free_pages(&cpu), 64);
+}

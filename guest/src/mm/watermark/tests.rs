@@ -1,7 +1,8 @@
 use super::*;
 use crate::fixture::{self, Fixture};
+use crate::sync::Rcu;
 use core::sync::atomic::AtomicUsize;
-use underfoot_abi::PageKind;
+use underfoot_abi::{PageKind, ReportKind};
 
 const DATA: PageByte = PageByte::new(PageKind::Data, false);
 const LEVELS: Levels = Levels::with_reserve(100);
@@ -10,14 +11,10 @@ const LEVELS: Levels = Levels::with_reserve(100);
 struct Hoard {
     pages: &'static PageAllocator,
     held: std::sync::Mutex<Vec<usize>>,
-    wakes: AtomicUsize,
     calls: AtomicUsize,
 }
 
 impl Reclaim for Hoard {
-    fn wake(&self, _cpu: &Cpu) {
-        self.wakes.fetch_add(1, Relaxed);
-    }
     fn reclaim(&self, cpu: &Cpu, pages: usize) -> usize {
         self.calls.fetch_add(1, Relaxed);
         let mut held = self.held.lock().expect("no panic");
@@ -41,7 +38,6 @@ fn watermarks(cpu: &Cpu, free: usize, held: usize) -> (Watermarks, &'static Hoar
     let hoard = Box::leak(Box::new(Hoard {
         pages,
         held: taken.into(),
-        wakes: AtomicUsize::new(0),
         calls: AtomicUsize::new(0),
     }));
     (Watermarks::new(pages, LEVELS, hoard), hoard)
@@ -75,7 +71,7 @@ fn each_mode_does_at_each_level_what_its_table_says() {
         let row = format!("{free} pages free, {mode:?}");
         let got = watermarks.allocate(&cpu, DATA, mode);
         assert_eq!(got.is_ok(), given, "{row}");
-        assert_eq!(hoard.wakes.load(Relaxed), wakes, "{row}");
+        assert_eq!(watermarks.pressure.wakes.load(Relaxed), wakes, "{row}");
         assert_eq!(hoard.calls.load(Relaxed), direct, "{row}");
         assert_eq!(
             watermarks.pressure.refused.load(Relaxed),
@@ -109,4 +105,103 @@ fn emergencies_get_the_last_page() {
         watermarks.allocate(&cpu, DATA, Mode::Emergency),
         Err(Refused::Empty)
     );
+}
+
+/// Allocates in `mode` until it is refused; how many pages that were.
+fn exhaust(cpu: &Cpu, watermarks: &Watermarks, mode: Mode) -> usize {
+    (0..)
+        .take_while(|_| watermarks.allocate(cpu, DATA, mode).is_ok())
+        .count()
+}
+
+fn report_kind(fixture: &Fixture) -> Option<ReportKind> {
+    ReportKind::from_number(fixture.header.reports[0].kind.load(Relaxed))
+}
+
+#[test]
+fn only_emergencies_take_the_reserve() {
+    for (mode, variant, reported) in [
+        (Mode::FastPath, Variant::None, None),
+        (Mode::Kernel, Variant::None, None),
+        (
+            Mode::FastPath,
+            Variant::DipsIntoReserve,
+            Some(ReportKind::Allocation),
+        ),
+    ] {
+        let fixture = Fixture::with(1, variant);
+        let cpu = fixture.cpu(0);
+        let pages = fixture::allocator(&cpu, 512);
+        let watermarks = Watermarks::new(pages, LEVELS, &NoReclaim);
+        exhaust(&cpu, &watermarks, mode);
+        let right = reported.is_none();
+        assert_eq!(pages.free_estimate() == LEVELS.min, right, "{variant:?}");
+        assert_eq!(fixture.errors() == 0, right, "{variant:?}");
+        assert_eq!(report_kind(&fixture), reported, "{variant:?}");
+        let left = exhaust(&cpu, &watermarks, Mode::Emergency);
+        assert_eq!(left >= LEVELS.min, right, "{variant:?}");
+    }
+}
+
+#[test]
+fn who_must_not_sleep_must_not_reclaim() {
+    let rcu: &Rcu = Box::leak(Box::new(Rcu::new(u64::MAX, |_, _| {})));
+    for (section, preemptible) in [(true, true), (false, false)] {
+        let fixture = Fixture::new(1);
+        let cpu = fixture.cpu(0);
+        let (watermarks, hoard) = watermarks(&cpu, 50, 64);
+        let guard = section.then(|| rcu.read_lock(&cpu));
+        if !preemptible {
+            cpu.preempt_disable();
+        }
+        assert!(watermarks.allocate(&cpu, DATA, Mode::FastPath).is_err());
+        assert_eq!(fixture.errors(), 0);
+        assert!(watermarks.allocate(&cpu, DATA, Mode::Kernel).is_err());
+        assert_eq!(report_kind(&fixture), Some(ReportKind::Allocation));
+        assert_eq!(watermarks.make_room(&cpu), 0);
+        assert_eq!(fixture.errors(), 2);
+        assert_eq!(hoard.calls.load(Relaxed), 0, "it would wait for itself");
+        drop(guard);
+        if !preemptible {
+            cpu.preempt_enable();
+        }
+        assert!(watermarks.allocate(&cpu, DATA, Mode::Kernel).is_ok());
+        assert_eq!(fixture.errors(), 2);
+    }
+}
+
+#[test]
+fn a_fast_path_that_never_pays_is_reported() {
+    for pays in [true, false] {
+        let fixture = Fixture::new(1);
+        let cpu = fixture.cpu(0);
+        let (watermarks, _) = watermarks(&cpu, 50, 0);
+        for _ in 0..1_000 {
+            assert!(watermarks.allocate(&cpu, DATA, Mode::FastPath).is_err());
+            if pays {
+                watermarks.make_room(&cpu);
+            }
+        }
+        let expected = (!pays).then_some(ReportKind::Starvation);
+        assert_eq!(report_kind(&fixture), expected);
+        assert_eq!(fixture.errors(), u64::from(!pays));
+    }
+}
+
+#[test]
+fn the_background_reclaimer_fills_up_to_high() {
+    let fixture = Fixture::new(2);
+    let cpus = [fixture.cpu(0), fixture.cpu(1)];
+    let (watermarks, hoard) = watermarks(&cpus[0], 110, 128);
+    std::thread::scope(|scope| {
+        scope.spawn(|| watermarks.run_background(&cpus[1]));
+        assert!(watermarks.allocate(&cpus[0], DATA, Mode::FastPath).is_ok());
+        while watermarks.pages.free_estimate() < LEVELS.high {
+            std::thread::yield_now();
+        }
+        watermarks.stop_background(&cpus[0]);
+    });
+    assert!(hoard.calls.load(Relaxed) > 0);
+    assert_eq!(watermarks.pressure.direct.load(Relaxed), 0);
+    assert!(watermarks.pressure.background.load(Relaxed) > 0);
 }

@@ -119,7 +119,6 @@ struct Hoard {
 }
 
 impl Reclaim for Hoard {
-    fn wake(&self, _cpu: &Cpu) {}
     fn reclaim(&self, cpu: &Cpu, _pages: usize) -> usize {
         assert_eq!(cpu.context().rcu_depth(), 0, "reclaim in a read section");
         self.calls.fetch_add(1, Relaxed);

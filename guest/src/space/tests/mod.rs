@@ -2,6 +2,7 @@
 
 mod faults;
 mod mappings;
+mod reclaim;
 mod threads;
 
 use super::*;
@@ -10,7 +11,7 @@ use crate::{
     fixture::{self, Fixture},
     mm::{
         fragment::{TableAllocator, TableKind},
-        watermark::{Levels, NoReclaim, Reclaim, Watermarks},
+        watermark::{AfterGracePeriod, Levels, NoReclaim, Reclaim, Watermarks},
     },
     sync::{Rcu, RcuStall},
 };
@@ -26,6 +27,16 @@ const RULES: Rules = Rules {
 const PATHS: [Path; 3] = [Path::MmapLock, Path::VmaLock, Path::Speculative];
 
 fn silent(_: &Cpu, _: &RcuStall) {}
+
+/// A reclaimer that needs what is made after the memory that it is for.
+#[derive(Default)]
+struct LateReclaim(std::sync::OnceLock<SpaceReclaim>);
+
+impl Reclaim for LateReclaim {
+    fn reclaim(&self, cpu: &Cpu, pages: usize) -> usize {
+        self.0.get().map_or(0, |late| late.reclaim(cpu, pages))
+    }
+}
 
 /// A guest with address spaces.
 struct Rig {
@@ -74,6 +85,16 @@ impl Rig {
         (rig, cpu)
     }
 
+    /// One whose pages are taken away when there are too few.
+    fn reclaiming(cpus: u32, variant: Variant, rules: Rules, kind: TableKind) -> (Self, Cpu) {
+        let late: &'static LateReclaim = Box::leak(Box::default());
+        let (rig, cpu) = Self::with(cpus, variant, rules, kind, late);
+        let reclaim = SpaceReclaim::new(AfterGracePeriod { rcu: rig.rcu });
+        reclaim.attach(rig.spaces);
+        assert!(late.0.set(reclaim).is_ok());
+        (rig, cpu)
+    }
+
     /// Pages that are free, or slabs, which are never given back.
     fn spare(&self, cpu: &Cpu) -> usize {
         let pages = self.memory.pages;
@@ -110,6 +131,7 @@ impl Rig {
         assert_eq!(self.spaces.vmas.audit(cpu).live, 0);
         assert_eq!(self.spaces.nodes.audit(cpu).live, 0);
         assert_eq!(self.spare(cpu), self.spare_pages);
+        assert_eq!(self.spaces.written_back(), self.fixture.updates());
     }
 
     fn ranges(&self, space: &Space) -> Vec<(usize, usize, Protection)> {

@@ -8,6 +8,10 @@ const MIB: usize = 1 << 20;
 /// Two regions that share an upper table, and one that does not.
 const REGIONS: [usize; 3] = [0, 300 * MIB, 1 << 38];
 const PAGES: usize = 4;
+/// Accesses, or changes, for each time that a thread takes pages away from whoever has them. So seldom
+/// that there always is memory: nobody may wait for a grace period here, as threads that wait for a
+/// lock are no quiescent state on the host.
+const EVICT_EVERY: [usize; 2] = [512, 32];
 
 /// What a thread does between operations.
 fn between(rig: &Rig, cpu: &Cpu) {
@@ -31,6 +35,9 @@ fn storm(rig: &Rig, rounds: usize, enough: impl Fn() -> bool) {
                     let address = region + random.below(PAGES) * PAGE_SIZE + 8 * random.below(512);
                     // Whatever comes of it: regions come and go.
                     let _ = rig.spaces.access(cpu, space, address, random.below(2) == 0);
+                    if random.below(EVICT_EVERY[0]) == 0 {
+                        rig.spaces.evict(cpu, 2);
+                    }
                     between(rig, cpu);
                 }
                 rig.rcu.idle_enter(cpu);
@@ -39,6 +46,10 @@ fn storm(rig: &Rig, rounds: usize, enough: impl Fn() -> bool) {
         let (cpu, mut random) = (&cpus[0], Random::new(5, 0));
         for _ in 0..rounds {
             change(rig, cpu, space, &mut random);
+            if random.below(EVICT_EVERY[1]) == 0 {
+                let _ = rig.spaces.access(cpu, space, REGIONS[0], true);
+                rig.spaces.evict(cpu, 2);
+            }
             between(rig, cpu);
             if enough() {
                 break;
@@ -78,8 +89,22 @@ fn nothing_is_lost_on_any_path() {
             let rig = rig(Variant::None, path, kind);
             storm(&rig, 1_500, || false);
             rig.assert_clean(&rig.fixture.cpu(0));
+            assert!(rig.spaces.evicted() > 0, "{path:?}");
         }
     }
+}
+
+/// Reclaim that forgets what a page holds.
+#[test]
+fn updates_that_are_dropped_are_missed() {
+    let rig = rig(
+        Variant::DropsUpdates,
+        Path::Speculative,
+        TableKind::Fragments,
+    );
+    storm(&rig, 1_500, || false);
+    assert!(rig.spaces.evicted() > 0);
+    assert!(rig.spaces.written_back() < rig.fixture.updates());
 }
 
 /// The race that RCU does not cover: a table lands in one that is about to be freed.

@@ -2,8 +2,11 @@
 
 mod fault_paths;
 mod fragments;
+mod pressure;
 mod q1b;
 mod q1e;
+mod q2a_guest;
+mod q2b_guest;
 mod q2c_guest;
 mod q2d;
 mod q4a;
@@ -22,6 +25,8 @@ use super::plan::Plan;
 pub const PLANS: &[Plan] = &[
     q1b::PLAN,
     q1e::PLAN,
+    q2a_guest::PLAN,
+    q2b_guest::PLAN,
     q2c_guest::PLAN,
     q2d::PLAN,
     q4a::PLAN,

@@ -1,0 +1,185 @@
+//! Taking pages away from address spaces, by the reverse map.
+
+use super::{
+    entry::{Entry, index},
+    object::Space,
+    page::UserPage,
+    spaces::Spaces,
+};
+use crate::{
+    Cpu, lock_class,
+    mm::{
+        Mapping,
+        watermark::{AfterGracePeriod, Reclaim},
+    },
+    sync::RwSemaphore,
+};
+use core::{
+    ptr::null_mut,
+    sync::atomic::{
+        AtomicPtr, AtomicU64, AtomicUsize,
+        Ordering::{Acquire, Relaxed, Release},
+    },
+};
+use underfoot_abi::{PAGE_SIZE, Variant};
+
+lock_class!(
+    /// The reverse map: held for reading by who follows it, for writing by who has a space go away. A
+    /// page that moves with its mapping needs it not: who follows it meanwhile finds another entry
+    /// there, and lets go. So nobody waits for a VMA's lock under this one, which faults may hold
+    /// while they reclaim.
+    pub IMmap = "i_mmap_rwsem"
+);
+
+/// What spaces lie at multiples of, so that 32 bits name one.
+const UNIT: usize = 16;
+
+const _: () = assert!(size_of::<Space>().is_multiple_of(UNIT));
+
+/// Frames that one who looks for pages looks at before others may begin behind him.
+const STRIDE: usize = 64;
+
+/// Whom reclaim follows, and how far it has come.
+pub(super) struct Rmap {
+    pub(super) lock: RwSemaphore<(), IMmap>,
+    /// The frame at which the next one begins: all of them by turns, round and round.
+    hand: AtomicUsize,
+    /// Pages taken away.
+    evicted: AtomicU64,
+    /// Updates of pages that were given back.
+    written_back: AtomicU64,
+}
+
+impl Rmap {
+    pub(super) const fn new() -> Self {
+        Self {
+            lock: RwSemaphore::new(()),
+            hand: AtomicUsize::new(0),
+            evicted: AtomicU64::new(0),
+            written_back: AtomicU64::new(0),
+        }
+    }
+}
+
+impl Spaces {
+    /// Pages that reclaim has taken away so far.
+    #[must_use]
+    pub fn evicted(&self) -> u64 {
+        self.rmap.evicted.load(Relaxed)
+    }
+
+    /// Updates of all pages that were given back so far.
+    #[must_use]
+    pub fn written_back(&self) -> u64 {
+        self.rmap.written_back.load(Relaxed)
+    }
+
+    pub(super) fn write_back(&self, updates: u64) {
+        self.rmap.written_back.fetch_add(updates, Relaxed);
+    }
+
+    /// Notes that the entry for `address` maps `page`. With the lock of its page table held.
+    pub(super) fn note_mapping(&self, space: &Space, page: usize, address: usize) {
+        let base = self.memory.pages.covers().start;
+        let space = (core::ptr::from_ref(space).addr() - base) / UNIT;
+        let mapping = Mapping {
+            space: space as u32,
+            number: (address / PAGE_SIZE) as u32,
+        };
+        self.memory.pages.set_mapping(page, mapping);
+    }
+
+    /// Takes about `pages` pages away from whatever spaces have them; how many it took. They become
+    /// free after a grace period: walkers may be using them. What a page says of itself can be made
+    /// anew, and its updates are added up. May sleep.
+    pub(super) fn evict(&'static self, cpu: &Cpu, pages: usize) -> usize {
+        let _rmap = self.rmap.lock.read(cpu);
+        let covers = self.memory.pages.covers();
+        let frames = covers.len() / PAGE_SIZE;
+        let mut taken = 0;
+        for _ in 0..frames.div_ceil(STRIDE) {
+            let first = self.rmap.hand.fetch_add(STRIDE, Relaxed);
+            for frame in first..first + STRIDE {
+                let page = covers.start + frame % frames * PAGE_SIZE;
+                if let Some(mapping) = self.memory.pages.mapping(page) {
+                    taken += usize::from(self.evict_one(cpu, page, mapping));
+                }
+            }
+            if taken >= pages {
+                break;
+            }
+        }
+        self.rmap.evicted.fetch_add(taken as u64, Relaxed);
+        taken
+    }
+
+    /// Takes `page` away if `mapping` is still where it is mapped (Linux's `try_to_unmap_one`).
+    fn evict_one(&'static self, cpu: &Cpu, page: usize, mapping: Mapping) -> bool {
+        let _section = self.rcu.read_lock(cpu);
+        let base = self.memory.pages.covers().start;
+        // Alive: it was mapped when the lock of the reverse map was held already.
+        let Some(space) = self.spaces.at(base + mapping.space as usize * UNIT) else {
+            return false;
+        };
+        let address = mapping.number as usize * PAGE_SIZE;
+        let Some(leaf) = self.leaf(cpu, space, address) else {
+            return false;
+        };
+        let Some(lock) = self.tables.lock_of(leaf) else {
+            return false;
+        };
+        let entry = &leaf.entries()[index(address, 0)];
+        {
+            let _locked = lock.lock(cpu);
+            let found = Entry(entry.load(Relaxed));
+            if !found.is_page() || found.address() != page {
+                return false;
+            }
+            entry.store(0, Release);
+            self.memory.pages.clear_mapping(page);
+        }
+        // SAFETY: it was mapped by this entry alone, which led to an allocated page.
+        let user = unsafe { UserPage::at(page) };
+        if cpu.header.variant == Variant::DropsUpdates as u32 {
+            user.forget_updates();
+        }
+        // SAFETY: as above, and no entry leads to it any more.
+        unsafe { user.free_deferred(cpu, self) };
+        true
+    }
+}
+
+/// Makes room by taking pages of address spaces away, and waiting for what is being freed already.
+pub struct SpaceReclaim {
+    after: AfterGracePeriod,
+    /// There once there are spaces.
+    spaces: AtomicPtr<Spaces>,
+}
+
+impl SpaceReclaim {
+    /// One that has no spaces yet.
+    #[must_use]
+    pub const fn new(after: AfterGracePeriod) -> Self {
+        Self {
+            after,
+            spaces: AtomicPtr::new(null_mut()),
+        }
+    }
+
+    /// From now on pages of `spaces` are taken.
+    pub fn attach(&self, spaces: &'static Spaces) {
+        // Release: who finds them finds them whole.
+        let spaces = core::ptr::from_ref(spaces).cast_mut();
+        self.spaces.store(spaces, Release);
+    }
+}
+
+impl Reclaim for SpaceReclaim {
+    fn reclaim(&self, cpu: &Cpu, pages: usize) -> usize {
+        let spaces = self.spaces.load(Acquire);
+        // SAFETY: null, or what `attach` was given, which lives for ever.
+        let spaces = unsafe { spaces.as_ref::<'static>() };
+        let taken = spaces.map_or(0, |spaces| spaces.evict(cpu, pages));
+        self.after.reclaim(cpu, pages.max(taken))
+    }
+}
