@@ -91,6 +91,13 @@ names! {
 }
 
 names! {
+    /// Who moves the guest's pages.
+    Mover, "mover":
+    Host = "host", "the engine, behind the guest's back";
+    Guest = "guest", "the guest itself: it clears its own entries, and its fault handler spins";
+}
+
+names! {
     /// Deliberately wrong forms, each of which a checker must catch; and the right one.
     Variant, "variant":
     None = "none", "the right form";
@@ -117,6 +124,8 @@ names! {
     OwnerGone = "busted-owner-gone", "the list of page tables is freed with its space, before the callbacks";
     NoVmaLock = "busted-no-vma-lock", "faults and teardown do not lock the VMA: a table lands in a freed one";
     NoSequenceCheck = "busted-no-sequence-check", "speculative faults ignore the sequence count: a page lands in a freed table";
+    CopyMapped = "busted-guest-copy-mapped", "the guest's mover copies while mapped: updates are lost";
+    NoShootdown = "busted-guest-no-shootdown", "the guest's mover flushes no TLB: old frames are written";
 }
 
 impl Variant {
@@ -148,6 +157,22 @@ impl Variant {
             Self::OwnerGone => underfoot_abi::Variant::OwnerGone,
             Self::NoVmaLock => underfoot_abi::Variant::NoVmaLock,
             Self::NoSequenceCheck => underfoot_abi::Variant::NoSequenceCheck,
+            Self::CopyMapped => underfoot_abi::Variant::CopyMapped,
+            Self::NoShootdown => underfoot_abi::Variant::NoShootdown,
+        }
+    }
+
+    /// Whose moves this variant makes wrong, if anybody's.
+    #[must_use]
+    pub const fn mover(self) -> Option<Mover> {
+        match self {
+            Self::NoUnmap
+            | Self::StaleFrame
+            | Self::SameFrame
+            | Self::TornCopy
+            | Self::MoverPanic => Some(Mover::Host),
+            Self::CopyMapped | Self::NoShootdown => Some(Mover::Guest),
+            _ => None,
         }
     }
 
@@ -286,6 +311,7 @@ mod tests {
         names_are_unique_and_parse::<WaitKind>();
         names_are_unique_and_parse::<Verify>();
         names_are_unique_and_parse::<Variant>();
+        names_are_unique_and_parse::<Mover>();
         names_are_unique_and_parse::<Role>();
         names_are_unique_and_parse::<WorkloadId>();
         names_are_unique_and_parse::<Cpl>();

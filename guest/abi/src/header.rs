@@ -96,6 +96,11 @@ pub enum Variant {
     /// Speculative faults do not look whether the sequence count has changed: a page lands in a
     /// table that is being freed.
     NoSequenceCheck = 60,
+    /// The guest's own mover copies a page while it is still mapped: what is written after that is
+    /// lost.
+    CopyMapped = 70,
+    /// The guest's own mover shoots nothing down: old translations go on being used.
+    NoShootdown = 71,
 }
 
 impl Variant {
@@ -122,6 +127,7 @@ impl Variant {
                 matches!(workload, W::Mmap1 | W::Exit | W::Fault)
             }
             Self::NoVmaLock | Self::NoSequenceCheck => matches!(workload, W::Fault | W::Mmap1),
+            Self::CopyMapped | Self::NoShootdown => workload == W::Walk,
             Self::None | Self::Crash | Self::TripleFault | Self::Stuck => true,
         }
     }
@@ -155,6 +161,12 @@ pub struct Header {
     /// Host: what the workload is told, in the order of
     /// [`WorkloadId::parameters`](crate::WorkloadId::parameters).
     pub parameters: [u64; MAX_PARAMETERS],
+    /// Host: [`Mover`](crate::Mover).
+    pub mover: u32,
+    /// Host: the kinds that the guest's own mover moves, by [`PageKind::bit`](crate::PageKind::bit).
+    pub mover_targets: u32,
+    /// Host: pages per second that the guest's own mover moves; 0 as fast as it goes.
+    pub mover_rate: u64,
     /// Host, at run time: [`Phase`].
     pub phase: AtomicU32,
     /// Guest: [`GuestState`].

@@ -1,7 +1,7 @@
 //! What each CPU does once the kernel is up: the workload, then the audit, then nothing.
 
 use super::state::{self, Kernel};
-use super::{fail, ipi, threads};
+use super::{fail, ipi, mover, threads};
 use core::sync::atomic::AtomicU64;
 use core::sync::atomic::Ordering::{Relaxed, Release};
 use underfoot_abi::{GuestState, Header, Phase, Variant};
@@ -35,7 +35,8 @@ pub fn run(kernel: &'static Kernel, cpu: &'static Cpu) -> ! {
         let started = threads::spawn(kernel, cpu, seat.cpu, seat.priority, work, number);
         *thread = Some(started.expect("memory for the workload's threads"));
     }
-    for thread in threads.into_iter().flatten() {
+    let mover = mover::start(kernel, cpu);
+    for thread in threads.into_iter().flatten().chain(mover) {
         threads::join(kernel, cpu, thread);
     }
     finish(kernel, cpu)
@@ -119,6 +120,7 @@ fn finish(kernel: &Kernel, cpu: &Cpu) -> ! {
     let sum = |count: fn(&underfoot_abi::VcpuArea) -> &AtomicU64| -> u64 {
         up.iter().map(|area| count(area).load(Relaxed)).sum()
     };
+    mover::audit(&kernel.shared);
     // SAFETY: the workload's threads have ended, and nobody else reads.
     let mut audit = unsafe { kernel.workload.audit(cpu) };
     audit.errors += u64::from(audit.updates != sum(|area| &area.updates));

@@ -3,9 +3,9 @@
 use crate::{
     Cpu,
     mm::PageAllocator,
+    random::mix,
     record,
     sync::{Rcu, RcuHead},
-    workload::mix,
 };
 use core::{
     mem::offset_of,
