@@ -120,7 +120,7 @@ fn finish(kernel: &Kernel, cpu: &Cpu) -> ! {
     let sum = |count: fn(&underfoot_abi::VcpuArea) -> &AtomicU64| -> u64 {
         up.iter().map(|area| count(area).load(Relaxed)).sum()
     };
-    mover::audit(&kernel.shared);
+    mover::audit(kernel.shared);
     // SAFETY: the workload's threads have ended, and nobody else reads.
     let mut audit = unsafe { kernel.workload.audit(cpu) };
     audit.errors += u64::from(audit.updates != sum(|area| &area.updates));

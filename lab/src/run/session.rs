@@ -108,6 +108,11 @@ impl<'a> Session<'a> {
             ),
             signals: true,
         })?;
+        if experiment.mover == Mover::Guest {
+            // The guest visits every page: its windows are not to hold the host's first touches.
+            let populated = machine.ram().populate();
+            populated.map_err(underfoot_vmm::MachineError::from)?;
+        }
         machine.start();
         Ok(Self {
             experiment,
