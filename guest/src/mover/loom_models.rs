@@ -15,7 +15,10 @@ use crate::{
     },
     tlb::{Batch, Space, Tlb},
 };
-use loom::{sync::Arc, thread};
+use loom::{
+    sync::{Arc, Mutex},
+    thread,
+};
 
 const PAGE: usize = 0x1000;
 /// Addresses of the two frames.
@@ -223,4 +226,55 @@ fn loom_window_given_up_during_the_copy_is_caught() {
         fault: Model::impatient_fault,
         commits: false,
     });
+}
+
+/// CPU 1 touches the page with a lock held, and CPU 2 waits for that lock with interrupts masked: it
+/// answers the shootdown only once it has had it. CPU 0 moves the page, and does `waiting` while it waits
+/// for that answer.
+fn masked_waiter(waiting: fn(&AtomicU64)) {
+    explore(3, move || {
+        let entry = Arc::new(AtomicU64::new(OLD as u64 | PteFlags::PRESENT.bits()));
+        let lock = Arc::new(Mutex::new(()));
+        let answered = Arc::new(AtomicU32::new(0));
+        let holder = {
+            let (entry, lock) = (entry.clone(), lock.clone());
+            thread::spawn(move || {
+                let _held = lock.lock().expect("no panic");
+                wait_until_mapped(&entry, thread::yield_now);
+            })
+        };
+        let waiter = {
+            let answered = answered.clone();
+            thread::spawn(move || {
+                drop(lock.lock().expect("no panic"));
+                answered.store(1, Release);
+            })
+        };
+        let window = Window::open(&entry).expect("a page that is mapped");
+        while answered.load(Acquire) == 0 {
+            waiting(&entry);
+            thread::yield_now();
+        }
+        if let Some(copying) = window.begin_copy() {
+            copying.finish(NEW);
+        }
+        holder.join().expect("no panic");
+        waiter.join().expect("no panic");
+        let state = State::of(entry.load(Relaxed));
+        assert!(matches!(state, State::Mapped(_)), "{state:?}");
+    });
+}
+
+#[test]
+fn loom_window_is_given_up_for_a_masked_waiter() {
+    masked_waiter(|entry| {
+        give_up(entry);
+    });
+}
+
+/// A mover that waits for ever waits for CPU 2, which waits for CPU 1, which waits for the mover.
+#[test]
+#[should_panic(expected = "exceeded maximum number of branches")]
+fn loom_patient_mover_and_masked_waiter_hang() {
+    masked_waiter(|_| ());
 }
