@@ -5,7 +5,9 @@ use underfoot::image::GUEST_IMAGE;
 use underfoot_abi::{Cpl, GuestState, Phase, Variant, WorkloadId};
 use underfoot_vmm::placement::Placement;
 use underfoot_vmm::wait::WaitKind;
-use underfoot_vmm::{Boot, Console, HeaderInit, Machine, MachineConfig, MemorySize, RamRange};
+use underfoot_vmm::{
+    Boot, Console, HeaderInit, Machine, MachineConfig, MemorySize, MoverInit, RamRange,
+};
 
 const UP: Duration = Duration::from_secs(30);
 
@@ -34,6 +36,7 @@ pub fn boot(cpus: u32, bytes: u64) -> Machine {
             stall_threshold_ns: 2_000,
             probe_period_ns: 100_000,
             parameters: [0; underfoot_abi::MAX_PARAMETERS],
+            mover: MoverInit::HOST,
         },
         console: Console::discard(),
         wait: WaitKind::Halt,

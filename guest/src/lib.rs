@@ -9,6 +9,8 @@ mod cpu;
 #[cfg(test)]
 mod fixture;
 pub mod mm;
+pub mod mover;
+pub mod random;
 pub mod record;
 pub mod sched;
 pub mod space;

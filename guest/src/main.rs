@@ -10,6 +10,7 @@ mod kernel {
     pub mod grace;
     pub mod ipi;
     pub mod memory;
+    pub mod mover;
     pub mod once;
     pub mod shared;
     pub mod smp;

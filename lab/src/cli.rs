@@ -24,6 +24,7 @@ Examples:
   underfoot run --seed 42 --out runs/mine --json -
   underfoot run --affinity vcpu=2-5,mover=6 --sched mover=fifo:10
   underfoot run --strategy stop-world --backend copy --wait block
+  underfoot run --mover guest                    the guest moves its pages itself
   underfoot run --variant busted-no-unmap        must fail: proves that the check works
 
 Times take a unit (ns, us, ms, s, m), sizes too (KiB, MiB, GiB, TiB). Names: `underfoot list`.
@@ -184,6 +185,10 @@ pub struct RunArgs {
     #[arg(long, value_name = "FILE", help_heading = "Guest")]
     kernel: Option<String>,
 
+    /// Who moves the pages: host, guest; the guest takes only target, rate and variant of what
+    /// follows [default: host]
+    #[arg(long, value_name = "WHO", help_heading = "Moving")]
+    mover: Option<String>,
     /// When what is copied: none, unmap-copy, stop-world [default: unmap-copy]
     #[arg(long, value_name = "NAME", help_heading = "Moving")]
     strategy: Option<String>,
@@ -333,6 +338,7 @@ impl RunArgs {
             (Key::Hugepages, self.hugepages),
             (Key::Cpl, self.cpl),
             (Key::Kernel, self.kernel),
+            (Key::Mover, self.mover),
             (Key::Strategy, self.strategy),
             (Key::Backend, self.backend),
             (Key::Wait, self.wait),

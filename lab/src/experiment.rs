@@ -1,7 +1,8 @@
 //! One experiment: everything that a run depends on, validated once, at the edge.
 
+use crate::guest_mover;
 use crate::host_limits::HostLimits;
-use crate::names::{AUTO_BACKEND, Named, Variant, Verify, parse_backend, parse_name};
+use crate::names::{AUTO_BACKEND, Mover, Named, Variant, Verify, parse_backend, parse_name};
 use crate::parameters::Parameters;
 use crate::placement::{Affinity, Scheduling};
 use crate::settings::{ExperimentError, Key, Settings, TOOL_TABLE};
@@ -31,6 +32,9 @@ pub struct Experiment {
     pub workload: WorkloadId,
     /// What it is told.
     pub parameters: Parameters,
+    /// Who moves the pages. The guest does it without the engine: then `strategy` is `none`, and what
+    /// else is said of the engine below is what it defaults to.
+    pub mover: Mover,
     /// When what is copied.
     pub strategy: StrategyKind,
     /// How the new frame arrives.
@@ -88,12 +92,18 @@ impl Experiment {
             .get(Key::Cpus, str::parse)?
             .unwrap_or_else(|| CpuCount::clamped(limits.cpus.cpus().len()));
         let workload = named(settings, Key::Workload, WorkloadId::Walk)?;
+        let mover = named(settings, Key::Mover, Mover::Host)?;
+        let strategy = match mover {
+            Mover::Host => StrategyKind::UnmapCopy,
+            Mover::Guest => StrategyKind::None,
+        };
         let experiment = Self {
             workload,
+            mover,
             parameters: settings
                 .get(Key::Parameters, |text| Parameters::parse(workload, text))?
                 .unwrap_or_else(|| Parameters::defaults(workload)),
-            strategy: named(settings, Key::Strategy, StrategyKind::UnmapCopy)?,
+            strategy: named(settings, Key::Strategy, strategy)?,
             backend: settings
                 .get(Key::Backend, parse_backend)?
                 .unwrap_or(AUTO_BACKEND),
@@ -159,6 +169,7 @@ impl Experiment {
                 })?
                 .unwrap_or(Span::from_ns(100_000)),
         };
+        guest_mover::check(&experiment, settings)?;
         experiment.check_combination()?;
         Ok(experiment)
     }
@@ -226,13 +237,17 @@ impl Experiment {
         if !parameters.is_empty() {
             set(Key::Parameters, toml::Value::Table(parameters));
         }
+        set(Key::Mover, text(self.mover.name().into()));
         set(Key::Strategy, text(self.strategy.name().into()));
-        set(Key::Backend, text(self.backend.name().into()));
-        set(Key::Wait, text(self.wait.name().into()));
         set(Key::Target, text(self.targets.to_string()));
         set(Key::Rate, text(self.rate.to_string()));
-        set(Key::Batch, number(self.batch.get()));
-        set(Key::Movers, number(self.movers.get()));
+        if self.mover == Mover::Host {
+            set(Key::Backend, text(self.backend.name().into()));
+            set(Key::Wait, text(self.wait.name().into()));
+            set(Key::Batch, number(self.batch.get()));
+            set(Key::Movers, number(self.movers.get()));
+            set(Key::Verify, text(self.verify.name().into()));
+        }
         set(Key::Cpus, number(self.cpus.get()));
         set(Key::Memory, text(self.memory.to_string()));
         set(Key::Hugepages, toml::Value::Boolean(self.hugepages));
@@ -255,7 +270,6 @@ impl Experiment {
         if let Some(kernel) = &self.kernel {
             set(Key::Kernel, text(kernel.to_string_lossy().into_owned()));
         }
-        set(Key::Verify, text(self.verify.name().into()));
         set(Key::Variant, text(self.variant.name().into()));
         set(Key::StallThreshold, text(self.stall_threshold.to_string()));
         set(Key::ProbePeriod, text(self.probe_period.to_string()));

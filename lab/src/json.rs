@@ -94,6 +94,8 @@ pub struct OutcomeJson<'a> {
 /// What moved.
 #[derive(Clone, Debug, Serialize)]
 pub struct MigrationJson {
+    /// Who moved: `host` or `guest`.
+    pub mover: &'static str,
     /// Over all kinds.
     #[serde(flatten)]
     pub counts: MigrationCounts,
@@ -101,6 +103,9 @@ pub struct MigrationJson {
     pub pages_per_s: Option<u64>,
     /// By page kind.
     pub by_kind: BTreeMap<&'static str, KindCounts>,
+    /// Target kinds that were left alone, and why.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub refused: BTreeMap<&'static str, &'static str>,
 }
 
 /// The guest's stalls.
@@ -254,9 +259,11 @@ impl<'a> From<&'a RunRecord> for RunJson<'a> {
                 message: record.outcome.message.as_deref(),
             },
             migration: MigrationJson {
+                mover: record.experiment.mover.name(),
                 counts: record.migration.counts,
                 pages_per_s: record.migration.pages_per_s(),
                 by_kind: by_kind(&record.migration.by_kind),
+                refused: refused(&record.migration.refused),
             },
             integrity: &record.integrity,
             histograms: histograms(&record.moving),
@@ -301,6 +308,13 @@ fn by_kind(kinds: &BTreeMap<PageKind, KindCounts>) -> BTreeMap<&'static str, Kin
     kinds
         .iter()
         .map(|(kind, counts)| (Named::name(*kind), *counts))
+        .collect()
+}
+
+fn refused(kinds: &BTreeMap<PageKind, &'static str>) -> BTreeMap<&'static str, &'static str> {
+    kinds
+        .iter()
+        .map(|(kind, reason)| (Named::name(*kind), *reason))
         .collect()
 }
 

@@ -12,6 +12,7 @@ pub mod error;
 pub mod exit;
 pub mod experiment;
 pub mod guest;
+pub mod guest_mover;
 pub mod guest_record;
 pub mod histogram;
 pub mod hlog;

@@ -1,6 +1,6 @@
 //! What there is to choose from.
 
-use crate::names::{AUTO_BACKEND, Named, Variant};
+use crate::names::{AUTO_BACKEND, Mover, Named, Variant};
 use crate::parameters::{default_text, range};
 use serde::Serialize;
 use underfoot_abi::{PageKind, Parameter, WorkloadId};
@@ -102,6 +102,8 @@ pub struct Choices {
     pub schema: &'static str,
     /// `--workload`.
     pub workloads: Vec<Workload>,
+    /// `--mover`.
+    pub movers: Vec<Choice>,
     /// `--strategy`.
     pub strategies: Vec<Choice>,
     /// `--backend`, but for `auto`.
@@ -123,6 +125,7 @@ impl Choices {
         Self {
             schema: LIST_SCHEMA,
             workloads: WorkloadId::ALL.iter().map(|id| (*id).into()).collect(),
+            movers: choices::<Mover>(),
             strategies: choices::<StrategyKind>(),
             backends: choices::<BackendKind>(),
             wait_policies: choices::<WaitKind>(),
@@ -143,6 +146,7 @@ impl Choices {
                 parameter_line(&mut text, parameter);
             }
         }
+        section(&mut text, "movers (--mover)", &self.movers);
         section(&mut text, "strategies (--strategy)", &self.strategies);
         section(&mut text, "backends (--backend)", &self.backends);
         let auto = format!("the default: {}", AUTO_BACKEND.name());

@@ -91,6 +91,13 @@ names! {
 }
 
 names! {
+    /// Who moves the guest's pages.
+    Mover, "mover":
+    Host = "host", "the engine, behind the guest's back";
+    Guest = "guest", "the guest itself: it clears its own entries, and its fault handler spins";
+}
+
+names! {
     /// Deliberately wrong forms, each of which a checker must catch; and the right one.
     Variant, "variant":
     None = "none", "the right form";
@@ -121,6 +128,8 @@ names! {
     ReclaimsUnderRcu = "busted-reclaims-under-rcu", "speculative faults may reclaim in their read section: the allocator's checker speaks";
     NeverPays = "busted-never-pays", "fast paths never make room: the starvation detector speaks";
     DropsUpdates = "busted-drops-updates", "reclaim forgets the updates that a page holds: the audit speaks";
+    CopyMapped = "busted-guest-copy-mapped", "the guest's mover copies while mapped: updates are lost";
+    NoShootdown = "busted-guest-no-shootdown", "the guest's mover flushes no TLB: old frames are written";
 }
 
 impl Variant {
@@ -156,6 +165,22 @@ impl Variant {
             Self::ReclaimsUnderRcu => underfoot_abi::Variant::ReclaimsUnderRcu,
             Self::NeverPays => underfoot_abi::Variant::NeverPays,
             Self::DropsUpdates => underfoot_abi::Variant::DropsUpdates,
+            Self::CopyMapped => underfoot_abi::Variant::CopyMapped,
+            Self::NoShootdown => underfoot_abi::Variant::NoShootdown,
+        }
+    }
+
+    /// Whose moves this variant makes wrong, if anybody's.
+    #[must_use]
+    pub const fn mover(self) -> Option<Mover> {
+        match self {
+            Self::NoUnmap
+            | Self::StaleFrame
+            | Self::SameFrame
+            | Self::TornCopy
+            | Self::MoverPanic => Some(Mover::Host),
+            Self::CopyMapped | Self::NoShootdown => Some(Mover::Guest),
+            _ => None,
         }
     }
 
@@ -294,6 +319,7 @@ mod tests {
         names_are_unique_and_parse::<WaitKind>();
         names_are_unique_and_parse::<Verify>();
         names_are_unique_and_parse::<Variant>();
+        names_are_unique_and_parse::<Mover>();
         names_are_unique_and_parse::<Role>();
         names_are_unique_and_parse::<WorkloadId>();
         names_are_unique_and_parse::<Cpl>();

@@ -3,10 +3,12 @@
 use crate::experiment::Experiment;
 use crate::guest_record::{GuestCounters, GuestRecord};
 use crate::histogram::Histogram;
+use crate::names::Mover;
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::time::SystemTime;
 use underfoot_abi::{Cpl, PageKind};
+use underfoot_migrator::StrategyKind;
 
 /// How the host translates guest physical addresses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -73,6 +75,8 @@ pub struct Migration {
     pub counts: MigrationCounts,
     /// By kind: every kind that was a target, also those of which nothing moved.
     pub by_kind: BTreeMap<PageKind, KindCounts>,
+    /// Target kinds that were left alone, and why.
+    pub refused: BTreeMap<PageKind, &'static str>,
     /// Length of the moving phase, as measured.
     pub moving_ns: u64,
 }
@@ -161,7 +165,8 @@ pub struct Stalls {
     /// Of `own_window`, by the kind of the page accessed.
     pub own_window_by_kind: BTreeMap<&'static str, u64>,
     /// Of `own_window`, by the wait policy that held for the page accessed: under `spin`, pages
-    /// that the hypervisor itself reaches are waited for by `block`.
+    /// that the hypervisor itself reaches are waited for by `block`; where the guest moves its pages,
+    /// its own handler spins (`guest-spin`).
     pub own_window_by_wait: BTreeMap<&'static str, u64>,
 }
 
@@ -183,7 +188,7 @@ pub struct Spins {
 /// How vCPUs waited for pages in flight, as far as this process sees it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Waits {
-    /// The policy that was asked for.
+    /// The policy that was asked for; `guest-spin` where the guest moves its pages.
     pub policy: &'static str,
     /// Pages, by kind, that the hypervisor itself reaches. Whoever meets their window sleeps in the
     /// kernel, whatever the policy.
@@ -299,6 +304,12 @@ impl RunRecord {
     #[must_use]
     pub fn is_sound(&self) -> bool {
         self.outcome.ending == Ending::Done && self.integrity.errors == 0
+    }
+
+    /// Whether anybody moves pages in the moving phase.
+    #[must_use]
+    pub fn moves(&self) -> bool {
+        self.experiment.mover == Mover::Guest || self.experiment.strategy != StrategyKind::None
     }
 
     /// Stalled time of the moving phase per page committed, in ns; `None` where nothing moved or

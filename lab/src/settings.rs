@@ -35,6 +35,7 @@ macro_rules! keys {
 keys! {
     Workload = "workload", "What the guest does.";
     Parameters = "parameters", "What the workload is told.";
+    Mover = "mover", "Who moves the guest's pages.";
     Strategy = "strategy", "When what is copied.";
     Backend = "backend", "How the new frame arrives.";
     Wait = "wait", "What a vCPU does that meets a window.";
@@ -194,6 +195,12 @@ impl Settings {
                 .or_insert_with(|| (text, Origin::File(path.to_owned(), key)));
         }
         Ok(())
+    }
+
+    /// Whether `key` was set, as the text of its value.
+    #[must_use]
+    pub fn text(&self, key: Key) -> Option<&str> {
+        self.values.get(&key).map(|(text, _)| text.as_str())
     }
 
     /// The value of `key` as `parse` understands it, if it was set.

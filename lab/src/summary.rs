@@ -3,11 +3,10 @@
 use crate::guest_record::line;
 use crate::histogram::Histogram;
 use crate::human;
-use crate::names::{Named, Variant};
+use crate::names::{Mover, Named, Variant};
 use crate::record::{Ending, Histograms, RunRecord};
 use std::path::Path;
 use underfoot_abi::Metric;
-use underfoot_migrator::StrategyKind;
 
 /// Columns of a screen, to be counted on.
 pub const SCREEN: usize = 80;
@@ -65,14 +64,20 @@ fn cut(line: &str, width: usize) -> String {
 
 fn setup_line(record: &RunRecord) -> String {
     let experiment = &record.experiment;
+    let how = match experiment.mover {
+        Mover::Guest => "mover guest".to_owned(),
+        Mover::Host => format!(
+            "{}, {}, {}, batch {}",
+            experiment.strategy.name(),
+            experiment.backend.name(),
+            experiment.wait.name(),
+            experiment.batch,
+        ),
+    };
     format!(
-        "{}, seed {}, {}, {}, {}, batch {}, rate {}, {} vCPUs, {}",
+        "{}, seed {}, {how}, rate {}, {} vCPUs, {}",
         experiment.workload.name(),
         experiment.seed,
-        experiment.strategy.name(),
-        experiment.backend.name(),
-        experiment.wait.name(),
-        experiment.batch,
         experiment.rate,
         experiment.cpus,
         experiment.memory,
@@ -106,17 +111,13 @@ fn outcome_line(record: &RunRecord) -> Option<String> {
     Some(labelled("outcome", &text))
 }
 
-fn moves(record: &RunRecord) -> bool {
-    record.experiment.strategy != StrategyKind::None
-}
-
 fn migration_line(record: &RunRecord) -> String {
     let counts = record.migration.counts;
     let rate = record
         .migration
         .pages_per_s()
         .map_or_else(|| "-".to_owned(), human::count);
-    if counts.attempted == 0 && record.migration.moving_ns > 0 && moves(record) {
+    if counts.attempted == 0 && record.migration.moving_ns > 0 && record.moves() {
         let text = "NOTHING: the guest has no page of the target kinds that may move";
         return labelled("migrated", text);
     }
@@ -139,7 +140,10 @@ fn kind_lines(record: &RunRecord) -> Vec<String> {
         .by_kind
         .iter()
         .map(|(kind, counts)| {
-            let committed = human::tiny_count(counts.counts.committed);
+            let committed = match record.migration.refused.contains_key(kind) {
+                true => "-".to_owned(),
+                false => human::tiny_count(counts.counts.committed),
+            };
             format!("{} {committed}", Named::name(*kind))
         })
         .collect();
@@ -284,10 +288,14 @@ fn finding_line(record: &RunRecord) -> Option<String> {
 
 /// Why a measure shows as `-`: on a screen some of every reason, however many there are.
 fn absent_line(record: &RunRecord, width: Option<usize>) -> Option<String> {
-    let unsupported = &record.host.unsupported;
+    let unsupported = record.host.unsupported.iter();
+    let unsupported = unsupported.map(|(name, reason)| (name.as_str(), reason.as_str()));
+    let refused = record.migration.refused.iter();
+    let refused = refused.map(|(kind, reason)| (Named::name(*kind), *reason));
+    let all: Vec<_> = refused.chain(unsupported).collect();
     let room = width.map_or(usize::MAX, |width| width.saturating_sub(LABEL) + 2);
-    let each = room.checked_div(unsupported.len())?;
-    let reasons: Vec<String> = unsupported
+    let each = room.checked_div(all.len())?;
+    let reasons: Vec<String> = all
         .iter()
         .map(|(name, reason)| cut(&format!("{name}: {reason}"), each.saturating_sub(2)))
         .collect();

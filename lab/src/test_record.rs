@@ -85,6 +85,7 @@ fn migration() -> Migration {
             retried: 20,
         },
         by_kind: by_kind.collect(),
+        refused: BTreeMap::new(),
         moving_ns: 8_000_000_000,
     }
 }

@@ -7,7 +7,9 @@ use underfoot::image::GUEST_IMAGE;
 use underfoot_abi::{Cpl, GuestState, Phase, RecordedPhase, Variant, WorkloadId};
 use underfoot_vmm::placement::Placement;
 use underfoot_vmm::wait::WaitKind;
-use underfoot_vmm::{Boot, Console, HeaderInit, Machine, MachineConfig, MemorySize, Wake};
+use underfoot_vmm::{
+    Boot, Console, HeaderInit, Machine, MachineConfig, MemorySize, MoverInit, Wake,
+};
 
 const IPI: u64 = 0;
 const PV: u64 = 1;
@@ -41,6 +43,7 @@ fn storm(way: u64, variant: Variant) -> Option<Machine> {
             stall_threshold_ns: 2_000,
             probe_period_ns: 0,
             parameters,
+            mover: MoverInit::HOST,
         },
         console: Console::discard(),
         wait: WaitKind::Halt,

@@ -17,7 +17,7 @@ fn refused(scratch: &Scratch, line: &str) -> Finished {
 
 #[test]
 fn wrong_values_are_refused_with_bound_and_remedy() {
-    let cases: [(&str, &[&str]); 28] = [
+    let cases: [(&str, &[&str]); 35] = [
         ("--cpus 0", &["--cpus", "0", "1", "64"]),
         ("--cpus 10000", &["--cpus", "10000", "1", "64"]),
         ("--cpus two", &["--cpus", "two", "for example"]),
@@ -46,6 +46,31 @@ fn wrong_values_are_refused_with_bound_and_remedy() {
         ("--sched mover=fif:1", &["--sched", "fif", "fifo"]),
         ("--cpl 1", &["--cpl", "1", "auto", "0", "3"]),
         ("--kernel nowhere.elf", &["nowhere.elf", "No such file"]),
+        ("--mover gest", &["gest", "guest", "mover"]),
+        (
+            "--mover guest --backend copy",
+            &["mover guest", "backend copy", "leave it out"],
+        ),
+        (
+            "--mover guest --movers 2",
+            &["mover guest", "movers 2", "leave it out"],
+        ),
+        (
+            "--mover guest --strategy stop-world",
+            &["strategy stop-world", "say none"],
+        ),
+        (
+            "--mover guest --target page-table,large",
+            &["target page-table,large", "physical address"],
+        ),
+        (
+            "--mover guest --variant busted-no-unmap",
+            &["busted-no-unmap", "other mover"],
+        ),
+        (
+            "--variant busted-guest-copy-mapped",
+            &["mover host", "busted-guest-copy-mapped", "other mover"],
+        ),
     ];
     for (line, says) in cases {
         let scratch = Scratch::new();

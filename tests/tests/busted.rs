@@ -153,6 +153,17 @@ fn updates_lost_on_one_kind_alone_are_noticed() {
     }
 }
 
+/// The guest's own mover: copied too early, and with translations that nobody shot down.
+#[test]
+#[cfg_attr(no_kvm, ignore = "this host has no /dev/kvm for us")]
+fn what_the_guests_own_mover_does_wrongly_is_noticed() {
+    // Kinds whose loss the guest survives, so that it lives to tell.
+    let more = "--mover guest --cpus 2 --target slab,data,percpu";
+    for variant in ["busted-guest-copy-mapped", "busted-guest-no-shootdown"] {
+        assert_caught(variant, more, RUNS, &["update", "check word", "limbo"]);
+    }
+}
+
 /// Each kind of RCU has a form that does not wait for its readers.
 #[test]
 #[cfg_attr(no_kvm, ignore = "this host has no /dev/kvm for us")]

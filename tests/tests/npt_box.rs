@@ -28,6 +28,20 @@ fn each_workload_runs_on_nested_paging_where_ring_0_is_native() {
     }
 }
 
+#[test]
+fn the_guest_moves_its_own_pages_on_nested_paging_at_both_privilege_levels() {
+    if !qemu() {
+        return;
+    }
+    let line = "--mover guest --cpus 2 --memory 64MiB --warmup 100ms --duration 4s";
+    let runs = [0, 3].map(|cpl| (format!("mover{cpl}"), format!("--cpl {cpl} {line}")));
+    for summary in nested::run_in_box("npt", "-c 2", &runs) {
+        summary.assert_sound();
+        assert!(summary.migration().committed > 0);
+        assert!(summary.histograms("histograms")["guest.page_fault"].count > 0);
+    }
+}
+
 /// KVM says there which vCPUs it keeps from running, and takes the hypercall for interrupts.
 #[test]
 fn shootdowns_leave_notes_and_make_hypercalls_where_kvm_takes_them() {

@@ -9,7 +9,8 @@ use underfoot_abi::{Cpl, GuestState, Phase, Variant, WorkloadId};
 use underfoot_vmm::placement::Placement;
 use underfoot_vmm::stats::{Stats, StatsError};
 use underfoot_vmm::{
-    Boot, Console, HeaderInit, HostInfo, Machine, MachineConfig, MemorySize, Wake, capability,
+    Boot, Console, HeaderInit, HostInfo, Machine, MachineConfig, MemorySize, MoverInit, Wake,
+    capability,
 };
 
 fn main() -> Result<(), Box<dyn Error>> {
@@ -46,6 +47,7 @@ fn main() -> Result<(), Box<dyn Error>> {
             stall_threshold_ns: 2000,
             probe_period_ns: 1_000_000,
             parameters: [0; underfoot_abi::MAX_PARAMETERS],
+            mover: MoverInit::HOST,
         },
         console: Console::terminal(),
         wait: argument(3, "halt").parse()?,

@@ -57,5 +57,5 @@ pub use memory::{GuestRam, MemoryError, MemorySize, RamRange};
 pub use migration::PageMapView;
 pub use progress::{Progress, ProgressWatch};
 pub use report::{GuestReport, guest_text};
-pub use shared::{HeaderInit, HeaderWords, SharedRegion};
+pub use shared::{HeaderInit, HeaderWords, MoverInit, SharedRegion};
 pub use vcpu_set::{Held, Paused, VcpuSet};

@@ -77,6 +77,18 @@ pub enum MemoryError {
     /// madvise refused.
     #[error("the host refused to set the huge-page advice on guest memory")]
     Advice(#[source] std::io::Error),
+    /// madvise refused.
+    #[error(
+        "the host refused to populate {} MiB of guest memory: ask for less or free some (Linux 5.14 is the least)",
+        .bytes >> 20
+    )]
+    Populate {
+        /// Bytes asked for.
+        bytes: u64,
+        /// What the system said.
+        #[source]
+        source: std::io::Error,
+    },
 }
 
 /// A size of guest memory that can work: at least 16 MiB, a multiple of 2 MiB.
@@ -221,6 +233,18 @@ impl GuestRam {
         })
     }
 
+    /// Gives all of it frames now, so that no page is touched for the first time later on.
+    ///
+    /// # Errors
+    /// [`MemoryError::Populate`].
+    pub fn populate(&self) -> Result<(), MemoryError> {
+        let bytes = self.size.bytes();
+        let mut regions = self.memory.iter();
+        regions
+            .try_for_each(sys::populate)
+            .map_err(|source| MemoryError::Populate { bytes, source })
+    }
+
     /// The mapped memory.
     #[must_use]
     pub fn memory(&self) -> &Arc<GuestMemoryMmap> {
@@ -300,6 +324,29 @@ mod tests {
         ] {
             assert_eq!(MemorySize::new(bytes, available).is_ok(), good, "{bytes}");
         }
+    }
+
+    #[test]
+    fn populated_memory_is_zeroed_and_resident() {
+        let size = MemorySize::new(MemorySize::MIN, u64::MAX).unwrap();
+        let ram = GuestRam::new(size, 1, false).unwrap();
+        let resident = || {
+            let region = ram.memory().iter().next().unwrap();
+            let mut pages = vec![0u8; region.len() as usize / underfoot_abi::PAGE_SIZE];
+            // SAFETY: the range is mapped, and a byte for each page of it is there to be written.
+            let result = unsafe {
+                libc::mincore(
+                    region.as_ptr().cast(),
+                    region.len() as usize,
+                    pages.as_mut_ptr(),
+                )
+            };
+            assert_eq!(result, 0);
+            pages.iter().filter(|page| *page & 1 == 1).count() as u64
+        };
+        assert_eq!(resident(), 0);
+        ram.populate().unwrap();
+        assert_eq!(resident(), size.frames());
     }
 
     #[test]

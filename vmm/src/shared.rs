@@ -7,8 +7,8 @@ use std::ptr::{NonNull, addr_of, addr_of_mut};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
 use underfoot_abi::{
-    Cpl, GuestState, Header, Layout, MAGIC, MAX_PARAMETERS, MAX_REPORTS, PageByte, Phase, Report,
-    StallRecord, VERSION, Variant, VcpuArea, WorkloadId,
+    Cpl, GuestState, Header, Layout, MAGIC, MAX_PARAMETERS, MAX_REPORTS, Mover, MoverArea,
+    PageByte, Phase, Report, StallRecord, VERSION, Variant, VcpuArea, WindowRecord, WorkloadId,
 };
 use vm_memory::{GuestAddress, GuestMemoryBackend, GuestMemoryMmap};
 
@@ -31,6 +31,28 @@ pub struct HeaderInit {
     pub probe_period_ns: u32,
     /// What the workload is told, in the order of its parameters.
     pub parameters: [u64; MAX_PARAMETERS],
+    /// Who moves the guest's pages, and if it does so itself, which and how fast.
+    pub mover: MoverInit,
+}
+
+/// What the guest is told of moving its own pages.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MoverInit {
+    /// Who moves.
+    pub mover: Mover,
+    /// Kinds that the guest moves, by [`PageKind::bit`](underfoot_abi::PageKind::bit).
+    pub targets: u32,
+    /// Pages per second that the guest moves, 0 as fast as it goes.
+    pub rate: u64,
+}
+
+impl MoverInit {
+    /// The host moves.
+    pub const HOST: Self = Self {
+        mover: Mover::Host,
+        targets: 0,
+        rate: 0,
+    };
 }
 
 /// The words of [`Header`] that change while the guest runs, by reference.
@@ -163,6 +185,9 @@ impl SharedRegion {
             addr_of_mut!((*header).stall_threshold_ns).write(init.stall_threshold_ns);
             addr_of_mut!((*header).probe_period_ns).write(init.probe_period_ns);
             addr_of_mut!((*header).parameters).write(init.parameters);
+            addr_of_mut!((*header).mover).write(init.mover.mover as u32);
+            addr_of_mut!((*header).mover_targets).write(init.mover.targets);
+            addr_of_mut!((*header).mover_rate).write(init.mover.rate);
         }
     }
 
@@ -285,6 +310,22 @@ impl SharedRegion {
         }
     }
 
+    /// What the guest's own mover says.
+    #[must_use]
+    pub fn mover(&self) -> &MoverArea {
+        // SAFETY: `Layout` puts the area there, page-aligned like the region and the type, within the
+        // mapped region; it is atomics throughout, valid for any bits.
+        unsafe { &*self.base.as_ptr().add(self.layout.mover).cast() }
+    }
+
+    /// Takes every window of the guest's own mover that is ready; one whole ring at most, however the
+    /// guest writes. One caller at a time.
+    pub fn drain_windows(&self, each: impl FnMut(WindowRecord)) {
+        let ring = &self.mover().windows;
+        let ready = std::iter::from_fn(|| ring.pop());
+        ready.take(underfoot_abi::STALL_RING).for_each(each);
+    }
+
     /// Takes every stall record that is ready, vCPU by vCPU, and returns how many there were.
     ///
     /// One caller at a time: the ring has one reader. A guest that keeps writing cannot hold the
@@ -328,6 +369,11 @@ mod tests {
             stall_threshold_ns: 2000,
             probe_period_ns: 50_000,
             parameters: [0; underfoot_abi::MAX_PARAMETERS],
+            mover: MoverInit {
+                mover: Mover::Guest,
+                targets: PageKind::Slab.bit(),
+                rate: 7,
+            },
         });
         let read32 = |offset| -> u32 {
             ram.memory()
@@ -342,6 +388,10 @@ mod tests {
             read32(std::mem::offset_of!(Header, variant)),
             Variant::NoLock as u32
         );
+        assert_eq!(read32(std::mem::offset_of!(Header, mover)), 1);
+        let targets = read32(std::mem::offset_of!(Header, mover_targets));
+        assert_eq!(targets, 1 << PageKind::Slab as u8);
+        assert_eq!(read32(std::mem::offset_of!(Header, mover_rate)), 7);
         assert_eq!(shared.state(), Some(GuestState::Booting));
         assert_eq!(shared.message(), "");
         assert_eq!(shared.reports(), []);
@@ -362,6 +412,7 @@ mod tests {
         assert_eq!(reports[7].text.chars().count(), underfoot_abi::REPORT_TEXT);
         assert_eq!(shared.page_byte(0).unwrap().kind(), PageKind::Reserved);
         assert_eq!(shared.drain_stalls(|_, _| ()), 0);
+        shared.drain_windows(|window| panic!("{window:?}"));
     }
 
     #[test]

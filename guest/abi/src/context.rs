@@ -14,6 +14,8 @@ pub enum Wait {
     Ipi = 3,
     /// An interrupt (idle).
     Interrupt = 4,
+    /// A page that the guest's own mover has in flight; the object is the page's number.
+    Window = 5,
     /// A sleeping mutex; the object is its identity, as a spinlock's.
     Mutex = 6,
     /// A read-write semaphore; the object is its identity, as a spinlock's.
@@ -81,6 +83,7 @@ impl Context {
             2 => Wait::GracePeriod,
             3 => Wait::Ipi,
             4 => Wait::Interrupt,
+            5 => Wait::Window,
             6 => Wait::Mutex,
             7 => Wait::Semaphore,
             8 => Wait::SeqCount,
@@ -108,7 +111,13 @@ mod tests {
         assert!(word.masked() && !word.in_interrupt() && !word.in_bottom_half());
         assert!(Context(word.0 + Context::BOTTOM_HALF).in_bottom_half());
         assert_eq!(word.wait(), (Wait::Ipi, 7));
-        for wait in [Wait::Lock, Wait::Mutex, Wait::Semaphore, Wait::SeqCount] {
+        for wait in [
+            Wait::Lock,
+            Wait::Window,
+            Wait::Mutex,
+            Wait::Semaphore,
+            Wait::SeqCount,
+        ] {
             assert_eq!(word.with_wait(wait, 9).wait(), (wait, 9));
         }
         assert_eq!(word.with_wait(Wait::None, 0).wait(), (Wait::None, 0));

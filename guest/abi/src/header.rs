@@ -104,6 +104,11 @@ pub enum Variant {
     NeverPays = 72,
     /// Reclaim forgets the updates that a page holds.
     DropsUpdates = 73,
+    /// The guest's own mover copies a page while it is still mapped: what is written after that is
+    /// lost.
+    CopyMapped = 80,
+    /// The guest's own mover shoots nothing down: old translations go on being used.
+    NoShootdown = 81,
 }
 
 impl Variant {
@@ -134,6 +139,7 @@ impl Variant {
             | Self::ReclaimsUnderRcu
             | Self::NeverPays
             | Self::DropsUpdates => workload == W::Pressure,
+            Self::CopyMapped | Self::NoShootdown => workload == W::Walk,
             Self::None | Self::Crash | Self::TripleFault | Self::Stuck => true,
         }
     }
@@ -167,6 +173,12 @@ pub struct Header {
     /// Host: what the workload is told, in the order of
     /// [`WorkloadId::parameters`](crate::WorkloadId::parameters).
     pub parameters: [u64; MAX_PARAMETERS],
+    /// Host: [`Mover`](crate::Mover).
+    pub mover: u32,
+    /// Host: the kinds that the guest's own mover moves, by [`PageKind::bit`](crate::PageKind::bit).
+    pub mover_targets: u32,
+    /// Host: pages per second that the guest's own mover moves; 0 as fast as it goes.
+    pub mover_rate: u64,
     /// Host, at run time: [`Phase`].
     pub phase: AtomicU32,
     /// Guest: [`GuestState`].

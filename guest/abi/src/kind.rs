@@ -34,6 +34,9 @@ pub enum PageKind {
 }
 
 impl PageKind {
+    /// How many there are, [`Self::Reserved`] too: discriminants are below this.
+    pub const COUNT: usize = 11;
+
     /// Every kind that can be a target of migration, in the order in which reports name them.
     pub const TARGETS: [Self; 10] = [
         Self::Text,
@@ -47,6 +50,12 @@ impl PageKind {
         Self::Free,
         Self::Large,
     ];
+
+    /// Its bit in a set of kinds.
+    #[must_use]
+    pub const fn bit(self) -> u32 {
+        1 << self as u32
+    }
 
     /// The kind with this discriminant.
     #[must_use]
@@ -130,5 +139,7 @@ mod tests {
             }
         }
         assert_eq!(PageByte(0x7f).kind(), PageKind::Reserved);
+        assert_eq!(PageKind::from_u8(PageKind::COUNT as u8), None);
+        assert!(PageKind::from_u8(PageKind::COUNT as u8 - 1).is_some());
     }
 }

@@ -1,6 +1,6 @@
 //! Where things lie in the shared region.
 
-use crate::{Header, VcpuArea};
+use crate::{Header, MoverArea, VcpuArea};
 
 /// Size of a small page and of a frame.
 pub const PAGE_SIZE: usize = 4096;
@@ -12,6 +12,8 @@ pub struct Layout {
     pub page_map: usize,
     /// Bytes from the header to vCPU 0's area; the others follow.
     pub vcpus: usize,
+    /// Bytes from the header to the area of the guest's own mover.
+    pub mover: usize,
     /// Size of the whole region: a multiple of [`PAGE_SIZE`].
     pub size: usize,
 }
@@ -22,10 +24,12 @@ impl Layout {
     pub const fn new(frames: u64, cpus: u32) -> Self {
         let page_map = size_of::<Header>();
         let vcpus = page_map + (frames as usize).next_multiple_of(PAGE_SIZE);
+        let mover = vcpus + cpus as usize * size_of::<VcpuArea>();
         Self {
             page_map,
             vcpus,
-            size: vcpus + cpus as usize * size_of::<VcpuArea>(),
+            mover,
+            size: mover + size_of::<MoverArea>(),
         }
     }
 }
@@ -44,9 +48,10 @@ mod tests {
                 );
                 assert!(layout.vcpus >= layout.page_map + frames as usize);
                 assert_eq!(
-                    (layout.size - layout.vcpus) / size_of::<VcpuArea>(),
+                    (layout.mover - layout.vcpus) / size_of::<VcpuArea>(),
                     cpus as usize
                 );
+                assert_eq!(layout.size - layout.mover, size_of::<MoverArea>());
             }
         }
     }

@@ -5,8 +5,8 @@
 //! [`CMDLINE_KEY`]). Everything that the two sides tell each other at run time lies in that region,
 //! in words that each have exactly one writer. The region itself is never migrated.
 //!
-//! Layout: the header page, the page map (one byte a guest frame), then one [`VcpuArea`] per vCPU;
-//! [`Layout`] computes the offsets on both sides.
+//! Layout: the header page, the page map (one byte a guest frame), then one [`VcpuArea`] per vCPU, then the
+//! [`MoverArea`]; [`Layout`] computes the offsets on both sides.
 #![cfg_attr(not(test), no_std)]
 
 mod context;
@@ -14,8 +14,10 @@ mod header;
 mod histogram;
 mod kind;
 mod layout;
+mod mover;
 mod port;
 mod report;
+mod ring;
 mod stall;
 mod vcpu;
 mod workload;
@@ -25,6 +27,7 @@ pub use header::{Cpl, GuestState, Header, MAGIC, Phase, VERSION, Variant};
 pub use histogram::{BUCKETS, Histogram, MAX_TRACKABLE, SUB_BUCKETS, bucket_index, bucket_low};
 pub use kind::{POISON_OBJECT, POISON_PAGE, PageByte, PageKind};
 pub use layout::{Layout, PAGE_SIZE};
+pub use mover::{MoveCounts, Mover, MoverArea, MoverMetric, WindowRecord, WindowRing, refusal};
 pub use port::{PORT_DOORBELL, PORT_EXIT, PORT_SERIAL};
 pub use report::{MAX_REPORTS, REPORT_TEXT, Report, ReportKind};
 pub use stall::{STALL_RING, StallRecord, StallRing};

@@ -39,11 +39,14 @@ pub enum Metric {
     Callback = 11,
     /// What a timer tick took from the thread that it interrupted.
     Tick = 12,
+    /// Page faults of the kernel itself, on pages that its own mover has in flight: from the handler's
+    /// first line to its last.
+    PageFault = 13,
 }
 
 impl Metric {
     /// All of them, by discriminant.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::Access,
         Self::Stall,
         Self::Probe,
@@ -57,6 +60,7 @@ impl Metric {
         Self::Operation,
         Self::Callback,
         Self::Tick,
+        Self::PageFault,
     ];
 
     /// The name under `histograms` in the results.
@@ -76,6 +80,7 @@ impl Metric {
             Self::Operation => "guest.operation",
             Self::Callback => "guest.rcu.callback",
             Self::Tick => "guest.tick",
+            Self::PageFault => "guest.page_fault",
         }
     }
 }

@@ -6,7 +6,7 @@ use super::shared::Shared;
 use super::start_info::LoaderInfo;
 use super::state::{self, Kernel};
 use super::workloads::{self, Ground};
-use super::{fail, ipi, smp, targets, threads, trap};
+use super::{fail, ipi, mover, smp, targets, threads, trap};
 use core::sync::atomic::Ordering::{Relaxed, Release};
 use underfoot_abi::{Cpl, GuestState, Header, PAGE_SIZE};
 use underfoot_firmware::{CpuHeader, build_idt, enter_ring3, kernel_cpl, ring0_ticks};
@@ -91,7 +91,8 @@ fn choose_level(header: &Header, trap_header: &CpuHeader) {
 
 fn assemble(cpu: &Cpu, shared: &'static Shared, memory: Memory) -> Kernel {
     let (pages, table) = state::set_memory(memory.pages, memory.table);
-    let targets = targets::new(shared, pages, table, memory.large, cpu);
+    let frames = mover::is_wanted(shared).then(|| mover::set_up(cpu, shared, pages, table));
+    let targets = targets::new(shared, pages, table, memory.large, frames, cpu);
     Kernel {
         shared,
         // SAFETY: the page tables that are loaded map it.

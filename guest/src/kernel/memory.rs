@@ -1,6 +1,7 @@
 //! From the loader's memory map to an allocator, page tables and a published page map.
 
 use super::console;
+use super::mover;
 use super::shared::Shared;
 use super::start_info::LoaderInfo;
 use core::ops::Range;
@@ -130,6 +131,9 @@ fn map(
         table
             .identity(cpu, pages, shared.range.0..shared.range.1, false, flags)
             .expect("page tables");
+    }
+    if mover::is_wanted(shared) {
+        mover::map_direct(cpu, pages, table, loader.ram(), flags).expect("page tables");
     }
     let registers = APIC_BASE..APIC_BASE + PAGE_SIZE;
     table

@@ -4,7 +4,7 @@ use core::ops::Range;
 use core::ptr::with_exposed_provenance;
 use core::sync::atomic::AtomicU8;
 use underfoot_abi::{
-    Cpl, Header, Layout, MAGIC, MAX_CPUS, PAGE_SIZE, VERSION, VcpuArea, WorkloadId,
+    Cpl, Header, Layout, MAGIC, MAX_CPUS, MoverArea, PAGE_SIZE, VERSION, VcpuArea, WorkloadId,
 };
 
 /// What a standalone guest assumes of the TSC, which only scales what it prints.
@@ -19,6 +19,7 @@ pub struct Shared {
     /// One byte a frame.
     pub page_map: &'static [AtomicU8],
     pub areas: &'static [VcpuArea],
+    pub mover: &'static MoverArea,
     /// Where it lies.
     pub range: (usize, usize),
     /// No host of ours: run the self-test and leave.
@@ -92,7 +93,7 @@ impl Shared {
     unsafe fn split(header: &'static Header, address: usize, standalone: bool) -> Self {
         let layout = Layout::new(header.frames, header.cpus);
         // SAFETY: the parts lie within the region by `Layout`; all of it is atomics.
-        let (page_map, areas) = unsafe {
+        let (page_map, areas, mover) = unsafe {
             (
                 core::slice::from_raw_parts(
                     with_exposed_provenance(address + layout.page_map),
@@ -102,12 +103,14 @@ impl Shared {
                     with_exposed_provenance(address + layout.vcpus),
                     header.cpus as usize,
                 ),
+                &*with_exposed_provenance(address + layout.mover),
             )
         };
         Self {
             header,
             page_map,
             areas,
+            mover,
             range: (address, address + layout.size),
             standalone,
         }

@@ -9,6 +9,7 @@ use underfoot_abi::{PAGE_SIZE, PageByte, PageKind};
 use underfoot_firmware::{descriptor_page, idt_page};
 use underfoot_guest::Cpu;
 use underfoot_guest::mm::{PageAllocator, PageTable};
+use underfoot_guest::mover::Frames;
 use underfoot_guest::workload::{DATA, Targets};
 
 /// Words of a GDT that never change: all but the TSS descriptor, whose busy bit the processor sets.
@@ -27,6 +28,7 @@ pub fn new(
     pages: &'static PageAllocator,
     table: &'static PageTable,
     large: LargeRegion,
+    frames: Option<&'static Frames>,
     cpu: &Cpu,
 ) -> Targets {
     // The GDTs of CPUs that have yet to start are still empty: the boot CPU's stands for them.
@@ -38,6 +40,7 @@ pub fn new(
     Targets {
         pages,
         table,
+        frames,
         identity: LOW_END..shared.range.0,
         data: &DATA,
         percpu: pages

@@ -2,8 +2,10 @@
 
 use super::boot::TICK_HZ;
 use super::grace::FLAVOURS;
+use super::mover;
 use super::state::{self, Kernel};
-use underfoot_abi::{PageByte, PageKind, Wait};
+use core::ops::Range;
+use underfoot_abi::{PAGE_SIZE, PageByte, PageKind, Wait};
 use underfoot_guest::Cpu;
 use underfoot_guest::arch::tsc;
 use underfoot_guest::sched::{Hooks, MAX_THREADS, Main, Priority, Sched, Scheduler, ThreadId};
@@ -68,9 +70,10 @@ fn spawn_with(
     main: Main,
     argument: usize,
 ) -> Option<ThreadId> {
-    let bytes = underfoot_abi::PAGE_SIZE << order;
+    let bytes = PAGE_SIZE << order;
     let byte = PageByte::new(PageKind::Stack, false);
     let start = kernel.pages.allocate(cpu, order, byte)?;
+    mover::note_stack(Some(on), start..start + bytes);
     // SAFETY: just allocated, mapped as all RAM is, a multiple of pages, and freed only by `join`.
     let thread =
         unsafe { SCHEDULER.spawn(cpu, on, priority, start..start + bytes, main, argument) };
@@ -84,8 +87,17 @@ fn spawn_with(
 /// Waits for a thread that [`spawn`] started to end, and frees what it had.
 pub fn join(kernel: &Kernel, cpu: &Cpu, thread: ThreadId) {
     let stack = SCHEDULER.join(cpu, thread);
+    mover::note_stack(None, stack_around(stack));
     // SAFETY: allocated by `spawn` for this thread, which has left it for good.
     unsafe { kernel.pages.free(cpu, stack, STACK_ORDER) };
+}
+
+/// The stack that `address` lies in, one of those that [`spawn`] makes.
+pub fn stack_around(address: usize) -> Range<usize> {
+    // Blocks of pages are aligned to their size.
+    let bytes = PAGE_SIZE << STACK_ORDER;
+    let start = address & !(bytes - 1);
+    start..start + bytes
 }
 
 /// What a CPU does when nothing can run: it halts, an extended quiescent state for RCU; after a

@@ -2,7 +2,7 @@
 
 use super::grace::FLAVOURS;
 use super::threads::{CALLBACKS, SCHEDULER};
-use super::{fail, ipi, state, work};
+use super::{fail, ipi, mover, state, work};
 use core::sync::atomic::Ordering::Relaxed;
 use underfoot_abi::{Context, Cpl};
 use underfoot_firmware::{
@@ -13,6 +13,8 @@ use underfoot_guest::Cpu;
 
 const TIMER: u64 = VECTOR_TIMER as u64;
 const IPI: u64 = VECTOR_IPI as u64;
+/// #PF (Intel SDM volume 3, 6.15).
+const PAGE_FAULT: u64 = 14;
 
 /// The trap layer's upcall: on the interrupted stack, interrupts masked.
 #[unsafe(no_mangle)]
@@ -24,6 +26,7 @@ extern "C" fn kernel_trap(header: &'static CpuHeader, frame: &mut TrapFrame) {
     let bits = match frame.vector {
         TIMER => PENDING_TIMER,
         IPI => PENDING_IPI,
+        PAGE_FAULT => return page_fault(cpu, frame),
         VECTOR_PENDING => header.pending.swap(0, Relaxed),
         _ => fail::unexpected_trap(id, frame),
     };
@@ -36,6 +39,17 @@ extern "C" fn kernel_trap(header: &'static CpuHeader, frame: &mut TrapFrame) {
     cpu.area.context.store(in_interrupt(interrupted), Relaxed);
     handle(cpu, bits, interrupted, frame.rip);
     SCHEDULER.interrupt_exit(cpu, interrupted);
+    cpu.area.context.store(interrupted.0, Relaxed);
+}
+
+/// A page that is in flight; whatever was interrupted goes on where it was. What it holds and masks,
+/// it goes on holding and masking.
+fn page_fault(cpu: &Cpu, frame: &TrapFrame) {
+    let interrupted = cpu.context();
+    cpu.set_masked(true);
+    if !mover::page_fault(cpu, frame) {
+        fail::unexpected_trap(cpu.id, frame);
+    }
     cpu.area.context.store(interrupted.0, Relaxed);
 }
 

@@ -1,7 +1,7 @@
 //! What each CPU does once the kernel is up: the workload, then the audit, then nothing.
 
 use super::state::{self, Kernel};
-use super::{fail, ipi, threads};
+use super::{fail, ipi, mover, threads};
 use core::sync::atomic::AtomicU64;
 use core::sync::atomic::Ordering::{Relaxed, Release};
 use underfoot_abi::{GuestState, Header, Phase, Variant};
@@ -40,7 +40,8 @@ pub fn run(kernel: &'static Kernel, cpu: &'static Cpu) -> ! {
         let started = threads::spawn(kernel, cpu, last, priority, make_room, 0);
         (memory, started.expect("memory for the reclaimer's thread"))
     });
-    for thread in threads.into_iter().flatten() {
+    let mover = mover::start(kernel, cpu);
+    for thread in threads.into_iter().flatten().chain(mover) {
         threads::join(kernel, cpu, thread);
     }
     if let Some((memory, thread)) = background {
@@ -136,6 +137,7 @@ fn finish(kernel: &Kernel, cpu: &Cpu) -> ! {
     let sum = |count: fn(&underfoot_abi::VcpuArea) -> &AtomicU64| -> u64 {
         up.iter().map(|area| count(area).load(Relaxed)).sum()
     };
+    mover::audit(kernel.shared);
     // SAFETY: the workload's threads have ended, and nobody else reads.
     let mut audit = unsafe { kernel.workload.audit(cpu) };
     audit.errors += u64::from(audit.updates != sum(|area| &area.updates));

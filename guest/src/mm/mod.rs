@@ -10,7 +10,8 @@ mod object;
 #[cfg(not(loom))]
 mod page;
 #[cfg(not(loom))]
-mod poison;
+pub(crate) mod poison;
+pub(crate) mod pte;
 #[cfg(not(loom))]
 mod slab;
 #[cfg(not(loom))]
@@ -24,10 +25,11 @@ pub use frame::Frame;
 pub use object::{Object, Objects};
 #[cfg(not(loom))]
 pub use page::{MAX_ORDER, Mapping, PageAllocator, ZeroValid};
+pub use pte::{PteFlags, frame_of};
 #[cfg(not(loom))]
 pub use slab::{SlabAudit, SlabCache, SlabPage};
 #[cfg(not(loom))]
-pub use table::{Leaf, MapError, PageTable, PteFlags, TableEntry, frame_of};
+pub use table::{Leaf, MapError, PageTable, TableEntry};
 
 /// Runs `op` with bottom halves held back, and on this CPU: RCU's callbacks free pages and objects
 /// too, and so use what a CPU keeps for itself.

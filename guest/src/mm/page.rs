@@ -8,7 +8,7 @@ use super::{
 use crate::{Cpu, record, sync::TicketLock};
 use core::{
     ops::Range,
-    sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering::Relaxed},
+    sync::atomic::{AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering::Relaxed},
 };
 use underfoot_abi::{MAX_CPUS, PAGE_SIZE, PageByte, PageKind};
 
@@ -27,6 +27,10 @@ const SHIFT: u32 = PAGE_SIZE.trailing_zeros();
 /// All of that is true of the type.
 pub unsafe trait ZeroValid: Sync {}
 
+// SAFETY: an integer.
+unsafe impl ZeroValid for AtomicU8 {}
+// SAFETY: an integer.
+unsafe impl ZeroValid for AtomicU32 {}
 // SAFETY: an integer.
 unsafe impl ZeroValid for AtomicU64 {}
 // SAFETY: an integer.

@@ -10,7 +10,7 @@ pub(super) use underfoot_abi::{POISON_OBJECT as OBJECT, POISON_PAGE as PAGE};
 /// # Safety
 /// The memory is mapped, writable and aligned to 8 for ever, and accessed as atomics or machine
 /// words only.
-pub(super) unsafe fn words(address: usize, bytes: usize) -> &'static [AtomicU64] {
+pub(crate) unsafe fn words(address: usize, bytes: usize) -> &'static [AtomicU64] {
     // SAFETY: the caller's promise; any bit pattern is a valid `AtomicU64`.
     unsafe {
         core::slice::from_raw_parts(
@@ -21,7 +21,7 @@ pub(super) unsafe fn words(address: usize, bytes: usize) -> &'static [AtomicU64]
 }
 
 /// Fills `words` with `pattern`.
-pub(super) fn fill(words: &[AtomicU64], pattern: u64) {
+pub(crate) fn fill(words: &[AtomicU64], pattern: u64) {
     for word in words {
         word.store(pattern, Relaxed);
     }

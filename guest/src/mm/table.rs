@@ -1,10 +1,13 @@
 //! The kernel's own page tables: four levels of x86-64 (Intel SDM volume 3, 4.5), identity-mapped.
 
-use super::page::{MAX_ORDER, PageAllocator};
+use super::{
+    page::{MAX_ORDER, PageAllocator},
+    pte::{ADDRESS, PteFlags},
+};
 use crate::Cpu;
 use core::{
     fmt,
-    ops::{BitOr, Range},
+    ops::Range,
     sync::atomic::{
         AtomicU64,
         Ordering::{AcqRel, Relaxed},
@@ -14,48 +17,7 @@ use underfoot_abi::{PAGE_SIZE, PageByte};
 
 const ENTRIES: usize = 512;
 const SHIFT: u32 = PAGE_SIZE.trailing_zeros();
-const ADDRESS: u64 = 0x000f_ffff_ffff_f000;
 const SIZE_BIT: u64 = 1 << 7;
-
-/// Flags of a mapping.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct PteFlags(u64);
-
-impl PteFlags {
-    /// Readable by ring 0.
-    pub const PRESENT: Self = Self(1);
-    /// Writable too.
-    pub const WRITABLE: Self = Self(1 << 1);
-    /// Open to ring 3.
-    pub const USER: Self = Self(1 << 2);
-    /// Uncached, for device registers (PCD and PWT).
-    pub const NO_CACHE: Self = Self(1 << 3 | 1 << 4);
-    /// The processor found it used. Set from the start, so that it need not write it.
-    pub const ACCESSED: Self = Self(1 << 5);
-    /// The processor found it written. Set from the start, so that it need not write it.
-    pub const DIRTY: Self = Self(1 << 6);
-}
-
-impl PteFlags {
-    /// Whether the entry `value` has all of these.
-    #[must_use]
-    pub const fn are_in(self, value: u64) -> bool {
-        value & self.0 == self.0
-    }
-}
-
-/// The physical address that the entry `value` of a 4 KiB page names.
-#[must_use]
-pub const fn frame_of(value: u64) -> usize {
-    (value & ADDRESS) as usize
-}
-
-impl BitOr for PteFlags {
-    type Output = Self;
-    fn bitor(self, other: Self) -> Self {
-        Self(self.0 | other.0)
-    }
-}
 
 /// Why a mapping could not be made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -172,14 +134,14 @@ impl PageTable {
         }
         let entry = entry(table, level, virt);
         let found = entry.load(Relaxed);
-        if found & PteFlags::PRESENT.0 != 0 {
+        if found & PteFlags::PRESENT.bits() != 0 {
             return Err(MapError::Mapped {
                 address: virt,
                 entry: found,
             });
         }
         let size_bit = if large { SIZE_BIT } else { 0 };
-        entry.store(phys as u64 | flags.0 | size_bit, Relaxed);
+        entry.store(phys as u64 | flags.bits() | size_bit, Relaxed);
         Ok(())
     }
 
@@ -189,7 +151,22 @@ impl PageTable {
     pub fn replace(&self, virt: usize, phys: usize, flags: PteFlags) -> Option<u64> {
         let leaf = self.walk(virt).filter(|leaf| leaf.level == 1)?;
         let table = leaf.entry.address & !(PAGE_SIZE - 1);
-        Some(entry(table, 1, virt).swap(phys as u64 | flags.0, AcqRel))
+        Some(entry(table, 1, virt).swap(phys as u64 | flags.bits(), AcqRel))
+    }
+
+    /// The entry of the 4 KiB page at `virt`, whether or not it maps anything; `None` where there is
+    /// no table for it, or a larger mapping. The caller keeps to the rules of who changes entries.
+    #[must_use]
+    pub fn leaf(&self, virt: usize) -> Option<&'static AtomicU64> {
+        let mut table = self.root;
+        for level in (2..=4u8).rev() {
+            let value = entry(table, level, virt).load(Relaxed);
+            if !PteFlags::PRESENT.are_in(value) || value & SIZE_BIT != 0 {
+                return None;
+            }
+            table = (value & ADDRESS) as usize;
+        }
+        Some(entry(table, 1, virt))
     }
 
     /// Maps every page that `range` touches to itself, by 2 MiB entries only if `large`.
@@ -231,7 +208,7 @@ impl PageTable {
             let address = core::ptr::from_ref(entry).addr();
             touch(address, entry);
             let value = entry.load(Relaxed);
-            if value & PteFlags::PRESENT.0 == 0 {
+            if value & PteFlags::PRESENT.bits() == 0 {
                 return None;
             }
             let target = (value & ADDRESS) as usize;
@@ -259,14 +236,14 @@ impl PageTable {
     ) -> Result<usize, MapError> {
         let entry = entry(table, level, virt);
         let found = entry.load(Relaxed);
-        if found & PteFlags::PRESENT.0 == 0 {
+        if found & PteFlags::PRESENT.bits() == 0 {
             let below = pages
                 .allocate_zeroed(cpu, 0, self.kind)
                 .ok_or(MapError::OutOfPages { address: virt })?;
             // The leaf decides: an inner entry allows everything.
             let flags =
                 PteFlags::PRESENT | PteFlags::WRITABLE | PteFlags::USER | PteFlags::ACCESSED;
-            entry.store(below as u64 | flags.0, Relaxed);
+            entry.store(below as u64 | flags.bits(), Relaxed);
             return Ok(below);
         }
         if found & SIZE_BIT != 0 {

@@ -1,6 +1,6 @@
 //! One word of a table.
 
-use crate::workload::mix;
+use crate::random::mix;
 use underfoot_abi::PAGE_SIZE;
 
 const PRESENT: u64 = 1;

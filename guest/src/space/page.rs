@@ -1,7 +1,7 @@
 //! A mapped page: what it says of itself.
 
 use super::spaces::Spaces;
-use crate::{Cpu, record, sync::RcuHead, workload::mix};
+use crate::{Cpu, random::mix, record, sync::RcuHead};
 use core::{
     mem::offset_of,
     ptr::NonNull,

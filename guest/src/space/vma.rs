@@ -3,8 +3,8 @@
 use super::RwCount;
 use crate::{
     mm::Object,
+    random::mix,
     sync::{RcuHead, SeqCount},
-    workload::mix,
 };
 use core::{
     ops::Range,

@@ -99,7 +99,7 @@ impl Tlb {
     }
 
     #[cfg(loom)]
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self {
             kernel: Space::of_kernel(0),
             cpus: core::array::from_fn(|_| PerCpu::new()),
@@ -162,7 +162,7 @@ impl Tlb {
         let active = space.active();
         let mut shot = Shot::default();
         let targets = active & !(1 << cpu.id);
-        self.carry_out(cpu, &order, targets, Way::Ipi, &mut shot);
+        self.carry_out(cpu, &order, targets, Way::Ipi, &mut shot, || ());
         each(active, |id| space.leave(id));
         cpu.preempt_enable();
     }
@@ -185,6 +185,24 @@ impl Tlb {
         batch: &Batch,
         way: Way,
         words: impl Fn(usize) -> Option<HostWords<'a>>,
+    ) -> Shot {
+        self.shoot_watched(cpu, space, batch, way, words, || ())
+    }
+
+    /// As [`Self::shoot`], by interrupts; `waiting` is called now and then until all have answered.
+    /// What they wait for themselves, it may end.
+    pub fn shoot_while(&self, cpu: &Cpu, space: &Space, batch: &Batch, waiting: impl Fn()) -> Shot {
+        self.shoot_watched(cpu, space, batch, Way::Ipi, |_| None, waiting)
+    }
+
+    fn shoot_watched<'a>(
+        &self,
+        cpu: &Cpu,
+        space: &Space,
+        batch: &Batch,
+        way: Way,
+        words: impl Fn(usize) -> Option<HostWords<'a>>,
+        waiting: impl Fn(),
     ) -> Shot {
         let mut shot = Shot::default();
         if batch.is_empty() {
@@ -216,14 +234,22 @@ impl Tlb {
                 targets &= !(1 << id);
             }
         });
-        self.carry_out(cpu, &order, targets, way, &mut shot);
+        self.carry_out(cpu, &order, targets, way, &mut shot, waiting);
         span.finish(cpu, Metric::Shootdown);
         cpu.preempt_enable();
         shot
     }
 
     /// Asks `targets`, obeys the order here, and waits for the answers.
-    fn carry_out(&self, cpu: &Cpu, order: &Order, targets: u64, way: Way, shot: &mut Shot) {
+    fn carry_out(
+        &self,
+        cpu: &Cpu,
+        order: &Order,
+        targets: u64,
+        way: Way,
+        shot: &mut Shot,
+        waiting: impl Fn(),
+    ) {
         let mine = &self.cpus[cpu.id];
         mine.request.fill(order, targets);
         let mut to_send = 0;
@@ -244,7 +270,10 @@ impl Tlb {
         mine.obey(cpu, &self.kernel, order);
         cpu.ops.irq_restore(cpu, open);
         if targets != 0 {
-            shot.slowest = Some(mine.request.wait(cpu, || self.poll(cpu)));
+            shot.slowest = Some(mine.request.wait(cpu, || {
+                self.poll(cpu);
+                waiting();
+            }));
         }
     }
 

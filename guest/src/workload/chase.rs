@@ -4,10 +4,10 @@
 
 use super::audit::Audit;
 use super::plan::{Workload, is_over};
-use super::random::{Random, mix};
 use super::tick;
 use crate::Cpu;
 use crate::mm::PageAllocator;
+use crate::random::{Random, mix};
 use crate::record::{self, Span, access};
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use underfoot_abi::{MAX_CPUS, Metric, PAGE_SIZE, PageByte, PageKind};

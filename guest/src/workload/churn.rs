@@ -3,10 +3,10 @@
 
 use super::audit::Audit;
 use super::plan::{Parameters, Seat, Workload, is_over};
-use super::random::mix;
 use crate::Cpu;
 use crate::arch::tsc;
 use crate::mm::PageAllocator;
+use crate::random::mix;
 use crate::record::{self, Span, access};
 use crate::sched::Priority;
 use crate::sync::{RcuFlavour, RcuHead};

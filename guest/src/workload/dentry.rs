@@ -1,6 +1,7 @@
 //! One object of the tree.
 
-use super::{protection::ObjectLock, random::mix};
+use super::protection::ObjectLock;
+use crate::random::mix;
 use crate::{
     Cpu, record,
     sync::{RcuHead, SeqCount},

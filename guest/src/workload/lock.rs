@@ -3,10 +3,10 @@
 
 use super::audit::Audit;
 use super::plan::{Parameters, Workload, is_over};
-use super::random::Random;
 use crate::Cpu;
 use crate::arch::tsc;
 use crate::mm::PageAllocator;
+use crate::random::Random;
 use crate::record::{self, Span, access};
 use crate::sync::TicketLock;
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};

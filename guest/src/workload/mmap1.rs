@@ -4,9 +4,9 @@
 use super::{
     Audit,
     plan::{Parameters, Workload, is_over},
-    random::Random,
     stage::{OWN, Stage},
 };
+use crate::random::Random;
 use crate::{
     Cpu,
     mm::{PageAllocator, watermark::Watermarks},

@@ -9,8 +9,8 @@
 
 use super::audit::Audit;
 use super::plan::{Seat, Workload, is_over};
-use super::random::Random;
 use crate::mm::{PageAllocator, ZeroValid};
+use crate::random::Random;
 use crate::record::{self, Span, access};
 use crate::sched::Priority;
 use crate::sync::{RwSemaphore, SeqCount, lockdep};

@@ -1,7 +1,7 @@
 //! A pipe of objects that age by a stage with each grace period, as in rcutorture (Linux,
 //! kernel/rcu/rcutorture.c, `rcu_torture_pipe_update`; Documentation/RCU/torture.rst).
 
-use super::random::mix;
+use crate::random::mix;
 use crate::{
     Cpu,
     mm::ZeroValid,

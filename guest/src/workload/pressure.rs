@@ -9,7 +9,6 @@
 use super::{
     Audit,
     plan::{Parameters, Workload, is_over},
-    random::{Random, mix},
     stage::{OWN, Stage},
 };
 use crate::{
@@ -18,6 +17,7 @@ use crate::{
         PageAllocator,
         watermark::{Mode, Watermarks},
     },
+    random::{Random, mix},
     record::{self, Span, access},
     space::{Protection, Space},
     sync::Rcu,

@@ -2,10 +2,10 @@
 
 use super::{
     dentry::{Dentry, PAIR, ParentLink},
-    random::Random,
     tree::Tree,
     writer::dawdle,
 };
+use crate::random::Random;
 use crate::{Cpu, record::access};
 use core::sync::atomic::Ordering::Relaxed;
 use underfoot_abi::Variant;

@@ -9,8 +9,8 @@
 use super::{
     audit::Audit,
     plan::{Parameters, Seat, Workload, is_over},
-    random::Random,
 };
+use crate::random::Random;
 use crate::{
     Cpu,
     mm::{MapError, PageAllocator, PageTable, PteFlags, ZeroValid, frame_of},
@@ -22,7 +22,7 @@ use core::sync::atomic::{
     AtomicU64, AtomicUsize,
     Ordering::{Acquire, Relaxed, Release},
 };
-use underfoot_abi::{PAGE_SIZE, POISON_PAGE, PageByte, PageKind, ReportKind, WorkloadId};
+use underfoot_abi::{Mover, PAGE_SIZE, POISON_PAGE, PageByte, PageKind, ReportKind, WorkloadId};
 
 /// Where the test pages lie: far above RAM.
 const WINDOW: usize = 1 << 40;
@@ -30,7 +30,7 @@ const WINDOW: usize = 1 << 40;
 const BURST: usize = 256;
 /// Turns of the longest of these stretches.
 const REST: usize = 2_048;
-const FRAMES: PageByte = PageByte::new(PageKind::Data, false);
+const RECORDS: PageByte = PageByte::new(PageKind::Data, false);
 /// Beside the number of remaps in [`TestPage::done`].
 const PROTECTED: u64 = 1;
 
@@ -100,11 +100,16 @@ impl Shootdown {
         let (batch, initiators) = (batch as usize, initiators as usize);
         let full = MapError::OutOfPages { address: WINDOW };
         let pages = allocator
-            .zeroed_slice::<TestPage>(cpu, batch * initiators, FRAMES)
+            .zeroed_slice::<TestPage>(cpu, batch * initiators, RECORDS)
             .ok_or(full)?;
+        // They are mapped here too: the guest's own mover knows of their own addresses alone.
+        let frames = match cpu.header.mover == Mover::Guest as u32 {
+            true => PageByte::new(PageKind::Reserved, false),
+            false => RECORDS,
+        };
         for (index, page) in pages.iter().enumerate() {
             for (number, frame) in page.frames.iter().enumerate() {
-                let address = allocator.allocate_zeroed(cpu, 0, FRAMES).ok_or(full)?;
+                let address = allocator.allocate_zeroed(cpu, 0, frames).ok_or(full)?;
                 let content = [stamp(index, 0), POISON_PAGE][number];
                 word(address).store(content, Relaxed);
                 frame.store(address, Relaxed);

@@ -76,6 +76,7 @@ impl Guest {
         let targets = Targets {
             pages,
             table,
+            frames: None,
             identity: pages.covers(),
             data,
             percpu,

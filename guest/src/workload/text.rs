@@ -3,8 +3,10 @@
 //! Each has an input section of its own, `.text.touch.00` to `.text.touch.15`; the guest's linker
 //! script puts each on a page of its own. Elsewhere they are ordinary functions.
 
-use super::random::mix;
+use crate::random::mix;
 use crate::{Cpu, record};
+use core::ops::Range;
+use underfoot_abi::PAGE_SIZE;
 
 /// Text pages that are touched.
 pub(super) const COUNT: usize = 16;
@@ -40,6 +42,14 @@ functions! {
     touch_13 13 ".text.touch.13"
     touch_14 14 ".text.touch.14"
     touch_15 15 ".text.touch.15"
+}
+
+/// The pages that they lie in, in the guest; they follow one another there.
+pub(super) fn pages() -> Range<usize> {
+    let addresses = FUNCTIONS.map(|function| function as usize);
+    let first = addresses.into_iter().min().unwrap_or(0);
+    let last = addresses.into_iter().max().unwrap_or(0);
+    first & !(PAGE_SIZE - 1)..(last & !(PAGE_SIZE - 1)) + PAGE_SIZE
 }
 
 /// Calls function `number` with `value` and verifies what it returns.

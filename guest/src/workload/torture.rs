@@ -7,9 +7,9 @@ use super::{
     audit::Audit,
     pipe::{Object, Pipe, TOO_OLD},
     plan::{Parameters, Seat, Workload, is_over},
-    random::Random,
     writer::dawdle,
 };
+use crate::random::Random;
 use crate::{
     Cpu,
     arch::tsc,

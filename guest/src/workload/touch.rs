@@ -1,9 +1,11 @@
 //! Touches of every kind of page but slabs, each verified: every kind feels its own moves.
 
-use super::{dentry::PAIR, random::mix, text, worker::Worker};
+use super::{dentry::PAIR, text, worker::Worker};
+use crate::random::mix;
 use crate::{
     Cpu,
     mm::{PageAllocator, PageTable},
+    mover::Frames,
     record::{self, access},
 };
 use core::{
@@ -22,6 +24,20 @@ const FRAME_WORDS: usize = 256;
 
 const _: () = assert!(FRAMES * FRAME_WORDS * size_of::<u64>() >= 3 * PAGE_SIZE + PAGE_SIZE / 2);
 const _: () = assert!(2 * MAX_CPUS <= WORDS);
+
+/// The pages of the image that nobody but these touches need.
+#[must_use]
+pub fn movable_image() -> [Range<usize>; 3] {
+    let around = |start: usize, bytes| start..start + bytes;
+    [
+        text::pages(),
+        around(
+            core::ptr::from_ref(&CONSTANTS).addr(),
+            size_of::<Constants>(),
+        ),
+        around(core::ptr::from_ref(&DATA).addr(), size_of::<DataPages>()),
+    ]
+}
 
 #[repr(C, align(4096))]
 struct Constants([u64; PAGES * WORDS]);
@@ -71,7 +87,10 @@ pub struct Targets {
     pub pages: &'static PageAllocator,
     /// The page tables in use.
     pub table: &'static PageTable,
-    /// Addresses that the page tables map to themselves, without a hole.
+    /// Where pages are if the guest moves them itself.
+    pub frames: Option<&'static Frames>,
+    /// Addresses that the page tables map, without a hole: to themselves, unless the guest moves its
+    /// pages.
     pub identity: Range<usize>,
     /// Static data; [`DATA`] in the guest.
     pub data: &'static DataPages,
@@ -140,7 +159,11 @@ impl Targets {
             access(cpu, address, || core::hint::black_box(entry.load(Relaxed)));
         });
         record::checked(cpu, 1);
-        if leaf.is_none_or(|leaf| leaf.physical != virt) {
+        let sound = match self.frames {
+            Some(frames) => frames.is_sound(self.table, virt),
+            None => leaf.is_some_and(|leaf| leaf.physical == virt),
+        };
+        if !sound {
             record::error(cpu, virt, leaf.map_or(0, |leaf| leaf.entry.value));
         }
     }

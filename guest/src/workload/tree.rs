@@ -1,6 +1,7 @@
 //! The tree: its objects, where they are found, and how they come and go.
 
-use super::{dentry::Dentry, protection::Protection, random::Random};
+use super::{dentry::Dentry, protection::Protection};
+use crate::random::Random;
 use crate::{
     Cpu,
     mm::{PageAllocator, SlabCache, SlabPage},

@@ -1,6 +1,6 @@
 //! What one thread keeps for itself between its steps.
 
-use super::random::Random;
+use crate::random::Random;
 use crate::{Cpu, record::Probe};
 
 /// Pages that a thread holds at most, to free them again.

@@ -3,9 +3,9 @@
 use super::{
     dentry::{Dentry, PAIR},
     protection::Locked,
-    random::Random,
     tree::Tree,
 };
+use crate::random::Random;
 use crate::{
     Cpu,
     record::{self, access},

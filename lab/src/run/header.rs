@@ -1,6 +1,7 @@
 //! What the guest is told before it boots.
 
 use crate::experiment::Experiment;
+use crate::guest_mover;
 use crate::units::Span;
 use underfoot_vmm::HeaderInit;
 
@@ -16,5 +17,6 @@ pub fn header(experiment: &Experiment) -> HeaderInit {
         stall_threshold_ns: ns(experiment.stall_threshold),
         probe_period_ns: ns(experiment.probe_period),
         parameters: experiment.parameters.values(),
+        mover: guest_mover::init(experiment),
     }
 }

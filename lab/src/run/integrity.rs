@@ -1,7 +1,9 @@
 //! What was checked, and what was found wrong.
 
+use super::guest_moves;
 use super::session::Session;
 use crate::guest_record::{is_error, line};
+use crate::names::Mover;
 use crate::record::{Ending, Integrity, Outcome};
 use std::sync::atomic::Ordering::Relaxed;
 use underfoot_abi::{POISON_OBJECT, POISON_PAGE};
@@ -15,6 +17,9 @@ const TICKED_AFTER_NS: u64 = 1_000_000_000;
 pub fn collect(session: &Session<'_>, counters: &Counters, outcome: &Outcome) -> Integrity {
     let mut integrity = Integrity::default();
     engine(&mut integrity, counters);
+    if session.experiment.mover == Mover::Guest {
+        guest_moves::check(&mut integrity, session.machine.shared(), session.audited);
+    }
     guest(&mut integrity, session);
     reports(&mut integrity, session);
     if session.audited {

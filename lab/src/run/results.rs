@@ -3,9 +3,11 @@
 use super::engine::Engine;
 use super::observer::{EventRecorder, HostMetric};
 use super::session::{KvmCounters, Session};
-use super::{ProcessStart, integrity};
+use super::stalls::GUEST_WAITS;
+use super::{ProcessStart, guest_moves, integrity};
 use crate::guest_record::{GuestCounters, GuestRecord, combined};
 use crate::histogram::Histogram;
+use crate::names::Mover;
 use crate::record::{
     AFTER_WINDOW, Histograms, Host, KindCounts, KvmStats, Migration, MigrationCounts, OWN_WINDOW,
     Outcome, RunRecord, Spins, Stage2, Stalls, Startup, VcpuProgress, Waits,
@@ -28,6 +30,9 @@ pub fn collect(session: &Session<'_>, outcome: Outcome) -> RunRecord {
     let mut moving = guest_histograms(shared, RecordedPhase::Moving);
     if let Some(engine) = &session.engine {
         moving.extend(host_histograms(session, engine));
+    }
+    if session.experiment.mover == Mover::Guest {
+        moving.extend(guest_moves::histograms(shared));
     }
     let stalls = stalls(session);
     if stalls.own_window.is_some() {
@@ -163,6 +168,10 @@ fn host(session: &Session<'_>) -> Host {
 }
 
 fn migration(session: &Session<'_>, counters: &Counters) -> Migration {
+    if session.experiment.mover == Mover::Guest {
+        let shared = session.machine.shared();
+        return guest_moves::migration(session.experiment, shared, session.moving_ns);
+    }
     let frames_known = can_verify().is_ok();
     let by_kind = session.experiment.targets.kinds().iter().map(|kind| {
         let counts = counters.by_class[*kind as usize];
@@ -178,6 +187,7 @@ fn migration(session: &Session<'_>, counters: &Counters) -> Migration {
     Migration {
         counts: convert(counters.total(), counters.retried),
         by_kind: by_kind.collect(),
+        refused: BTreeMap::new(),
         moving_ns: session.moving_ns,
     }
 }
@@ -270,7 +280,10 @@ fn waits(session: &Session<'_>) -> Waits {
         WaitKind::Spin => shared.cpus(),
     };
     Waits {
-        policy: session.experiment.wait.name(),
+        policy: match session.experiment.mover {
+            Mover::Host => session.experiment.wait.name(),
+            Mover::Guest => GUEST_WAITS,
+        },
         hypervisor_pages,
         spins: (0..spins)
             .map(|index| {

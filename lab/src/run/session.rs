@@ -4,11 +4,11 @@ mod end;
 
 use super::engine::Engine;
 use super::header::header;
-use super::stalls::{OwnWindow, StallReader};
+use super::stalls::{OwnWindow, StallReader, Waiter};
 use super::waiting;
 use super::{ProcessStart, RunError, Setting};
 use crate::experiment::Experiment;
-use crate::names::Role;
+use crate::names::{Mover, Role};
 use crate::placement::placement;
 use crate::record::{Ending, Outcome, Stalls};
 use std::path::{Path, PathBuf};
@@ -108,6 +108,11 @@ impl<'a> Session<'a> {
             ),
             signals: true,
         })?;
+        if experiment.mover == Mover::Guest {
+            // The guest visits every page: its windows are not to hold the host's first touches.
+            let populated = machine.ram().populate();
+            populated.map_err(underfoot_vmm::MachineError::from)?;
+        }
         machine.start();
         Ok(Self {
             experiment,
@@ -162,7 +167,10 @@ impl<'a> Session<'a> {
         let reader = StallReader::new(
             engine.recorders().to_vec(),
             self.machine.tsc_khz(),
-            experiment.wait,
+            match experiment.mover {
+                Mover::Host => Waiter::Vcpu(experiment.wait),
+                Mover::Guest => Waiter::Guest,
+            },
         );
         (self.engine, self.stalls) = (Some(engine), Some(reader));
         self.phase(Stage::Warmup, Phase::Warmup, experiment.warmup.duration())?;

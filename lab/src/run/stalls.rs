@@ -2,6 +2,7 @@
 
 use super::observer::EventRecorder;
 use super::overlap::Overlap;
+use super::window_log::Window;
 use crate::histogram::Histogram;
 use crate::record::Stalls;
 use std::sync::Arc;
@@ -18,25 +19,41 @@ pub struct OwnWindow {
     pub after: Histogram,
 }
 
+/// How the guest waits for a page that it moves itself, in the results.
+pub const GUEST_WAITS: &str = "guest-spin";
+
+/// Who waits for a page in flight, and how.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Waiter {
+    /// A vCPU, by this policy.
+    Vcpu(WaitKind),
+    /// The guest's own page-fault handler, which spins.
+    Guest,
+}
+
 /// Drains the rings of stalls and of windows from one thread.
 ///
 /// A window is told a little after it closed, a stall at once. So a stall waits for two drains
 /// before it is held against the windows.
 pub struct StallReader {
     recorders: Vec<Arc<EventRecorder>>,
+    /// By mover of the host.
     overlaps: Vec<Overlap>,
+    /// Of the guest's own mover.
+    guest: Overlap,
+    guest_dropped: u64,
     waiting: [Vec<StallRecord>; 2],
     counts: Stalls,
     own: OwnWindow,
     tsc_khz: u64,
     dropped_before: u64,
-    policy: WaitKind,
+    waiter: Waiter,
 }
 
 impl StallReader {
-    /// For the movers that `recorders` record, on a counter that runs at `tsc_khz`, in a run with
-    /// this wait policy.
-    pub fn new(recorders: Vec<Arc<EventRecorder>>, tsc_khz: u32, policy: WaitKind) -> Self {
+    /// For the movers that `recorders` record, on a counter that runs at `tsc_khz`, in a run in which
+    /// `waiter` waits.
+    pub fn new(recorders: Vec<Arc<EventRecorder>>, tsc_khz: u32, waiter: Waiter) -> Self {
         let overlaps = recorders
             .iter()
             .map(|_| Overlap::new(tsc_khz.into()))
@@ -44,12 +61,14 @@ impl StallReader {
         Self {
             recorders,
             overlaps,
+            guest: Overlap::new(tsc_khz.into()),
+            guest_dropped: 0,
             waiting: Default::default(),
             counts: Stalls::default(),
             own: OwnWindow::default(),
             tsc_khz: tsc_khz.into(),
             dropped_before: 0,
-            policy,
+            waiter,
         }
     }
 
@@ -64,7 +83,7 @@ impl StallReader {
 
     /// Reads what has come since the last call.
     pub fn drain(&mut self, shared: &SharedRegion) {
-        self.take_windows();
+        self.take_windows(shared);
         self.judge_oldest(shared);
         let newest = &mut self.waiting[1];
         shared.drain_stalls(|_, stall| newest.push(stall));
@@ -87,10 +106,17 @@ impl StallReader {
         self.recorders
             .iter()
             .map(|recorder| recorder.windows().dropped())
-            .sum()
+            .fold(self.guest_dropped, u64::saturating_add)
     }
 
-    fn take_windows(&mut self) {
+    fn take_windows(&mut self, shared: &SharedRegion) {
+        shared.drain_windows(|window| {
+            // The guest's word: a window that never closed is not believed.
+            if let Some(window) = Window::of_guest(window) {
+                self.guest.add(window);
+            }
+        });
+        self.guest_dropped = shared.mover().windows.dropped();
         for (recorder, overlap) in self.recorders.iter().zip(&mut self.overlaps) {
             while let Some(window) = recorder.windows().pop() {
                 overlap.add(window);
@@ -103,7 +129,8 @@ impl StallReader {
         let own = counts.own_window.get_or_insert(0);
         for stall in self.waiting[0].drain(..) {
             counts.total += 1;
-            let windows = self.overlaps.iter().filter_map(|o| o.window_of(&stall));
+            let overlaps = self.overlaps.iter().chain([&self.guest]);
+            let windows = overlaps.filter_map(|o| o.window_of(&stall));
             let Some(window) = windows.max_by_key(|window| window.end_tsc) else {
                 continue;
             };
@@ -116,12 +143,12 @@ impl StallReader {
             self.own.after.record(ns(window.end_tsc));
             // The address is the guest's word; one beyond its memory has overlapped no window.
             if let Some(byte) = shared.page_byte(stall.gva / PAGE_SIZE as u64) {
-                let wait = wait_in_force(self.policy, byte.hypervisor());
+                let wait = wait_in_force(self.waiter, byte.hypervisor());
                 *counts
                     .own_window_by_kind
                     .entry(byte.kind().name())
                     .or_default() += 1;
-                *counts.own_window_by_wait.entry(wait.name()).or_default() += 1;
+                *counts.own_window_by_wait.entry(wait).or_default() += 1;
             }
         }
         self.waiting.swap(0, 1);
@@ -130,10 +157,11 @@ impl StallReader {
 
 /// How a vCPU waits that accesses a page in flight itself. Pages that the hypervisor reaches are
 /// never registered for signals, so that nobody spins on them.
-const fn wait_in_force(policy: WaitKind, hypervisor: bool) -> WaitKind {
-    match policy {
-        WaitKind::Spin if hypervisor => WaitKind::Block,
-        _ => policy,
+const fn wait_in_force(waiter: Waiter, hypervisor: bool) -> &'static str {
+    match waiter {
+        Waiter::Vcpu(WaitKind::Spin) if hypervisor => WaitKind::Block.name(),
+        Waiter::Vcpu(policy) => policy.name(),
+        Waiter::Guest => GUEST_WAITS,
     }
 }
 

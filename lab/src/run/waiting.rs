@@ -21,6 +21,7 @@ fn sentence(context: Context) -> String {
         Wait::GracePeriod => format!("waits for grace period {object}"),
         Wait::Ipi => format!("waits for vCPU {object} to answer an interrupt"),
         Wait::Interrupt => "is idle".to_owned(),
+        Wait::Window => format!("waits for page {object:#x}, which the guest moves"),
         Wait::Mutex => format!("waits for the mutex {object:#x}"),
         Wait::SeqCount => format!("waits for a writer to leave the sequence count {object:#x}"),
         Wait::Semaphore => format!("waits for the read-write semaphore {object:#x}"),
@@ -59,6 +60,10 @@ mod tests {
             (
                 holds.with_wait(Wait::Ipi, 3),
                 "waits for vCPU 3 to answer an interrupt, in a read section, with 2 locks held, interrupts masked",
+            ),
+            (
+                Context(0).with_wait(Wait::Window, 0x4c),
+                "waits for page 0x4c, which the guest moves",
             ),
             (
                 Context(0).with_wait(Wait::Mutex, 0x2e),

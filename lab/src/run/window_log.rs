@@ -1,6 +1,7 @@
 //! The windows of one mover, handed to the thread that matches them with stalls.
 
 use std::sync::atomic::{AtomicU64, Ordering};
+use underfoot_abi::WindowRecord;
 use underfoot_migrator::Gfn;
 use underfoot_migrator::PageRange;
 
@@ -16,6 +17,26 @@ pub struct Window {
     pub end_tsc: u64,
     /// Which pages.
     pub range: PageRange,
+}
+
+impl Window {
+    /// A window of the guest's own mover; `None` if it makes no sense. Pages are virtual there, as the
+    /// addresses of stalls are.
+    pub fn of_guest(record: WindowRecord) -> Option<Self> {
+        let WindowRecord {
+            start_tsc,
+            end_tsc,
+            page,
+        } = record;
+        (start_tsc <= end_tsc && page <= u64::from(u32::MAX)).then_some(Self {
+            start_tsc,
+            end_tsc,
+            range: PageRange {
+                start: Gfn(page),
+                pages: 1,
+            },
+        })
+    }
 }
 
 /// One writer (a mover), one reader. A full log drops and counts: it never makes a mover wait.
@@ -97,6 +118,18 @@ mod tests {
                 pages: 1,
             },
         }
+    }
+
+    #[test]
+    fn windows_of_the_guest_are_allegations() {
+        let record = |start_tsc, end_tsc, page| WindowRecord {
+            start_tsc,
+            end_tsc,
+            page,
+        };
+        assert_eq!(Window::of_guest(record(5, 6, 5)), Some(window(5)));
+        assert_eq!(Window::of_guest(record(6, 5, 5)), None);
+        assert_eq!(Window::of_guest(record(5, 6, u64::MAX)), None);
     }
 
     #[test]

@@ -7,7 +7,7 @@ use underfoot_abi::{Cpl, PORT_DOORBELL, PORT_EXIT, PORT_SERIAL, Variant, Workloa
 use underfoot_vmm::placement::Placement;
 use underfoot_vmm::wait::WaitKind;
 use underfoot_vmm::{
-    Boot, Console, ExitReport, HeaderInit, Machine, MachineConfig, MemorySize, Wake,
+    Boot, Console, ExitReport, HeaderInit, Machine, MachineConfig, MemorySize, MoverInit, Wake,
 };
 use vm_memory::{Bytes, GuestAddress};
 
@@ -215,6 +215,7 @@ pub fn config(image: &[u8], cpus: u32) -> MachineConfig<'_> {
             stall_threshold_ns: 2000,
             probe_period_ns: 0,
             parameters: [0; underfoot_abi::MAX_PARAMETERS],
+            mover: MoverInit::HOST,
         },
         console: Console::discard(),
         wait: WaitKind::Halt,

@@ -1,5 +1,6 @@
 use super::*;
 use crate::fixture::{self, Fixture};
+use crate::mm::frame_of;
 use proptest::prelude::*;
 use std::collections::BTreeMap;
 use underfoot_abi::PageKind;

@@ -1,7 +1,7 @@
 //! Several threads in one space.
 
 use super::*;
-use crate::workload::Random;
+use crate::random::Random;
 use core::sync::atomic::AtomicBool;
 
 const MIB: usize = 1 << 20;
