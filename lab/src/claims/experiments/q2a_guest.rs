@@ -122,8 +122,8 @@ fn judge(runs: &Runs, measured: &mut Measured) -> Result<Verdict, Missing> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::claims::experiments::fragments::test_runs;
     use crate::claims::experiments::pressure::test_counters;
+    use crate::claims::runs::test_runs;
     use crate::test_record::test_report;
 
     #[test]

@@ -177,8 +177,8 @@ impl Rounds {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::claims::experiments::fragments::test_runs;
     use crate::claims::experiments::pressure::test_counters;
+    use crate::claims::runs::test_runs;
 
     #[test]
     fn what_ordinary_allocations_pay_is_the_bound() {
