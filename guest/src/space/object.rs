@@ -3,7 +3,7 @@
 use crate::{
     Cpu, lock_class,
     mm::{Object, fragment::Table},
-    sync::RwSemaphore,
+    sync::{RcuHead, RwSemaphore},
 };
 use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 
@@ -22,10 +22,13 @@ pub struct Space {
     pub(super) mappings: AtomicUsize,
     /// Held for writing by who changes mappings, for reading by classic faults.
     pub(super) lock: RwSemaphore<(), MmapLock>,
+    /// It is freed after a grace period: reclaim may be following a page to it.
+    pub(super) rcu: RcuHead,
+    padding: AtomicU64,
     slab_tail: AtomicU64,
 }
 
-const _: () = assert!(size_of::<Space>() == 80);
+const _: () = assert!(size_of::<Space>() == 128);
 
 // SAFETY: atomics, and what the semaphore guards, which is integers; the first and last words are the slab's.
 unsafe impl Object for Space {}
@@ -43,6 +46,7 @@ impl Space {
         self.owner.store(owner, Relaxed);
         self.root.store(root.address(), Relaxed);
         self.mappings.store(0, Relaxed);
+        self.padding.store(0, Relaxed);
         self.lock.reset(cpu);
     }
 }

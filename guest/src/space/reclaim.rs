@@ -7,12 +7,11 @@ use super::{
     spaces::Spaces,
 };
 use crate::{
-    Cpu, lock_class,
+    Cpu,
     mm::{
         Mapping,
         watermark::{AfterGracePeriod, Reclaim},
     },
-    sync::RwSemaphore,
 };
 use core::{
     ptr::null_mut,
@@ -23,14 +22,6 @@ use core::{
 };
 use underfoot_abi::{PAGE_SIZE, Variant};
 
-lock_class!(
-    /// The reverse map: held for reading by who follows it, for writing by who has a space go away. A
-    /// page that moves with its mapping needs it not: who follows it meanwhile finds another entry
-    /// there, and lets go. So nobody waits for a VMA's lock under this one, which faults may hold
-    /// while they reclaim.
-    pub IMmap = "i_mmap_rwsem"
-);
-
 /// What spaces lie at multiples of, so that 32 bits name one.
 const UNIT: usize = 16;
 
@@ -39,9 +30,9 @@ const _: () = assert!(size_of::<Space>().is_multiple_of(UNIT));
 /// Frames that one who looks for pages looks at before others may begin behind him.
 const STRIDE: usize = 64;
 
-/// Whom reclaim follows, and how far it has come.
+/// How far those have come who follow the reverse map. They need no lock for that: in a read section
+/// a space stays that a page leads to, and who finds another entry than he looks for lets go.
 pub(super) struct Rmap {
-    pub(super) lock: RwSemaphore<(), IMmap>,
     /// The frame at which the next one begins: all of them by turns, round and round.
     hand: AtomicUsize,
     /// Pages taken away.
@@ -53,7 +44,6 @@ pub(super) struct Rmap {
 impl Rmap {
     pub(super) const fn new() -> Self {
         Self {
-            lock: RwSemaphore::new(()),
             hand: AtomicUsize::new(0),
             evicted: AtomicU64::new(0),
             written_back: AtomicU64::new(0),
@@ -93,7 +83,6 @@ impl Spaces {
     /// free after a grace period: walkers may be using them. What a page says of itself can be made
     /// anew, and its updates are added up. May sleep.
     pub(super) fn evict(&'static self, cpu: &Cpu, pages: usize) -> usize {
-        let _rmap = self.rmap.lock.read(cpu);
         let covers = self.memory.pages.covers();
         let frames = covers.len() / PAGE_SIZE;
         let mut taken = 0;
@@ -101,6 +90,7 @@ impl Spaces {
             let first = self.rmap.hand.fetch_add(STRIDE, Relaxed);
             for frame in first..first + STRIDE {
                 let page = covers.start + frame % frames * PAGE_SIZE;
+                let _section = self.rcu.read_lock(cpu);
                 if let Some(mapping) = self.memory.pages.mapping(page) {
                     taken += usize::from(self.evict_one(cpu, page, mapping));
                 }
@@ -113,11 +103,11 @@ impl Spaces {
         taken
     }
 
-    /// Takes `page` away if `mapping` is still where it is mapped (Linux's `try_to_unmap_one`).
+    /// Takes `page` away if `mapping`, which was found in this read section, is still where it is
+    /// mapped (Linux's `try_to_unmap_one`).
     fn evict_one(&'static self, cpu: &Cpu, page: usize, mapping: Mapping) -> bool {
-        let _section = self.rcu.read_lock(cpu);
         let base = self.memory.pages.covers().start;
-        // Alive: it was mapped when the lock of the reverse map was held already.
+        // It is freed a grace period after its last page was unmapped at the earliest.
         let Some(space) = self.spaces.at(base + mapping.space as usize * UNIT) else {
             return false;
         };

@@ -93,7 +93,7 @@ impl Spaces {
             vmas: Objects::build(cpu, pages, most * 32 + 4096)?,
             // As many, and the paths of versions that wait for theirs.
             nodes: Objects::build(cpu, pages, most * 64 + 16384)?,
-            spaces: Objects::build(cpu, pages, most)?,
+            spaces: Objects::build(cpu, pages, most * 4 + 256)?,
             rmap: Rmap::new(),
         };
         pages.place(cpu, PageByte::new(PageKind::Data, false), spaces)
@@ -136,8 +136,6 @@ impl Spaces {
     /// Nobody uses the space any more.
     pub unsafe fn destroy(&'static self, cpu: &Cpu, space: &'static Space) {
         self.unmap_all(cpu, space);
-        // No page leads to the space any more; who still follows one does so under this lock.
-        drop(self.rmap.lock.write(cpu));
         self.free_tree(cpu, space.mappings.load(Relaxed));
         if let Some(root) = self.tables.at(space.root.load(Relaxed)) {
             // SAFETY: nobody uses the space, so nobody finds it again.
@@ -147,7 +145,8 @@ impl Spaces {
             self.rcu.synchronize(cpu);
         }
         self.tables.leave(cpu, self.owner(space));
-        self.spaces.free(cpu, space);
+        // SAFETY: no page leads to the space any more, so nobody finds it; its head is in no list.
+        unsafe { self.call(cpu, &space.rcu, free_space) };
     }
 
     pub(super) fn owner(&self, space: &Space) -> &'static TableOwner {
@@ -232,6 +231,17 @@ unsafe fn free_node(cpu: &Cpu, head: NonNull<RcuHead>, spaces: usize) {
     let spaces = unsafe { &*core::ptr::with_exposed_provenance::<Spaces>(spaces) };
     if let Some(node) = spaces.nodes.at(head.addr().get() - offset_of!(Node, rcu)) {
         spaces.nodes.free(cpu, node);
+    }
+}
+
+/// # Safety
+/// `head` is the `rcu` of a space that was destroyed, and `spaces` the exposed address of its
+/// [`Spaces`].
+unsafe fn free_space(cpu: &Cpu, head: NonNull<RcuHead>, spaces: usize) {
+    // SAFETY: the caller's promise.
+    let spaces = unsafe { &*core::ptr::with_exposed_provenance::<Spaces>(spaces) };
+    if let Some(space) = spaces.spaces.at(head.addr().get() - offset_of!(Space, rcu)) {
+        spaces.spaces.free(cpu, space);
     }
 }
 
