@@ -56,6 +56,11 @@ impl Waiting {
         self.callbacks[0].load(Acquire) == 0
     }
 
+    /// Callbacks that are not done.
+    pub(super) fn callbacks(&self) -> u64 {
+        self.callbacks[0].load(Relaxed)
+    }
+
     pub(super) fn add(&self, bytes: u32) {
         add(&self.callbacks, 1);
         add(&self.bytes, u64::from(bytes));

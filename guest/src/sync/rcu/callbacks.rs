@@ -15,8 +15,11 @@ use core::{ptr::NonNull, sync::atomic::Ordering::Relaxed};
 use underfoot_abi::Metric;
 
 /// Callbacks run in one call of [`Callbacks::process`] (Linux's `blimit`, for the same reason: the
-/// caller has other work to do).
+/// caller has other work to do), if there are not many.
 const BATCH: usize = 64;
+/// Of many that wait, one in 2^this is run: who queues more than a batch from tick to tick would
+/// otherwise run out of memory (Linux's `rcu_divisor`).
+const DIVISOR: u32 = 3;
 
 /// What callbacks ask of a kind of RCU.
 pub(super) trait GracePeriods {
@@ -129,7 +132,8 @@ impl Callbacks {
             .lock_irqsave(cpu)
             .advance(grace.sequence());
         ask(cpu, grace, target);
-        for _ in 0..BATCH {
+        let most = BATCH.max((self.waiting[cpu.id].callbacks() >> DIVISOR) as usize);
+        for _ in 0..most {
             let head = {
                 let mut segments = self.lists[cpu.id].lock_irqsave(cpu);
                 let Some(head) = segments.done.pop() else {
