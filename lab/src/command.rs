@@ -98,13 +98,15 @@ fn report(
 }
 
 /// Why the run is not sound, in full; the summary has room for some of it only.
-fn complaints(record: &RunRecord) -> Vec<&str> {
+fn complaints(record: &RunRecord) -> Vec<String> {
     let message = match record.outcome.ending {
         Ending::Failed | Ending::Watchdog => record.outcome.message.as_deref(),
         Ending::Done | Ending::Interrupted { .. } => None,
     };
     let details = record.integrity.details.iter().map(String::as_str);
-    message.into_iter().chain(details).collect()
+    let uncaught = record.uncaught();
+    let said = message.into_iter().chain(details).map(str::to_owned);
+    said.chain(uncaught).collect()
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 use crate::experiment::Experiment;
 use crate::guest_record::{GuestCounters, GuestRecord};
 use crate::histogram::Histogram;
-use crate::names::Mover;
+use crate::names::{Mover, Named, Variant};
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::time::SystemTime;
@@ -300,6 +300,19 @@ pub const OWN_WINDOW: &str = "guest.stall.own_window";
 pub const AFTER_WINDOW: &str = "guest.stall.after_window";
 
 impl RunRecord {
+    /// What to say of a deliberately wrong form in which nothing was found wrong.
+    #[must_use]
+    pub fn uncaught(&self) -> Option<String> {
+        let variant = self.experiment.variant;
+        (variant != Variant::None && self.is_sound()).then(|| {
+            format!(
+                "{} was not caught: nothing was found wrong in this run; give it longer, or a workload \
+                 and parameters in which it does something",
+                variant.name()
+            )
+        })
+    }
+
     /// Whether the run went its whole length and nothing was found wrong.
     #[must_use]
     pub fn is_sound(&self) -> bool {

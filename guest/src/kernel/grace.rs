@@ -3,7 +3,7 @@
 use underfoot_guest::sync::{PreemptRcu, Rcu, RcuFlavour, RcuStall, SrcuDomain};
 
 /// A grace period this old is reported as stalled: far beyond any time slice of a busy host.
-const STALL_NS: u64 = 2_000_000_000;
+const STALL_NS: u64 = 4_000_000_000;
 
 /// There from the start.
 pub static RCU: Rcu = Rcu::new(STALL_NS, RcuStall::report);

@@ -161,7 +161,8 @@ impl Frames {
             };
             // A frame is not used again before so many moves: until then its owner is the same as
             // when the entry was read, and can be held against it.
-            let settled = entry.load(Relaxed) == value;
+            // Acquire: before the count of moves that follows.
+            let settled = entry.load(Acquire) == value;
             if sound || settled && self.moves.load(Relaxed) - moves < SPARES as u64 {
                 return sound;
             }

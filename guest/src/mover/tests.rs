@@ -122,8 +122,8 @@ proptest! {
         for (number, page) in pages.iter().enumerate() {
             prop_assert_eq!(rig.word(*page).load(Relaxed), number as u64);
         }
-        let mut used: Vec<_> = pages.iter().map(|page| rig.table.walk(*page)).collect();
-        used.dedup_by_key(|leaf| leaf.map(|leaf| leaf.physical));
+        let frame = |page: &usize| rig.table.walk(*page).expect("mapped").physical;
+        let used: std::collections::BTreeSet<_> = pages.iter().map(frame).collect();
         prop_assert_eq!(used.len(), pages.len());
         prop_assert_eq!(rig.misplaced(), 0);
         let counts = &rig.area.counts[PageKind::Slab as usize];

@@ -326,7 +326,7 @@ impl Scheduler {
     /// Interrupts masked.
     fn with_queue<T>(&self, cpu: &Cpu, on: usize, work: impl FnOnce(&mut RunQueue) -> T) -> T {
         let place = &self.places[on];
-        let mut queue = place.queue.lock(cpu);
+        let mut queue = place.queue.lock_unfair(cpu);
         let value = work(&mut queue);
         place.crossing.set_ready(queue.ready());
         value

@@ -39,7 +39,7 @@ impl Side {
 #[repr(C)]
 pub(super) struct Node {
     slab_head: AtomicU64,
-    /// Where the mapping starts, which never changes.
+    /// Where the mapping starts.
     start: AtomicUsize,
     vma: AtomicUsize,
     children: [AtomicUsize; 2],

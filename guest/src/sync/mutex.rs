@@ -125,7 +125,7 @@ impl<T, const RECORDED: bool, C: Classed> Mutex<T, RECORDED, C> {
     pub fn reset(&self, cpu: &Cpu) {
         self.state.store(0, Relaxed);
         self.waiters.reset();
-        *self.waiters.lock(cpu) = WaitList::new();
+        *self.waiters.lock_unfair(cpu) = WaitList::new();
     }
 
     /// Becomes the owner if there is none, leaving what is known of waiters.
@@ -161,7 +161,7 @@ impl<T, const RECORDED: bool, C: Classed> Mutex<T, RECORDED, C> {
     /// Takes the mutex and leaves the list of waiters; else joins it, and sees to it that the owner
     /// wakes this one. A first waiter that was `woken` in vain is promised the mutex.
     fn take_turn(&self, cpu: &Cpu, woken: bool) -> bool {
-        let mut waiters = self.waiters.lock(cpu);
+        let mut waiters = self.waiters.lock_unfair(cpu);
         let thread = cpu.sched.current(cpu);
         if !WaitList::has(cpu.sched, thread) {
             waiters.push(cpu.sched, thread, 0);
@@ -212,7 +212,7 @@ impl<T, const RECORDED: bool, C: Classed> Mutex<T, RECORDED, C> {
     /// Lets go where somebody waits.
     #[cold]
     fn pass_on(&self, cpu: &Cpu) {
-        let waiters = self.waiters.lock(cpu);
+        let waiters = self.waiters.lock_unfair(cpu);
         let first = waiters.first(cpu.sched).map(|it| it.0);
         // Only this thread and those with the list's lock change the word while it has an owner.
         let state = self.state.load(Relaxed);

@@ -87,7 +87,7 @@ impl<T, C: Classed> RwSemaphore<T, C> {
     pub fn reset(&self, cpu: &Cpu) {
         self.state.store(0, Relaxed);
         self.waiters.reset();
-        *self.waiters.lock(cpu) = WaitList::new();
+        *self.waiters.lock_unfair(cpu) = WaitList::new();
     }
 
     fn address(&self) -> usize {
@@ -195,7 +195,7 @@ impl<T, C: Classed> RwSemaphore<T, C> {
     fn sleep(&self, cpu: &Cpu) {
         let thread = cpu.sched.current(cpu);
         while {
-            let _waiters = self.waiters.lock(cpu);
+            let _waiters = self.waiters.lock_unfair(cpu);
             WaitList::has(cpu.sched, thread)
         } {
             cpu.sched.park(cpu);
@@ -204,7 +204,7 @@ impl<T, C: Classed> RwSemaphore<T, C> {
 
     /// Enters after all, or joins the waiters; whether it entered.
     fn enter_or_join(&self, cpu: &Cpu, mode: Mode) -> bool {
-        let mut waiters = self.waiters.lock(cpu);
+        let mut waiters = self.waiters.lock_unfair(cpu);
         let mut state = self.state.load(Relaxed);
         loop {
             let free = waiters.is_empty() && mode.fits(state);
@@ -239,7 +239,7 @@ impl<T, C: Classed> RwSemaphore<T, C> {
     /// Lets in those who wait first, as many as may be inside together.
     #[cold]
     fn admit(&self, cpu: &Cpu) {
-        let mut waiters = self.waiters.lock(cpu);
+        let mut waiters = self.waiters.lock_unfair(cpu);
         while let Some((thread, tag)) = waiters.first(cpu.sched) {
             let mode = if tag == Mode::Write as u32 {
                 Mode::Write

@@ -137,6 +137,15 @@ impl<T, const RECORDED: bool, C: Classed> TicketLock<T, RECORDED, C> {
         IrqGuard::new(cpu, || self.lock(cpu))
     }
 
+    /// Masks interrupts, then takes the lock as [`Self::lock_unfair`] does.
+    #[inline]
+    pub fn lock_unfair_irqsave<'a>(
+        &'a self,
+        cpu: &'a Cpu,
+    ) -> IrqGuard<'a, TicketGuard<'a, T, RECORDED, C>> {
+        IrqGuard::new(cpu, || self.lock_unfair(cpu))
+    }
+
     /// Holds bottom halves back, then takes the lock: for what bottom halves take too.
     #[inline]
     pub fn lock_bh<'a>(

@@ -45,7 +45,7 @@ impl WaitQueue {
     /// From here on the running thread is woken; only then may it look whether it must wait. Does
     /// nothing if the thread is in the queue already.
     pub fn prepare(&self, cpu: &Cpu) {
-        let mut waiters = self.waiters.lock_irqsave(cpu);
+        let mut waiters = self.waiters.lock_unfair_irqsave(cpu);
         let thread = cpu.sched.current(cpu);
         if !WaitList::has(cpu.sched, thread) {
             waiters.push(cpu.sched, thread, 0);
@@ -54,14 +54,14 @@ impl WaitQueue {
 
     /// The running thread waits no longer.
     pub fn finish(&self, cpu: &Cpu) {
-        let mut waiters = self.waiters.lock_irqsave(cpu);
+        let mut waiters = self.waiters.lock_unfair_irqsave(cpu);
         waiters.remove(cpu.sched, cpu.sched.current(cpu));
     }
 
     /// Wakes who waits longest; whether there was anybody. What is waited for must have been stored
     /// before.
     pub fn wake_one(&self, cpu: &Cpu) -> bool {
-        let first = self.waiters.lock_irqsave(cpu).pop(cpu.sched);
+        let first = self.waiters.lock_unfair_irqsave(cpu).pop(cpu.sched);
         if let Some(thread) = first {
             cpu.sched.unpark(cpu, thread);
         }
@@ -70,7 +70,7 @@ impl WaitQueue {
 
     /// Wakes all that wait; how many. What is waited for must have been stored before.
     pub fn wake_all(&self, cpu: &Cpu) -> usize {
-        let mut waiters = self.waiters.lock_irqsave(cpu);
+        let mut waiters = self.waiters.lock_unfair_irqsave(cpu);
         let mut woken = 0;
         while let Some(thread) = waiters.pop(cpu.sched) {
             cpu.sched.unpark(cpu, thread);

@@ -7,6 +7,9 @@ use underfoot_abi::{PAGE_SIZE, StallRecord};
 /// How long a window is remembered after it closed: longer than any drain is late.
 const MEMORY_S: u64 = 1;
 
+/// Windows that are remembered at most: a guest that says what it likes may not fill the host's memory.
+const MOST: usize = 1 << 16;
+
 /// Recent windows of one mover in the order of time, and what they explain.
 ///
 /// A mover's windows follow one another, so those that overlap a stall lie side by side.
@@ -27,7 +30,8 @@ impl Overlap {
     /// Adds the mover's next window and forgets those that are too old to matter.
     pub fn add(&mut self, window: Window) {
         while let Some(oldest) = self.recent.front()
-            && oldest.end_tsc + self.memory_ticks < window.start_tsc
+            && (self.recent.len() == MOST
+                || oldest.end_tsc.saturating_add(self.memory_ticks) < window.start_tsc)
         {
             self.recent.pop_front();
         }

@@ -110,9 +110,11 @@ impl StallReader {
     }
 
     fn take_windows(&mut self, shared: &SharedRegion) {
+        let believed = self.waiter == Waiter::Guest;
         shared.drain_windows(|window| {
-            // The guest's word: a window that never closed is not believed.
-            if let Some(window) = Window::of_guest(window) {
+            // The guest's word: a window that never closed is not believed, nor one in a guest that
+            // moves nothing.
+            if believed && let Some(window) = Window::of_guest(window) {
                 self.guest.add(window);
             }
         });

@@ -218,13 +218,13 @@ impl Owners {
             self.objects.free(cpu, owner);
             return;
         }
-        let mut unused = self.unused.lock(cpu);
+        let mut unused = self.unused.lock_unfair(cpu);
         owner.next_unused.store(*unused, Relaxed);
         *unused = core::ptr::from_ref(owner).expose_provenance();
     }
 
     fn reuse(&self, cpu: &Cpu) -> Option<&'static TableOwner> {
-        let mut unused = self.unused.lock(cpu);
+        let mut unused = self.unused.lock_unfair(cpu);
         let owner = self.objects.at(*unused)?;
         *unused = owner.next_unused.load(Relaxed);
         Some(owner)

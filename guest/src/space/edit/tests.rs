@@ -20,7 +20,7 @@ impl Rig {
     fn new(most_nodes: usize) -> Self {
         let fixture = Fixture::new(1);
         let cpu = fixture.cpu(0);
-        let pages = fixture::allocator(&cpu, 512);
+        let pages = fixture::allocator(&cpu, 64);
         let nodes = Objects::build(&cpu, pages, most_nodes).expect("memory");
         let vmas = Objects::build(&cpu, pages, 1024).expect("memory");
         Self {

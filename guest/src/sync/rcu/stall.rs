@@ -78,6 +78,11 @@ impl RcuStall {
     }
 }
 
+/// Ticks are never so far apart where a vCPU runs: the whole guest was away, held by its host. Time in
+/// which nobody could report does not count (Linux's `kvm_check_and_clear_guest_paused`, for the same
+/// reason).
+const AWAY_NS: u64 = 200_000_000;
+
 pub(super) struct StallDetector {
     kind: RcuKind,
     timeout_ns: u64,
@@ -86,6 +91,10 @@ pub(super) struct StallDetector {
     started_tsc: AtomicU64,
     /// The grace period last reported.
     reported: AtomicU64,
+    /// When some CPU last looked.
+    looked_tsc: AtomicU64,
+    /// How long nobody looked, in this grace period.
+    away_tsc: AtomicU64,
 }
 
 impl StallDetector {
@@ -97,11 +106,15 @@ impl StallDetector {
                 report,
                 started_tsc: AtomicU64::new(0),
                 reported: AtomicU64::new(0),
+                looked_tsc: AtomicU64::new(0),
+                away_tsc: AtomicU64::new(0),
             }
         }
     }
 
     pub(super) fn started(&self, now_tsc: u64) {
+        self.looked_tsc.store(now_tsc, Relaxed);
+        self.away_tsc.store(0, Relaxed);
         // Pairs with the acquire in `check`.
         self.started_tsc.store(now_tsc, Release);
     }
@@ -120,6 +133,14 @@ impl StallDetector {
         }
     }
 
+    /// How long nobody has looked, in all, in the grace period in progress; somebody does now.
+    fn away_ns(&self, cpu: &Cpu) -> u64 {
+        let now = tsc();
+        let gap = now.saturating_sub(self.looked_tsc.swap(now, Relaxed));
+        let new = if cpu.ns(gap) > AWAY_NS { gap } else { 0 };
+        cpu.ns(self.away_tsc.fetch_add(new, Relaxed) + new)
+    }
+
     pub(super) fn check(
         &self,
         cpu: &Cpu,
@@ -131,7 +152,7 @@ impl StallDetector {
         if number & 1 == 0 {
             return;
         }
-        let age_ns = self.age_ns(cpu);
+        let age_ns = self.age_ns(cpu).saturating_sub(self.away_ns(cpu));
         if age_ns == 0 || age_ns < self.timeout_ns {
             return;
         }

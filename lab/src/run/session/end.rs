@@ -8,8 +8,9 @@ use std::time::Duration;
 use underfoot_abi::GuestState;
 use underfoot_vmm::Wake;
 
-/// What the guest gets for its audit.
-const AUDIT: Duration = Duration::from_secs(120);
+/// What the guest gets for its audit, and for each GiB of its memory on top of that.
+const AUDIT: Duration = Duration::from_secs(20);
+const AUDIT_EACH_GIB: Duration = Duration::from_secs(10);
 /// What a guest gets that found itself damaged (where a lock's word was lost, nobody ever takes it),
 /// or whose run was interrupted: somebody waits.
 const HASTY_AUDIT: Duration = Duration::from_secs(5);
@@ -92,16 +93,17 @@ impl Session<'_> {
 
     fn end_by_hanging(&mut self) {
         const ASKED: &str = "did not stop when it was asked to";
-        match self.hanging() {
+        let waits = waiting::describe(self.machine.shared());
+        let who = match self.hanging() {
             Some((who, ns)) => {
-                let text = crate::human::time(ns);
-                let waits = waiting::describe(self.machine.shared());
-                let message =
-                    format!("{who} got nowhere for {text} and the guest {ASKED}: {waits}");
-                self.end_by(Ending::Watchdog, message);
+                format!(
+                    "{who} got nowhere for {} and the guest",
+                    crate::human::time(ns)
+                )
             }
-            None => self.end_by(Ending::Failed, format!("the guest {ASKED}")),
-        }
+            None => "the guest".to_owned(),
+        };
+        self.end_by(Ending::Watchdog, format!("{who} {ASKED}: {waits}"));
     }
 
     fn audit_patience(&self) -> Duration {
@@ -122,7 +124,8 @@ impl Session<'_> {
         if interrupted || hanging || (0..shared.cpus()).any(damaged) {
             HASTY_AUDIT
         } else {
-            AUDIT
+            let bytes = self.experiment.memory.bytes();
+            AUDIT + AUDIT_EACH_GIB * u32::try_from(bytes.div_ceil(1 << 30)).unwrap_or(u32::MAX)
         }
     }
 }

@@ -130,6 +130,26 @@ fn a_stalled_grace_period_is_reported_once_with_its_cpus() {
     );
 }
 
+/// A guest that its host kept from running is not accused for that time.
+#[test]
+fn time_in_which_nobody_looked_does_not_count() {
+    static STALLS: AtomicUsize = AtomicUsize::new(0);
+    let fixture = Fixture::with(2, Variant::RcuStall);
+    // Above what counts as being away.
+    let rcu = Rcu::new(250_000_000, |_, _| {
+        STALLS.fetch_add(1, Relaxed);
+    });
+    let cpus = online(&fixture, &rcu);
+    call(&rcu, &cpus[0]);
+    std::thread::sleep(std::time::Duration::from_millis(300));
+    rcu.tick(&cpus[0], cpus[0].context(), 0);
+    assert_eq!(STALLS.load(Relaxed), 0, "all were away");
+    while STALLS.load(Relaxed) == 0 {
+        std::thread::sleep(std::time::Duration::from_millis(1));
+        rcu.tick(&cpus[0], cpus[0].context(), 0);
+    }
+}
+
 /// CPUs publish objects, retire them through `synchronize` or `call`, and read each other's.
 #[test]
 fn readers_never_see_what_was_freed() {
