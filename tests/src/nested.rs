@@ -10,6 +10,12 @@ use crate::{Command, Scratch, Summary, build_static, workspace};
 /// The boxes have limits of their own, which are shorter and say more.
 const BOX_LIMIT: Duration = Duration::from_secs(3600);
 
+/// What the box's kernel says where QEMU's emulation lets a CPU run into the breakpoint by which
+/// another one patches code: nothing that runs in the box can help it.
+const PATCHED: &str = "Oops: int3";
+/// Boots at most, for that.
+const BOOTS: u32 = 4;
+
 /// Runs `underfoot run` with the words of `line` at CPL 0 and at CPL 3 in the box `name` (a script
 /// under `tests/box`), with more `options` for the box, and checks that its stage 2 was `stage2`,
 /// that nothing was lost and that every kind of page moved.
@@ -64,13 +70,23 @@ pub fn run_in_box(name: &str, options: &str, runs: &[(String, String)]) -> Vec<S
         format!("/underfoot run --out /tmp/{run} --json /out/{run}.json {line} || exit $?; ")
     };
     let script = workspace().join("tests/box").join(name);
-    let finished = Command::new(script, &scratch)
-        .words(options)
-        .words("-o")
-        .args([&results, &packed])
-        .args([runs.iter().map(command).collect::<String>()])
-        .limit(BOX_LIMIT)
-        .run();
+    let boot = || {
+        Command::new(&script, &scratch)
+            .words(options)
+            .words("-o")
+            .args([&results, &packed])
+            .args([runs.iter().map(command).collect::<String>()])
+            .limit(BOX_LIMIT)
+            .run()
+    };
+    let mut finished = boot();
+    for _ in 1..BOOTS {
+        if !finished.stdout.contains(PATCHED) {
+            break;
+        }
+        eprintln!("the box's kernel ran into its own patching; once more");
+        finished = boot();
+    }
     println!("{}", finished.stdout);
     finished.assert_status(0);
     let summary =

@@ -188,11 +188,6 @@ fn checkers_of_the_guest_speak_for_themselves() {
         ("busted-no-pending-check", "--workload mmap1", "fragment"),
         ("busted-owner-gone", "--workload mmap1", "fragment"),
         (
-            "busted-freed-listed",
-            "--workload fault --parameters mappers=2",
-            "given back while it was listed",
-        ),
-        (
             "busted-plain-lock",
             "--workload exit --parameters lockdep=on",
             "lock-context",

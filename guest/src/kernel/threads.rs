@@ -106,7 +106,12 @@ fn idle(cpu: &'static Cpu, _: usize) {
     let kernel = state::kernel().expect("threads start once the kernel is whole");
     cpu.waits_for(Wait::Interrupt, 0);
     let mut busy_tsc = tsc();
+    let mut switches = SCHEDULER.switches(cpu);
     loop {
+        // Somebody ran: here again is a change of threads, too.
+        if core::mem::replace(&mut switches, SCHEDULER.switches(cpu)) != switches {
+            busy_tsc = tsc();
+        }
         let open = cpu.ops.irq_save(cpu);
         if SCHEDULER.is_alone(cpu) {
             FLAVOURS.iter().for_each(|rcu| rcu.idle_enter(cpu));
@@ -120,8 +125,6 @@ fn idle(cpu: &'static Cpu, _: usize) {
                 kernel.apic.set_tick_ns(TICK_NS);
             }
             FLAVOURS.iter().for_each(|rcu| rcu.idle_exit(cpu));
-        } else {
-            busy_tsc = tsc();
         }
         cpu.ops.irq_restore(cpu, open);
         SCHEDULER.yield_now(cpu);

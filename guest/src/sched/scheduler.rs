@@ -31,6 +31,8 @@ struct Place {
     queue: TicketLock<RunQueue, false>,
     /// [`RunQueue::ready`], and the running thread's number less the CPU's.
     crossing: Crossing,
+    /// Changes of threads so far; only the CPU itself.
+    switches: AtomicU32,
     /// Who ran before, for the first steps of the thread that follows it.
     previous: AtomicU32,
     /// The first of those that sleep until a time.
@@ -66,6 +68,7 @@ impl Scheduler {
                     cpu: AtomicPtr::new(null_mut()),
                     queue: TicketLock::new(RunQueue::new()),
                     crossing: Crossing::new(),
+                    switches: AtomicU32::new(0),
                     previous: AtomicU32::new(0),
                     sleepers: AtomicU32::new(NOBODY),
                 }
@@ -152,6 +155,12 @@ impl Scheduler {
     /// The level of the thread that runs on CPU `on`.
     fn level(&self, on: usize) -> u8 {
         self.threads[self.runs_on(on) as usize].priority().0
+    }
+
+    /// How often this CPU has changed threads, modulo 2^32.
+    #[must_use]
+    pub fn switches(&self, cpu: &Cpu) -> u32 {
+        self.places[cpu.id].switches.load(Relaxed)
     }
 
     /// When the first of those threads of this CPU is due that sleep until a time, as a TSC value.
@@ -250,6 +259,8 @@ impl Scheduler {
 
     fn change(&self, cpu: &Cpu, me: u32, next: u32) {
         let place = &self.places[cpu.id];
+        let switches = place.switches.load(Relaxed);
+        place.switches.store(switches.wrapping_add(1), Relaxed);
         let (old, new) = (&self.threads[me as usize], &self.threads[next as usize]);
         (self.hooks.switch)(cpu, &old.local, ThreadId(me));
         let woken = new.woken_tsc.swap(0, Relaxed);
