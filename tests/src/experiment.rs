@@ -4,15 +4,14 @@ use serde_json::Value;
 
 use crate::{Command, Finished, Scratch, Summary, turn};
 
-/// Runs `underfoot run` with the words of `line`, into `run` and `run.json` of `scratch`, and
-/// checks what every run must satisfy.
+/// Runs `underfoot run` with the words of `line`, into `run` and `run.json` of `scratch`, however it
+/// ends.
 ///
 /// # Panics
 ///
-/// If it does not end with status 0, or its summary is not sound.
+/// If it wrote no results, or anything beside them. Takes no turn: its caller has it.
 #[must_use]
-pub fn run(scratch: &Scratch, line: &str) -> (Summary, Finished) {
-    let _turn = turn();
+pub fn attempt(scratch: &Scratch, line: &str) -> (Summary, Finished) {
     let json = scratch.join("run.json");
     let finished = Command::underfoot(scratch)
         .words("run --out")
@@ -21,10 +20,22 @@ pub fn run(scratch: &Scratch, line: &str) -> (Summary, Finished) {
         .args([json.clone()])
         .words(line)
         .run();
-    finished.assert_status(0);
     let summary = finished.summary(&json);
-    summary.assert_sound();
     scratch.assert_untouched();
+    (summary, finished)
+}
+
+/// As [`attempt`], and checks what every run must satisfy.
+///
+/// # Panics
+///
+/// If it does not end with status 0, or its summary is not sound.
+#[must_use]
+pub fn run(scratch: &Scratch, line: &str) -> (Summary, Finished) {
+    let _turn = turn();
+    let (summary, finished) = attempt(scratch, line);
+    finished.assert_status(0);
+    summary.assert_sound();
     (summary, finished)
 }
 

@@ -18,7 +18,7 @@ mod summary;
 pub use binary::{build_static, underfoot, workspace};
 pub use command::{Command, Finished, Running};
 pub use confinement::Confinement;
-pub use experiment::{run, workloads};
+pub use experiment::{attempt, run, workloads};
 pub use histogram::Histogram;
 pub use host::{at_least, emulated, is_root, kvm, skip, turn};
 pub use scratch::Scratch;

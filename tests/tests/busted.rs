@@ -1,24 +1,15 @@
 //! Each deliberately wrong form is caught, by the check meant for it.
 
-use underfoot_tests::{Command, Scratch, Summary, kvm, turn};
+use underfoot_tests::{Scratch, attempt, kvm, turn};
 
 /// Runs of a variant that is wrong only where two CPUs meet at a bad moment, or that may kill the
 /// guest before a check speaks: most runs are caught, and of so many at least one is.
 const RUNS: u32 = 8;
 
 /// Runs the variant once; `None` if no check spoke.
-fn attempt(variant: &str, more: &str) -> Option<String> {
-    let scratch = Scratch::new();
-    let json = scratch.join("run.json");
-    let finished = Command::underfoot(&scratch)
-        .words("run --duration 3s --control 0% --out")
-        .args([scratch.join("run")])
-        .words("--json")
-        .args([json.clone()])
-        .words(&format!("--variant {variant} {more}"))
-        .run();
-    scratch.assert_untouched();
-    let summary: Summary = finished.summary(&json);
+fn found(variant: &str, more: &str) -> Option<String> {
+    let line = format!("--duration 3s --control 0% --variant {variant} {more}");
+    let (summary, finished) = attempt(&Scratch::new(), &line);
     // Marked, so that nobody takes the figures for those of the right form.
     assert_eq!(summary.at("/config/variant"), variant);
     assert!(finished.stdout.contains(variant), "{}", finished.stdout);
@@ -43,7 +34,7 @@ fn assert_caught(variant: &str, more: &str, runs: u32, checks: &[&str]) {
     let _turn = turn();
     let mut said = Vec::new();
     for _ in 0..runs {
-        let integrity = attempt(variant, more).unwrap_or_default();
+        let integrity = found(variant, more).unwrap_or_default();
         if checks.iter().any(|check| integrity.contains(check)) {
             return;
         }

@@ -3,7 +3,7 @@
 use underfoot_tests::nested;
 
 #[test]
-#[ignore = "takes a quarter of an hour: run with --ignored"]
+#[ignore = "Bochs emulates the processor: half an hour, more than all other tests; run with --ignored"]
 fn every_kind_moves_on_extended_page_tables_at_both_privilege_levels() {
     nested::assert_runs_in_box("ept", "", "ept", "--cpus 1 --memory 16MiB --duration 5s");
 }

@@ -46,8 +46,7 @@ impl Fault {
         between: fn(&Cpu, u64),
     ) -> Option<Self> {
         let threads = match parameters[THREADS] as usize {
-            // As many as a space can have mappings for, the mappers' among them.
-            0 => (cpu.header.cpus as usize).min(52),
+            0 => cpu.header.cpus as usize,
             threads => threads,
         };
         let stage = Stage::build(cpu, pages, rcu, parameters, between, 1, false)?;

@@ -15,6 +15,23 @@ pub(super) const PROTECT: Parameter = Parameter::choice(
     ],
 );
 
+/// Which kind of RCU a workload uses that is about it.
+const KIND: Parameter = Parameter::choice(
+    "kind",
+    "kind of RCU",
+    &["classic", "preemptible", "sleepable"],
+);
+
+/// The backlog of callbacks, and of what they free.
+const CALLBACKS_WAITING: Counter = Counter::new(
+    "callbacks_waiting_max",
+    "most callbacks that waited on a CPU at one time",
+);
+const BYTES_WAITING: Counter = Counter::new(
+    "bytes_waiting_max",
+    "most bytes that waited on a CPU at one time",
+);
+
 pub(super) const WALK: Description = Description {
     name: "walk",
     about: "RCU and sequence counts over a dentry-like tree, and every kind of page",
@@ -73,11 +90,7 @@ pub(super) const CHURN: Description = Description {
     name: "churn",
     about: "pages are left to RCU at a chosen rate, while readers hold grace periods up",
     parameters: &[
-        Parameter::choice(
-            "kind",
-            "kind of RCU",
-            &["classic", "preemptible", "sleepable"],
-        ),
+        KIND,
         Parameter::number(
             "rate",
             "pages freed by each CPU per second; 0: as many as it can",
@@ -92,14 +105,8 @@ pub(super) const CHURN: Description = Description {
         OPERATIONS,
         Counter::new("starved", "pages that were asked for in vain"),
         Counter::new("sections", "read sections"),
-        Counter::new(
-            "callbacks_waiting_max",
-            "most callbacks that waited on a CPU at one time",
-        ),
-        Counter::new(
-            "bytes_waiting_max",
-            "most bytes that waited on a CPU at one time",
-        ),
+        CALLBACKS_WAITING,
+        BYTES_WAITING,
     ],
 };
 
@@ -107,11 +114,7 @@ pub(super) const TORTURE: Description = Description {
     name: "rcu-torture",
     about: "readers of objects that age by a stage with each grace period: none may be old",
     parameters: &[
-        Parameter::choice(
-            "kind",
-            "kind of RCU",
-            &["classic", "preemptible", "sleepable"],
-        ),
+        KIND,
         Parameter::number("readers", "readers on each CPU", 1, 4, 2),
         Parameter::number("writers", "writers, on the CPUs by turns", 1, 16, 2),
         Parameter::choice(
@@ -137,14 +140,8 @@ pub(super) const TORTURE: Description = Description {
         Counter::new("bursts", "bursts of hogs"),
         Counter::new("overdue", "bursts that no grace period ended in"),
         Counter::new("boosts", "readers boosted in bursts"),
-        Counter::new(
-            "callbacks_waiting_max",
-            "most callbacks that waited on a CPU at one time",
-        ),
-        Counter::new(
-            "bytes_waiting_max",
-            "most bytes that waited on a CPU at one time",
-        ),
+        CALLBACKS_WAITING,
+        BYTES_WAITING,
     ],
 };
 

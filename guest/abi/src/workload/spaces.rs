@@ -134,7 +134,7 @@ pub(super) const FAULT: Description = Description {
         FALLBACK,
         RESERVE,
         LOCKDEP,
-        Parameter::number("threads", "threads in all; 0: one on each CPU", 0, 52, 0),
+        Parameter::number("threads", "threads in all; 0: one on each CPU", 0, 64, 0),
         Parameter::number(
             "pages",
             "pages faulted in before they are given back",
