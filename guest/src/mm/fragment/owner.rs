@@ -69,7 +69,9 @@ impl TableOwner {
             cpu.bottom_half_disable();
         }
         OwnerGuard {
-            guard: Some(self.lock.lock(cpu)),
+            // Out of turn: the callbacks of every CPU want it, for they free the tables of the same few
+            // spaces, one after the other.
+            guard: Some(self.lock.lock_unfair(cpu)),
             owner: self,
             cpu,
             held_back,
