@@ -6,7 +6,7 @@ use crate::PAGE_SIZE;
 use crate::pagemap::Pagemap;
 use crate::pattern;
 use crate::ring::Piece;
-use crate::uffd::{Transfer, UffdError, Userfaultfd, Waiting};
+use crate::uffd::{Transfer, UffdError, Userfaultfd, Waiting, Watch};
 
 /// Why the frame pool could not be made.
 #[derive(Debug, thiserror::Error)]
@@ -94,7 +94,9 @@ impl Arena {
         }
         // SAFETY: these slots were populated above and are ours.
         unsafe { pattern::fill(arena.base, full) };
-        arena.uffd.register(arena.base as usize, bytes)?;
+        arena
+            .uffd
+            .register(arena.base as usize, bytes, Watch::Missing)?;
         Ok(arena)
     }
 

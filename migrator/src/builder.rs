@@ -9,6 +9,7 @@ use crate::engine::{Config, Engine};
 use crate::event::Silent;
 use crate::regions::{RegionError, Regions};
 use crate::registration::{Registration, RegistrationError};
+use crate::uffd::Watch;
 use crate::windows::Windows;
 use crate::{
     BackendKind, ClassSet, Combination, Inject, MAX_BATCH, Migrator, Observer, PageMap, PageRange,
@@ -246,7 +247,12 @@ impl Builder {
         let page_map = self.page_map.ok_or(BuildError::NoPageMap)?;
         let regions = Regions::new(&self.memory)?;
         let signal = self.signal_faults.then_some(&*page_map);
-        let (registration, words) = Registration::new(&regions, &self.excluded, signal)?;
+        let watch = if self.strategy.protects() {
+            Watch::MissingAndWrites
+        } else {
+            Watch::Missing
+        };
+        let (registration, words) = Registration::new(&regions, &self.excluded, watch, signal)?;
         let tsc_hz = self.tsc_hz.unwrap_or_else(clock::measured_hz);
         Ok(Migrator::new(Engine {
             config: Config {

@@ -59,6 +59,12 @@ pub struct Counters {
     /// Pages that `UFFDIO_MOVE` moved and denied having moved, as Linux 6.18 does now and then. They
     /// are counted above as what they are; nothing is wrong with them.
     pub uncounted_pages: u64,
+    /// Copies that the guest wrote behind, with [`Transactional`](crate::StrategyKind::Transactional).
+    pub conflicts: u64,
+    /// Pages of those copies.
+    pub wasted_copies: u64,
+    /// Migrations that copied under protection after too many conflicts.
+    pub fallbacks: u64,
 }
 
 impl Counters {
@@ -88,6 +94,9 @@ impl Counters {
         self.stale_writes += other.stale_writes;
         self.lost_pages += other.lost_pages;
         self.uncounted_pages += other.uncounted_pages;
+        self.conflicts += other.conflicts;
+        self.wasted_copies += other.wasted_copies;
+        self.fallbacks += other.fallbacks;
     }
 }
 
@@ -128,6 +137,9 @@ pub(crate) struct LiveCounters {
     pub(crate) stale_writes: Cell,
     pub(crate) lost_pages: Cell,
     pub(crate) uncounted_pages: Cell,
+    pub(crate) conflicts: Cell,
+    pub(crate) wasted_copies: Cell,
+    pub(crate) fallbacks: Cell,
 }
 
 impl LiveCounters {
@@ -151,6 +163,9 @@ impl LiveCounters {
             stale_writes: self.stale_writes.get(),
             lost_pages: self.lost_pages.get(),
             uncounted_pages: self.uncounted_pages.get(),
+            conflicts: self.conflicts.get(),
+            wasted_copies: self.wasted_copies.get(),
+            fallbacks: self.fallbacks.get(),
         }
     }
 }

@@ -9,16 +9,23 @@ use crate::{Gfn, PageRange, Phase};
 ///
 /// The window, an upper bound of the time in which the pages were unavailable, is `window` to
 /// `mapped`. An abort before any page was taken away had no window: both are 0. Otherwise neither is.
+/// Who writes waits from `protect` on where pages were write-protected, to `mapped`, or to `end` if
+/// they never were away.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Times {
     /// The pages were claimed.
     pub start: Tsc,
+    /// Right before the call that write-protects; 0 where there is none.
+    pub protect: Tsc,
+    /// Right after it.
+    pub protected: Tsc,
     /// Right before the call that unmaps; 0 if it took nothing.
     pub window: Tsc,
     /// Right after it; 0 if it took nothing.
     pub unmapped: Tsc,
-    /// The new frames hold the contents. Equal to `unmapped` with the backend
-    /// [`Copy`](crate::BackendKind::Copy), whose mapping call copies as well.
+    /// The new frames hold the contents, and with [`Transactional`](crate::StrategyKind::Transactional)
+    /// that was checked; before `window` with strategies that copy under protection. With the backend
+    /// [`Copy`](crate::BackendKind::Copy) nothing is copied then: its mapping call does.
     pub copied: Tsc,
     /// Right after the last call that maps: the new frames, or the old ones that an abort put back.
     /// If some could not be put back ([`MoverError::Lost`](crate::MoverError::Lost)), when that was
@@ -102,6 +109,14 @@ pub enum Event {
         range: PageRange,
         /// Why.
         reason: SkipReason,
+    },
+    /// The guest wrote pages while they were copied ([`Transactional`](crate::StrategyKind::Transactional)):
+    /// it has them back, and they are copied once more.
+    Conflicted {
+        /// Which.
+        range: PageRange,
+        /// When, as in [`Event::Aborted`]; `end` is after the pages were given back.
+        times: Times,
     },
     /// The kernel asked to try again, and the mover did.
     Retried {

@@ -19,7 +19,9 @@ use crate::page_word::{Lane, Leave, PageWord, serve};
 use crate::transaction::{Fatal, Tools, Transaction};
 use crate::uffd::{Transfer, UffdError};
 use crate::windows::Windows;
-use crate::{Class, Gfn, Inject, InjectAction, PAGE_SIZE, Phase, Served, Silent, Variant};
+use crate::{
+    Class, Gfn, Inject, InjectAction, PAGE_SIZE, Phase, Served, Silent, StrategyKind, Variant,
+};
 
 /// What the guest had written.
 const DATA: u8 = 7;
@@ -96,6 +98,18 @@ fn all() -> Transfer {
 impl Backend for Fake<'_> {
     fn prepare(&mut self, _: u32) -> io::Result<u32> {
         Ok(0)
+    }
+
+    fn protect(&mut self, _: Lane, _: usize, _: u32) -> i32 {
+        0
+    }
+
+    fn unprotect(&mut self, _: Lane, _: usize, _: u32) -> i32 {
+        0
+    }
+
+    fn is_copied(&self, _: Source, _: u32) -> bool {
+        true
     }
 
     fn unmap(&mut self, _: usize, _: u32) -> Transfer {
@@ -195,6 +209,7 @@ fn try_migrate(
                 counters: &counters,
                 windows: &windows,
                 observer: &Silent,
+                strategy: StrategyKind::UnmapCopy,
                 variant: Variant::None,
             },
             now,

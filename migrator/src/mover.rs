@@ -13,7 +13,7 @@ use crate::batch::Batch;
 use crate::counters::{Counters, LiveCounters};
 use crate::engine::Engine;
 use crate::inject::Injector;
-use crate::pagemap::Pagemap;
+use crate::pagemap::{Pagemap, Present};
 use crate::plan::Plan;
 use crate::rate::Limiter;
 use crate::transaction::{Fatal, Tools, Transaction};
@@ -65,6 +65,15 @@ pub enum MoverError {
         #[source]
         source: io::Error,
     },
+    /// Pages stay write-protected: whoever writes them waits until the migrator is dropped.
+    #[error("the write-protection of {range} could not be taken off")]
+    Protected {
+        /// The pages.
+        range: PageRange,
+        /// What the kernel said.
+        #[source]
+        source: io::Error,
+    },
     /// Those who wait could not be woken.
     #[error("who waits for a page could not be woken")]
     Wake(#[source] UffdError),
@@ -87,6 +96,10 @@ impl From<Fatal> for MoverError {
                 source: io::Error::from_raw_os_error(errno),
             },
             Fatal::Wake(error) => Self::Wake(error),
+            Fatal::Protected { range, errno } => Self::Protected {
+                range,
+                source: io::Error::from_raw_os_error(errno),
+            },
         }
     }
 }
@@ -105,6 +118,7 @@ pub struct Mover {
     injector: Injector,
     verifier: Verifier,
     pagemap: Pagemap,
+    present: Present,
 }
 
 impl Mover {
@@ -134,6 +148,7 @@ impl Mover {
             counters,
             verifier,
             pagemap,
+            present: Present::new(config.batch).map_err(NewMoverError::Pagemap)?,
             engine,
         })
     }
@@ -232,10 +247,19 @@ impl Mover {
                 counters: &self.counters,
                 windows: &engine.windows,
                 observer: &*self.observer,
+                strategy: engine.config.strategy,
                 variant: engine.config.variant,
             },
             start,
         );
+        if engine.config.strategy.copies_mapped() {
+            // A copy that met a hole would wait for itself.
+            let present = self.present.count(hva, range.pages);
+            let present = present.map_err(MoverError::Pagemap)?;
+            if present < range.pages {
+                transaction.stop_at_hole(present);
+            }
+        }
         let verify = self.verifier.wants(classes);
         let mut looked = Ok(());
         if verify {

@@ -70,6 +70,30 @@ impl Pagemap {
     }
 }
 
+/// Counts pages that are there.
+pub(crate) struct Present {
+    pagemap: Pagemap,
+    entries: Box<[Entry]>,
+}
+
+impl Present {
+    /// For up to `batch` pages at a time.
+    pub(crate) fn new(batch: u32) -> io::Result<Self> {
+        Ok(Self {
+            pagemap: Pagemap::open(batch)?,
+            entries: vec![Entry::default(); batch as usize].into_boxed_slice(),
+        })
+    }
+
+    /// How many of the `pages` pages at `address` come before the first hole.
+    pub(crate) fn count(&mut self, address: usize, pages: u32) -> io::Result<u32> {
+        let entries = &mut self.entries[..pages as usize];
+        self.pagemap.read(address, entries)?;
+        let hole = entries.iter().position(|entry| entry.is_hole());
+        Ok(hole.unwrap_or(entries.len()) as u32)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -3,10 +3,13 @@
 use std::fmt;
 
 /// How far the migration of a batch of pages is. It can be aborted from every phase but the last.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+/// Their order depends on the strategy: what is copied first is unmapped later.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Phase {
     /// The pages are claimed and still mapped.
     Claimed,
+    /// The pages are write-protected: whoever writes one waits.
+    Protected,
     /// The old frames are in limbo; whoever touches the pages waits.
     Unmapped,
     /// The new frames hold the contents.
@@ -16,14 +19,21 @@ pub enum Phase {
 }
 
 impl Phase {
-    /// Every phase, in order.
-    pub const ALL: [Self; 4] = [Self::Claimed, Self::Unmapped, Self::Copied, Self::Committed];
+    /// Every phase.
+    pub const ALL: [Self; 5] = [
+        Self::Claimed,
+        Self::Protected,
+        Self::Unmapped,
+        Self::Copied,
+        Self::Committed,
+    ];
 
     /// Its name.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
             Self::Claimed => "claimed",
+            Self::Protected => "protected",
             Self::Unmapped => "unmapped",
             Self::Copied => "copied",
             Self::Committed => "committed",

@@ -6,7 +6,7 @@ use std::io;
 use crate::page_word::{Lane, PageWord};
 use crate::pagemap::{Entry, Pagemap};
 use crate::regions::Regions;
-use crate::uffd::{UffdError, Userfaultfd, Waiting};
+use crate::uffd::{UffdError, Userfaultfd, Waiting, Watch};
 use crate::{PAGE_SIZE, PageMap, PageRange};
 
 /// Entries of /proc/self/pagemap that are read at once.
@@ -75,11 +75,12 @@ pub(crate) struct Registration {
 impl Registration {
     /// Registers guest memory but for `excluded`, and makes the state words of its pages.
     ///
-    /// With `signal`, pages that do not sleep by its word are registered to signal, and populated
+    /// `watch` says whether they can be write-protected. With `signal`, pages that do not sleep by its word are registered to signal, and populated
     /// first, as nobody would be told of their holes.
     pub(crate) fn new(
         regions: &Regions,
         excluded: &[PageRange],
+        watch: Watch,
         signal: Option<&dyn PageMap>,
     ) -> Result<(Self, Box<[PageWord]>), RegistrationError> {
         let (runs, mut words) = assign(regions, excluded, signal);
@@ -97,7 +98,9 @@ impl Registration {
             if lane == Lane::Signalling {
                 populate(run)?;
             }
-            registration.uffd(lane).register(run.hva, run.len())?;
+            registration
+                .uffd(lane)
+                .register(run.hva, run.len(), watch)?;
             // Known only from now on, so that dropping undoes what was done and no more.
             registration.runs.push(run);
         }
@@ -112,6 +115,16 @@ impl Registration {
             (Lane::Signalling, Some(signalling)) => signalling,
             _ => &self.blocking,
         }
+    }
+
+    /// Write-protects pages of a lane; 0 or the errno.
+    pub(crate) fn protect(&self, lane: Lane, hva: usize, pages: u32) -> i32 {
+        self.uffd(lane).protect(hva, pages as usize * PAGE_SIZE)
+    }
+
+    /// Takes that off again and wakes who waits; 0 or the errno.
+    pub(crate) fn unprotect(&self, lane: Lane, hva: usize, pages: u32) -> i32 {
+        self.uffd(lane).unprotect(hva, pages as usize * PAGE_SIZE)
     }
 
     /// Wakes who waits for pages of a lane.

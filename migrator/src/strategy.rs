@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use crate::Phase;
+
 /// When the contents are copied, and what the guest does meanwhile.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum StrategyKind {
@@ -12,11 +14,22 @@ pub enum StrategyKind {
     UnmapCopy,
     /// The same with every vCPU stopped: the baseline.
     StopWorld,
+    /// Write-protects, copies, unmaps, maps: readers go on during the copy, writers wait.
+    ProtectCopy,
+    /// Copies while the guest reads and writes, and commits if nothing was written; tries again if
+    /// it was, and in the end copies under protection.
+    Transactional,
 }
 
 impl StrategyKind {
     /// Every strategy.
-    pub const ALL: [Self; 3] = [Self::None, Self::UnmapCopy, Self::StopWorld];
+    pub const ALL: [Self; 5] = [
+        Self::None,
+        Self::UnmapCopy,
+        Self::StopWorld,
+        Self::ProtectCopy,
+        Self::Transactional,
+    ];
 
     /// The name that users write and read.
     #[must_use]
@@ -25,6 +38,8 @@ impl StrategyKind {
             Self::None => "none",
             Self::UnmapCopy => "unmap-copy",
             Self::StopWorld => "stop-world",
+            Self::ProtectCopy => "protect-copy",
+            Self::Transactional => "transactional",
         }
     }
 
@@ -35,7 +50,49 @@ impl StrategyKind {
             Self::None => "moves nothing: the control",
             Self::UnmapCopy => "unmaps, copies, maps: the kernel's classical way",
             Self::StopWorld => "unmaps, copies, maps with every vCPU stopped: the baseline",
+            Self::ProtectCopy => {
+                "write-protects, copies, unmaps, maps: readers run during the copy"
+            }
+            Self::Transactional => "copies while the guest runs, commits what it did not write",
         }
+    }
+
+    /// The phases that a migration of one page goes through, in order. Several pages of
+    /// [`Transactional`](Self::Transactional) may be protected as well.
+    #[must_use]
+    pub const fn phases(self) -> &'static [Phase] {
+        match self {
+            Self::None => &[],
+            Self::UnmapCopy | Self::StopWorld => &[
+                Phase::Claimed,
+                Phase::Unmapped,
+                Phase::Copied,
+                Phase::Committed,
+            ],
+            Self::ProtectCopy => &[
+                Phase::Claimed,
+                Phase::Protected,
+                Phase::Copied,
+                Phase::Unmapped,
+                Phase::Committed,
+            ],
+            Self::Transactional => &[
+                Phase::Claimed,
+                Phase::Copied,
+                Phase::Unmapped,
+                Phase::Committed,
+            ],
+        }
+    }
+
+    /// Whether pages are write-protected, or may be.
+    pub(crate) const fn protects(self) -> bool {
+        matches!(self, Self::ProtectCopy | Self::Transactional)
+    }
+
+    /// Whether pages are copied while they are mapped.
+    pub(crate) const fn copies_mapped(self) -> bool {
+        self.protects()
     }
 }
 

@@ -13,6 +13,10 @@ pub enum Variant {
     /// Copies while the page is mapped and writable, then swaps: what the guest writes in between is
     /// lost. The guest's counters catch it.
     NoUnmap,
+    /// Copies under a protection that it has taken off again. The guest's counters catch it.
+    NoProtect,
+    /// Commits a copy without comparing it. The guest's counters catch it.
+    NoCompare,
     /// Writes a word into an old frame after commit. The check of limbo frames catches it.
     StaleFrame,
     /// Puts the old frame back and calls that a commit. The check of frame numbers catches it.
@@ -23,9 +27,11 @@ pub enum Variant {
 
 impl Variant {
     /// Every variant, the right form first.
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 7] = [
         Self::None,
         Self::NoUnmap,
+        Self::NoProtect,
+        Self::NoCompare,
         Self::StaleFrame,
         Self::SameFrame,
         Self::TornCopy,
@@ -37,6 +43,8 @@ impl Variant {
         match self {
             Self::None => "none",
             Self::NoUnmap => "busted-no-unmap",
+            Self::NoProtect => "busted-no-protect",
+            Self::NoCompare => "busted-no-compare",
             Self::StaleFrame => "busted-stale-frame",
             Self::SameFrame => "busted-same-frame",
             Self::TornCopy => "busted-torn-copy",

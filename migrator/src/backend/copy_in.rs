@@ -43,12 +43,25 @@ impl Backend for CopyIn {
         Ok(stale)
     }
 
+    fn protect(&mut self, lane: Lane, hva: usize, pages: u32) -> i32 {
+        self.0.registration.protect(lane, hva, pages)
+    }
+
+    fn unprotect(&mut self, lane: Lane, hva: usize, pages: u32) -> i32 {
+        self.0.registration.unprotect(lane, hva, pages)
+    }
+
     fn unmap(&mut self, hva: usize, pages: u32) -> Transfer {
         self.0.take(hva, pages)
     }
 
     /// Nothing: the call that maps copies as well.
     fn copy(&mut self, _: Source, _: u32, _: usize) {}
+
+    /// There is no copy to compare: the table refuses who would.
+    fn is_copied(&self, _: Source, _: u32) -> bool {
+        false
+    }
 
     fn map(&mut self, lane: Lane, hva: usize, skip: u32, pages: u32) -> Transfer {
         self.0.copy_out(lane, hva, skip, pages)

@@ -1,5 +1,6 @@
 //! How new frames arrive.
 
+mod bytes;
 mod copy_in;
 mod move_in;
 mod pool;
@@ -59,7 +60,7 @@ impl fmt::Display for BackendKind {
 pub(crate) enum Source {
     /// The old frames in limbo.
     Limbo,
-    /// The guest's pages while they are mapped: a busted variant does this.
+    /// The guest's pages while they are mapped. They are there; the guest may write them.
     Mapped(usize),
 }
 
@@ -70,10 +71,16 @@ pub(crate) enum Source {
 pub(crate) trait Backend {
     /// Makes room for the next window. Returns how many recycled frames were written in limbo.
     fn prepare(&mut self, pages: u32) -> io::Result<u32>;
+    /// Write-protects pages; 0 or the errno.
+    fn protect(&mut self, lane: Lane, hva: usize, pages: u32) -> i32;
+    /// Takes that off again and wakes who waits; 0 or the errno.
+    fn unprotect(&mut self, lane: Lane, hva: usize, pages: u32) -> i32;
     /// Takes the old frames into limbo.
     fn unmap(&mut self, hva: usize, pages: u32) -> Transfer;
     /// Fills the first `bytes` bytes of each new frame.
     fn copy(&mut self, source: Source, pages: u32, bytes: usize);
+    /// Whether the new frames hold what is at `source`, which nobody can write.
+    fn is_copied(&self, source: Source, pages: u32) -> bool;
     /// Maps the new frames and wakes who waits.
     fn map(&mut self, lane: Lane, hva: usize, skip: u32, pages: u32) -> Transfer;
     /// Maps the old frames again and wakes who waits.

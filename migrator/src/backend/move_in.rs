@@ -34,16 +34,24 @@ impl Backend for MoveIn {
         Ok(self.0.check_oldest(pages))
     }
 
+    fn protect(&mut self, lane: Lane, hva: usize, pages: u32) -> i32 {
+        self.0.registration.protect(lane, hva, pages)
+    }
+
+    fn unprotect(&mut self, lane: Lane, hva: usize, pages: u32) -> i32 {
+        self.0.registration.unprotect(lane, hva, pages)
+    }
+
     fn unmap(&mut self, hva: usize, pages: u32) -> Transfer {
         self.0.take(hva, pages)
     }
 
     fn copy(&mut self, source: Source, pages: u32, bytes: usize) {
-        let mapped = match source {
-            Source::Limbo => None,
-            Source::Mapped(hva) => Some(hva),
-        };
-        self.0.copy(mapped, pages, bytes);
+        self.0.copy(source, pages, bytes);
+    }
+
+    fn is_copied(&self, source: Source, pages: u32) -> bool {
+        self.0.is_copied(source, pages)
     }
 
     fn map(&mut self, lane: Lane, hva: usize, skip: u32, pages: u32) -> Transfer {

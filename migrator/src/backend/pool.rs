@@ -3,6 +3,8 @@
 use std::io;
 use std::sync::Arc;
 
+use super::Source;
+use super::bytes;
 use super::sample::Sample;
 use super::settle::settle;
 use crate::PAGE_SIZE;
@@ -158,42 +160,55 @@ impl Pool {
         })
     }
 
-    /// Copies the first `bytes` bytes of each taken frame, or of each page at `mapped`, into the
-    /// oldest frames.
-    pub(super) fn copy(&self, mapped: Option<usize>, pages: u32, bytes: usize) {
+    /// Copies the first `bytes` bytes of each page at `source` into the oldest frames.
+    pub(super) fn copy(&self, source: Source, pages: u32, bytes: usize) {
         assert!(bytes <= PAGE_SIZE, "{bytes} bytes of a page");
-        if mapped.is_none() && bytes == PAGE_SIZE {
-            return self.copy_whole(pages);
-        }
-        for nth in 0..pages {
-            let from = match mapped {
-                Some(hva) => (hva + nth as usize * PAGE_SIZE) as *const u8,
-                None => self.taken(nth),
+        for run in self.runs(source, pages) {
+            let whole = run.pages * PAGE_SIZE;
+            let (step, len) = match bytes {
+                PAGE_SIZE => (whole, whole),
+                _ => (PAGE_SIZE, bytes),
             };
-            let to = self.one(self.ring.oldest(nth, 1));
-            // SAFETY: `to` is a full slot of ours; `from` is one that was just taken, or a mapped
-            // guest page that a busted variant reads while the guest may write it.
-            unsafe { to.copy_from_nonoverlapping(from, bytes) };
+            for page in (0..whole).step_by(step) {
+                // SAFETY: `to` are full slots of ours, `from` slots that were just taken or guest
+                // pages, which are there and which the guest may write; all are mapped.
+                unsafe { bytes::copy(run.to.add(page), run.from.add(page), len) };
+            }
         }
     }
 
-    /// Runs of slots wrap at different places on the two sides: copies go as far as both agree.
-    fn copy_whole(&self, pages: u32) {
+    /// Whether the oldest frames hold what is at `source`.
+    pub(super) fn is_copied(&self, source: Source, pages: u32) -> bool {
+        self.runs(source, pages).all(|run| {
+            // SAFETY: as in `copy`.
+            unsafe { bytes::are_equal(run.to, run.from, run.pages * PAGE_SIZE) }
+        })
+    }
+
+    /// Where to copy from and to: runs of slots wrap at different places on the two sides, and each
+    /// goes as far as both agree.
+    fn runs(&self, source: Source, pages: u32) -> impl Iterator<Item = Run> {
         let mut done = 0;
-        while done < pages {
+        std::iter::from_fn(move || {
             let left = pages - done;
-            let (Some(to), Some(from)) = (
-                self.ring.oldest(done, left).next(),
-                self.ring.vacant(done, left).next(),
-            ) else {
-                return;
+            let to = self.ring.oldest(done, left).next()?;
+            let (from, pages) = match source {
+                Source::Limbo => {
+                    let from = self.ring.vacant(done, left).next()?;
+                    (
+                        self.arena.start(from).cast_const(),
+                        to.pages.min(from.pages),
+                    )
+                }
+                Source::Mapped(hva) => ((hva + done as usize * PAGE_SIZE) as *const u8, to.pages),
             };
-            let run = to.pages.min(from.pages);
-            let (to, from) = (self.arena.start(to), self.arena.start(from));
-            // SAFETY: full slots and slots just taken are distinct, mapped and ours.
-            unsafe { to.copy_from_nonoverlapping(from, run * PAGE_SIZE) };
-            done += run as u32;
-        }
+            done += pages as u32;
+            Some(Run {
+                to: self.arena.start(to),
+                from,
+                pages,
+            })
+        })
     }
 
     /// Where the `nth` taken frame is.
@@ -223,6 +238,13 @@ impl Pool {
         // SAFETY: a full slot of ours, aligned to a page.
         unsafe { word.cast::<u64>().write(u64::from_ne_bytes(*b"busted!!")) };
     }
+}
+
+/// Pages to copy that are contiguous on both sides.
+struct Run {
+    to: *mut u8,
+    from: *const u8,
+    pages: usize,
 }
 
 /// Runs one transfer per piece until one falls short.

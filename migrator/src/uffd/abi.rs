@@ -3,9 +3,12 @@
 use vmm_sys_util::{ioctl_io_nr, ioctl_ior_nr, ioctl_iowr_nr};
 
 pub(super) const UFFD_API: u64 = 0xaa;
+pub(super) const FEATURE_PAGEFAULT_FLAG_WP: u64 = 1;
 pub(super) const FEATURE_SIGBUS: u64 = 1 << 7;
 pub(super) const FEATURE_MOVE: u64 = 1 << 16;
 pub(super) const REGISTER_MODE_MISSING: u64 = 1;
+pub(super) const REGISTER_MODE_WP: u64 = 1 << 1;
+pub(super) const WRITEPROTECT_MODE_WP: u64 = 1;
 pub(super) const EVENT_PAGEFAULT: u8 = 0x12;
 
 const UFFDIO: u32 = 0xaa;
@@ -45,6 +48,13 @@ pub(super) struct UffdioTransfer {
     pub(super) done: i64,
 }
 
+#[repr(C)]
+#[derive(Default)]
+pub(super) struct UffdioWriteprotect {
+    pub(super) range: UffdioRange,
+    pub(super) mode: u64,
+}
+
 /// `struct uffd_msg` for a page fault.
 #[repr(C)]
 #[derive(Clone, Copy, Default)]
@@ -62,6 +72,7 @@ ioctl_ior_nr!(UFFDIO_UNREGISTER, UFFDIO, 0x01, UffdioRange);
 ioctl_ior_nr!(UFFDIO_WAKE, UFFDIO, 0x02, UffdioRange);
 ioctl_iowr_nr!(UFFDIO_COPY, UFFDIO, 0x03, UffdioTransfer);
 ioctl_iowr_nr!(UFFDIO_MOVE, UFFDIO, 0x05, UffdioTransfer);
+ioctl_iowr_nr!(UFFDIO_WRITEPROTECT, UFFDIO, 0x06, UffdioWriteprotect);
 // Of /dev/userfaultfd, not of the descriptor that it makes.
 ioctl_io_nr!(USERFAULTFD_IOC_NEW, UFFDIO, 0x00);
 
@@ -75,6 +86,7 @@ mod tests {
         assert_eq!(size_of::<UffdioRange>(), 16);
         assert_eq!(size_of::<UffdioRegister>(), 32);
         assert_eq!(size_of::<UffdioTransfer>(), 40);
+        assert_eq!(size_of::<UffdioWriteprotect>(), 24);
         assert_eq!(size_of::<UffdMsg>(), 32);
         assert_eq!(std::mem::offset_of!(UffdMsg, address), 16);
     }
@@ -88,6 +100,7 @@ mod tests {
             (UFFDIO_WAKE(), (2, 16, 0x02), 0x8010_aa02),
             (UFFDIO_COPY(), (3, 40, 0x03), 0xc028_aa03),
             (UFFDIO_MOVE(), (3, 40, 0x05), 0xc028_aa05),
+            (UFFDIO_WRITEPROTECT(), (3, 24, 0x06), 0xc018_aa06),
             (USERFAULTFD_IOC_NEW(), (0, 0, 0x00), 0xaa00),
         ] {
             let (direction, size, nr): (u64, u64, u64) = formula;

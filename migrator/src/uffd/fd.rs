@@ -6,7 +6,9 @@ use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 
 use vmm_sys_util::ioctl::{ioctl_with_mut_ref, ioctl_with_ref, ioctl_with_val};
 
-use super::abi::{self, UffdioApi, UffdioRange, UffdioRegister, UffdioTransfer};
+use super::abi::{
+    self, UffdioApi, UffdioRange, UffdioRegister, UffdioTransfer, UffdioWriteprotect,
+};
 use super::{Messages, UffdError};
 
 /// What happens to a thread that touches a missing page.
@@ -16,6 +18,15 @@ pub(crate) enum Waiting {
     Sleep,
     /// It is sent SIGBUS, or its system call fails with EFAULT.
     Signal,
+}
+
+/// What a range is registered for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Watch {
+    /// Accesses to missing pages.
+    Missing,
+    /// These, and writes to pages that are write-protected.
+    MissingAndWrites,
 }
 
 /// How far a copy or move got.
@@ -34,6 +45,7 @@ impl Userfaultfd {
     /// Opens one, non-blocking, and negotiates what is needed.
     pub(crate) fn new(waiting: Waiting) -> Result<Self, UffdError> {
         let wanted = abi::FEATURE_MOVE
+            | abi::FEATURE_PAGEFAULT_FLAG_WP
             | match waiting {
                 Waiting::Sleep => 0,
                 Waiting::Signal => abi::FEATURE_SIGBUS,
@@ -67,12 +79,16 @@ impl Userfaultfd {
         Ok(api.features)
     }
 
-    /// Registers a range for missing pages. From here on an access to a missing page in it waits
-    /// for this descriptor's owner, who must serve it.
-    pub(crate) fn register(&self, start: usize, len: usize) -> Result<(), UffdError> {
+    /// Registers a range. From here on an access of the kind that is watched waits for this
+    /// descriptor's owner, who must serve it.
+    pub(crate) fn register(&self, start: usize, len: usize, watch: Watch) -> Result<(), UffdError> {
         let mut register = UffdioRegister {
             range: range(start, len),
-            mode: abi::REGISTER_MODE_MISSING,
+            mode: abi::REGISTER_MODE_MISSING
+                | match watch {
+                    Watch::Missing => 0,
+                    Watch::MissingAndWrites => abi::REGISTER_MODE_WP,
+                },
             ioctls: 0,
         };
         // SAFETY: the kernel reads and writes one `uffdio_register`, which `register` is. Faults
@@ -93,6 +109,29 @@ impl Userfaultfd {
         // SAFETY: the kernel reads one `uffdio_range` and touches no memory of ours.
         check(unsafe { ioctl_with_ref(self, abi::UFFDIO_WAKE(), &range(start, len)) })
             .map_err(operation("UFFDIO_WAKE", start, len))
+    }
+
+    /// Write-protects the pages of a range that was registered with [`Watch::MissingAndWrites`]:
+    /// who writes one waits. Returns 0 or the errno. Holes stay as they are.
+    pub(crate) fn protect(&self, start: usize, len: usize) -> i32 {
+        self.writeprotect(start, len, abi::WRITEPROTECT_MODE_WP)
+    }
+
+    /// Takes the write-protection off again and wakes who waits in the range.
+    pub(crate) fn unprotect(&self, start: usize, len: usize) -> i32 {
+        self.writeprotect(start, len, 0)
+    }
+
+    fn writeprotect(&self, start: usize, len: usize, mode: u64) -> i32 {
+        let mut request = UffdioWriteprotect {
+            range: range(start, len),
+            mode,
+        };
+        // SAFETY: the kernel reads one `uffdio_writeprotect`, which `request` is; memory keeps its
+        // contents, and who waits is woken by our calls.
+        errno(check(unsafe {
+            ioctl_with_mut_ref(self, abi::UFFDIO_WRITEPROTECT(), &mut request)
+        }))
     }
 
     /// Moves the frames at `src` to the missing pages at `dst`, which are registered here, and wakes
@@ -124,9 +163,7 @@ impl Userfaultfd {
         let result = check(unsafe { ioctl_with_mut_ref(self, request, &mut transfer) });
         Transfer {
             done: usize::try_from(transfer.done).unwrap_or(0),
-            errno: result
-                .err()
-                .map_or(0, |error| error.raw_os_error().unwrap_or(libc::EIO)),
+            errno: errno(result),
         }
     }
 
@@ -174,6 +211,13 @@ fn check(result: libc::c_int) -> io::Result<()> {
     } else {
         Ok(())
     }
+}
+
+/// 0 if all went well.
+fn errno(result: io::Result<()>) -> i32 {
+    result
+        .err()
+        .map_or(0, |error| error.raw_os_error().unwrap_or(libc::EIO))
 }
 
 fn operation(

@@ -8,7 +8,7 @@ mod fd;
 mod message;
 
 pub use error::UffdError;
-pub(crate) use fd::{Transfer, Userfaultfd, Waiting};
+pub(crate) use fd::{Transfer, Userfaultfd, Waiting, Watch};
 pub(crate) use message::{Fault, Messages};
 
 /// Checks that this process may open a userfaultfd that serves the kernel's own faults, and that

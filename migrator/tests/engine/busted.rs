@@ -3,16 +3,26 @@
 use std::time::Duration;
 
 use crate::rig::{Outcome, Rig, rights};
-use underfoot_migrator::{BackendKind, BuildError, Variant, can_verify};
+use underfoot_migrator::{BackendKind, BuildError, StrategyKind, Variant, can_verify};
 
 fn run(variant: Variant, backend: BackendKind) -> Outcome {
     run_batches(variant, backend, 1)
 }
 
 fn run_batches(variant: Variant, backend: BackendKind, batch: u32) -> Outcome {
+    run_strategy(StrategyKind::UnmapCopy, variant, backend, batch)
+}
+
+fn run_strategy(
+    strategy: StrategyKind,
+    variant: Variant,
+    backend: BackendKind,
+    batch: u32,
+) -> Outcome {
     let rig = Rig::new(64, 64);
     let migrator = rig
         .builder()
+        .strategy(strategy)
         .variant(variant)
         .backend(backend)
         .limbo(32)
@@ -34,6 +44,23 @@ fn no_unmap_loses_updates() {
         let outcome = run(Variant::NoUnmap, BackendKind::Move);
         assert!(outcome.lost > 0);
         assert_eq!(outcome.counters.integrity_errors(), 0);
+    }
+}
+
+#[test]
+#[cfg_attr(no_userfaultfd, ignore = "this host has no userfaultfd for us")]
+fn copies_without_protection_or_comparison_lose_updates() {
+    if rights() {
+        for (strategy, variant) in [
+            (StrategyKind::ProtectCopy, Variant::NoProtect),
+            (StrategyKind::Transactional, Variant::NoCompare),
+        ] {
+            for batch in [1, 32] {
+                let outcome = run_strategy(strategy, variant, BackendKind::Move, batch);
+                assert!(outcome.lost > 0, "{variant} {batch}");
+                assert_eq!(outcome.counters.integrity_errors(), 0);
+            }
+        }
     }
 }
 

@@ -21,7 +21,8 @@ fn every_sound_combination_moves_pages_and_loses_nothing() {
     }
     for way in Combination::all() {
         // Spinning is the embedder's; its half of it is tested below.
-        if way.wait != WaitKind::Block || way.strategy == StrategyKind::None {
+        if way.wait != WaitKind::Block || way.strategy == StrategyKind::None || way.check().is_err()
+        {
             continue;
         }
         for batch in [1, 7, 32, 512] {
@@ -57,6 +58,10 @@ fn every_sound_combination_moves_pages_and_loses_nothing() {
             assert_eq!(seen(&rig.tally.aborted), total.aborted, "{what}");
             assert_eq!(seen(&rig.tally.skipped), total.skipped, "{what}");
             assert_eq!(seen(&rig.tally.unordered), 0, "{what}: times in order");
+            let transactional = way.strategy == StrategyKind::Transactional;
+            assert!(outcome.counters.conflicts == 0 || transactional, "{what}");
+            assert!(outcome.counters.fallbacks <= outcome.counters.conflicts);
+            assert!(outcome.counters.wasted_copies >= outcome.counters.conflicts);
             let paused = seen(&rig.gate.pauses) > 0;
             assert_eq!(paused, way.strategy == StrategyKind::StopWorld, "{what}");
         }

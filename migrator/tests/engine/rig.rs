@@ -81,13 +81,16 @@ impl Observer for Tally {
             Event::Committed { range, times } => {
                 let order = [
                     times.start,
+                    times.protect,
+                    times.protected,
                     times.window,
                     times.unmapped,
-                    times.copied,
                     times.mapped,
                     times.end,
                 ];
-                if !order.is_sorted() {
+                let copied = times.start..=times.mapped;
+                let done = order.iter().filter(|&&time| time != 0);
+                if !done.is_sorted() || !copied.contains(&times.copied) {
                     self.unordered.fetch_add(1, Ordering::Relaxed);
                 }
                 (&self.committed, range.pages)

@@ -1,28 +1,23 @@
 //! The migration of one batch: its phases, and the way back from each.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::time::Duration;
+mod order;
+mod steps;
+mod window;
 
-use crate::backend::{Backend, Source};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use crate::backend::Backend;
 use crate::batch::Claim;
 use crate::clock::Tsc;
 use crate::counters::LiveCounters;
 use crate::inject::Injector;
 use crate::page_word::Leave;
-use crate::uffd::{Transfer, UffdError};
+use crate::uffd::UffdError;
 use crate::windows::Windows;
 use crate::{
-    AbortReason, Event, Gfn, Observer, PAGE_SIZE, PageRange, Phase, SkipReason, Times, Variant,
-    clock,
+    AbortReason, Event, Gfn, Observer, PAGE_SIZE, PageRange, Phase, SkipReason, StrategyKind,
+    Times, Variant, clock,
 };
-
-/// Tries of a call that the kernel asks to repeat.
-const TRIES: u32 = 16;
-/// Tries of the call that puts old frames back: without it guest memory is lost.
-const TRIES_BACK: u32 = 1 << 16;
-
-/// Between the copy and the second unmap of [`Variant::NoUnmap`].
-const BUSTED_GAP: Duration = Duration::from_micros(20);
 
 /// What a migration works with.
 pub(crate) struct Tools<'a> {
@@ -31,6 +26,7 @@ pub(crate) struct Tools<'a> {
     pub(crate) counters: &'a LiveCounters,
     pub(crate) windows: &'a Windows,
     pub(crate) observer: &'a dyn Observer,
+    pub(crate) strategy: StrategyKind,
     pub(crate) variant: Variant,
 }
 
@@ -41,6 +37,8 @@ pub(crate) enum Fatal {
     Lost { range: PageRange, errno: i32 },
     /// Waiters could not be woken.
     Wake(UffdError),
+    /// Pages stay write-protected.
+    Protected { range: PageRange, errno: i32 },
 }
 
 /// An open migration. Dropped unfinished, by a panic too, it lets the pages go, wakes who waits and
@@ -49,6 +47,10 @@ pub(crate) struct Transaction<'a> {
     claim: Claim<'a>,
     tools: Tools<'a>,
     phase: Phase,
+    /// Pages of the claim that are worked on, from its start: those before a hole that is known.
+    reach: u32,
+    /// Pages are or may be write-protected.
+    protected: bool,
     /// Pages taken out of the guest's memory, from the start of the claim.
     out: u32,
     /// Pages of those with a new frame mapped.
@@ -71,9 +73,11 @@ impl<'a> Transaction<'a> {
     pub(crate) fn new(claim: Claim<'a>, tools: Tools<'a>, start: Tsc) -> Self {
         debug_assert_eq!(claim.words.len(), claim.classes.len());
         Self {
+            reach: claim.words.len() as u32,
             claim,
             tools,
             phase: Phase::Claimed,
+            protected: false,
             out: 0,
             mapped: 0,
             restored: 0,
@@ -106,7 +110,7 @@ impl<'a> Transaction<'a> {
 
     /// The page that the kernel stopped at without saying why.
     pub(crate) fn doubtful(&self) -> Option<usize> {
-        let stopped = self.out > 0 && self.out < self.pages() && !self.hole;
+        let stopped = self.out > 0 && self.out < self.reach && !self.hole;
         stopped.then(|| self.claim.hva + self.out as usize * PAGE_SIZE)
     }
 
@@ -115,176 +119,16 @@ impl<'a> Transaction<'a> {
         self.hole = true;
     }
 
-    /// Runs the window: at its end each page is in its new frame or in its old one. The claims are
-    /// kept until [`Transaction::finish`].
-    pub(crate) fn run(&mut self) {
-        if self.tools.injector.strikes(Phase::Claimed) {
-            return self.give_up(AbortReason::Injected);
-        }
-        let window = OpenWindow::new(self);
-        window.0.unmap();
-        if window.0.out > 0 {
-            window.0.refill();
-        }
-        drop(window);
-        if self.mapped == self.out && self.out > 0 {
-            self.phase = Phase::Committed;
-            self.tools.injector.strikes(Phase::Committed);
-        }
+    /// Only the first `pages` pages of the claim are there; after them comes a hole.
+    pub(crate) fn stop_at_hole(&mut self, pages: u32) {
+        debug_assert!(pages < self.pages() && self.phase == Phase::Claimed);
+        self.reach = pages;
     }
 
     /// Aborts before anything was done.
     pub(crate) fn give_up(&mut self, reason: AbortReason) {
-        self.tried = self.pages();
+        self.tried = self.reach;
         self.abort = Some(reason);
-    }
-
-    fn unmap(&mut self) {
-        let (hva, pages) = (self.claim.hva, self.pages());
-        let mut tries = 1;
-        let taken = loop {
-            self.times.window = clock::now();
-            let taken = self.tools.backend.unmap(hva, pages);
-            self.times.unmapped = clock::now();
-            if taken.done > 0 || !is_transient(taken.errno) || tries == TRIES {
-                break taken;
-            }
-            tries += 1;
-            self.retried += 1;
-        };
-        self.out = pages_done(taken);
-        match taken.errno {
-            0 => {}
-            libc::ENOENT => self.hole = true,
-            errno if self.out == 0 => {
-                self.tried = 1;
-                self.abort = Some(AbortReason::Errno(errno));
-            }
-            // Some went: those are migrated, and the page after them is looked at later.
-            _ => {}
-        }
-        if self.out > 0 {
-            self.phase = Phase::Unmapped;
-        } else {
-            // Nothing was away: there was no window to report.
-            (self.times.window, self.times.unmapped) = (0, 0);
-        }
-    }
-
-    fn refill(&mut self) {
-        if self.tools.injector.strikes(Phase::Unmapped) {
-            self.abort = Some(AbortReason::Injected);
-            return;
-        }
-        if self.tools.variant == Variant::NoUnmap {
-            if !self.bust_unmap() {
-                return;
-            }
-        } else {
-            let bytes = self.tools.variant.copied_bytes();
-            self.tools.backend.copy(Source::Limbo, self.out, bytes);
-        }
-        self.times.copied = clock::now();
-        self.phase = Phase::Copied;
-        if self.tools.injector.strikes(Phase::Copied) {
-            self.abort = Some(AbortReason::Injected);
-            return;
-        }
-        if self.tools.variant == Variant::SameFrame {
-            self.forge();
-        } else {
-            self.map();
-        }
-        self.times.mapped = clock::now();
-    }
-
-    fn map(&mut self) {
-        let mut tries = 1;
-        while self.mapped < self.out {
-            let given = self.tools.backend.map(
-                self.claim.lane,
-                self.claim.hva,
-                self.mapped,
-                self.out - self.mapped,
-            );
-            self.mapped += pages_done(given);
-            if given.errno == 0 {
-                continue;
-            }
-            if !is_transient(given.errno) || tries == TRIES {
-                self.abort = Some(AbortReason::Errno(given.errno));
-                return;
-            }
-            tries += 1;
-            self.retried += 1;
-        }
-    }
-
-    /// Maps the pages again, copies them as the guest may write them, and unmaps them again.
-    #[cold]
-    fn bust_unmap(&mut self) -> bool {
-        let out = self.out;
-        self.restore();
-        if self.lost.is_some() {
-            return false;
-        }
-        (self.out, self.restored) = (0, 0);
-        self.hole = false;
-        let source = Source::Mapped(self.claim.hva);
-        self.tools.backend.copy(source, out, PAGE_SIZE);
-        // Long enough for a vCPU to write, whatever else the host does.
-        std::thread::sleep(BUSTED_GAP);
-        let taken = self.tools.backend.unmap(self.claim.hva, out);
-        self.out = pages_done(taken);
-        if self.out == 0 {
-            self.tried = 1;
-            self.abort = Some(AbortReason::Errno(taken.errno));
-        }
-        self.out > 0
-    }
-
-    /// Puts the old frames back and takes that for a commit.
-    #[cold]
-    fn forge(&mut self) {
-        self.restore();
-        if self.lost.is_none() {
-            self.forged = true;
-            (self.mapped, self.restored) = (self.out, 0);
-        }
-    }
-
-    /// Puts back the old frames of what has no new one.
-    fn restore(&mut self) {
-        if self.present() < self.out {
-            self.put_back();
-        }
-    }
-
-    #[cold]
-    fn put_back(&mut self) {
-        let mut tries = 1;
-        // Once it failed, old frames are where they are.
-        while self.present() < self.out && self.lost.is_none() {
-            let (back, left) = (self.present(), self.out - self.present());
-            let given = self
-                .tools
-                .backend
-                .put_back(self.claim.lane, self.claim.hva, back, left);
-            self.restored += pages_done(given);
-            if given.errno == 0 {
-                continue;
-            }
-            if !is_transient(given.errno) || tries == TRIES_BACK {
-                self.lost = Some(Fatal::Lost {
-                    range: self.range(self.present(), self.lost_pages()),
-                    errno: given.errno,
-                });
-                self.abort.get_or_insert(AbortReason::Errno(given.errno));
-            }
-            tries += 1;
-            std::thread::yield_now();
-        }
-        self.times.mapped = clock::now();
     }
 
     /// Pages of `out` that are mapped, from the start of the claim.
@@ -411,24 +255,6 @@ impl<'a> Transaction<'a> {
     }
 }
 
-/// The window of a migration. However it ends, by a panic too, the old frames are put back where
-/// there is no new one, before those who spin are told and before stopped vCPUs go on.
-struct OpenWindow<'t, 'a>(&'t mut Transaction<'a>);
-
-impl<'t, 'a> OpenWindow<'t, 'a> {
-    fn new(transaction: &'t mut Transaction<'a>) -> Self {
-        transaction.tools.windows.open();
-        Self(transaction)
-    }
-}
-
-impl Drop for OpenWindow<'_, '_> {
-    fn drop(&mut self) {
-        self.0.restore();
-        self.0.tools.windows.close();
-    }
-}
-
 impl Drop for Transaction<'_> {
     fn drop(&mut self) {
         if self.settled {
@@ -438,19 +264,11 @@ impl Drop for Transaction<'_> {
             self.abort.get_or_insert(AbortReason::Panicked);
         }
         if self.out == 0 && self.tried == 0 && !self.hole {
-            self.tried = self.pages();
+            self.tried = self.reach;
         }
         // The panic that is under way ends the run; pages lost on top of it are in the counters.
         let _ = self.settle();
         // An observer that panics as well would end the process while pages are in order.
         let _ = catch_unwind(AssertUnwindSafe(|| self.tell()));
     }
-}
-
-fn is_transient(errno: i32) -> bool {
-    matches!(errno, libc::EAGAIN | libc::EBUSY)
-}
-
-fn pages_done(transfer: Transfer) -> u32 {
-    (transfer.done / PAGE_SIZE) as u32
 }
