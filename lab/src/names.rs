@@ -102,6 +102,8 @@ names! {
     Variant, "variant":
     None = "none", "the right form";
     NoUnmap = "busted-no-unmap", "pages are copied while mapped: updates are lost";
+    NoProtect = "busted-no-protect", "protect-copy takes its protection off again: updates are lost";
+    NoCompare = "busted-no-compare", "transactional commits without comparing: updates are lost";
     StaleFrame = "busted-stale-frame", "old frames are written after commit: the limbo check speaks";
     SameFrame = "busted-same-frame", "pages come back in their old frame: the frame check speaks";
     TornCopy = "busted-torn-copy", "half of each page is copied: the guest's check words speak";
@@ -139,6 +141,8 @@ impl Variant {
         match self {
             Self::None
             | Self::NoUnmap
+            | Self::NoProtect
+            | Self::NoCompare
             | Self::StaleFrame
             | Self::SameFrame
             | Self::TornCopy
@@ -175,6 +179,8 @@ impl Variant {
     pub const fn mover(self) -> Option<Mover> {
         match self {
             Self::NoUnmap
+            | Self::NoProtect
+            | Self::NoCompare
             | Self::StaleFrame
             | Self::SameFrame
             | Self::TornCopy
@@ -189,6 +195,8 @@ impl Variant {
     pub const fn engine(self) -> underfoot_migrator::Variant {
         match self {
             Self::NoUnmap => underfoot_migrator::Variant::NoUnmap,
+            Self::NoProtect => underfoot_migrator::Variant::NoProtect,
+            Self::NoCompare => underfoot_migrator::Variant::NoCompare,
             Self::StaleFrame => underfoot_migrator::Variant::StaleFrame,
             Self::SameFrame => underfoot_migrator::Variant::SameFrame,
             Self::TornCopy => underfoot_migrator::Variant::TornCopy,

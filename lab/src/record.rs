@@ -208,6 +208,12 @@ pub struct EngineCost {
     pub limbo_stride: u32,
     /// Pages that the kernel moved and denied having moved; see the engine's counters.
     pub uncounted_pages: u64,
+    /// Copies behind which the guest wrote (`transactional`).
+    pub conflicts: u64,
+    /// Pages of those copies.
+    pub wasted_copies: u64,
+    /// Migrations that copied under protection after too many conflicts.
+    pub fallbacks: u64,
 }
 
 /// How a run ended.

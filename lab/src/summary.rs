@@ -7,6 +7,7 @@ use crate::names::{Mover, Named, Variant};
 use crate::record::{Ending, Histograms, RunRecord};
 use std::path::Path;
 use underfoot_abi::Metric;
+use underfoot_migrator::StrategyKind;
 
 /// Columns of a screen, to be counted on.
 pub const SCREEN: usize = 80;
@@ -27,6 +28,7 @@ pub fn summary(record: &RunRecord, results: Option<&Path>, width: Option<usize>)
     let mut lines = vec![record.host_kind(), setup_line(record)];
     lines.extend(outcome_line(record));
     lines.push(migration_line(record));
+    lines.extend(copies_line(record));
     lines.extend(kind_lines(record));
     lines.push(guest_line(record));
     lines.push(heading());
@@ -131,6 +133,20 @@ fn migration_line(record: &RunRecord) -> String {
             human::short_count(counts.aborted),
         ),
     )
+}
+
+/// What the guest wrote behind the copies, where it may.
+fn copies_line(record: &RunRecord) -> Option<String> {
+    let engine = record.engine?;
+    (record.experiment.strategy == StrategyKind::Transactional).then(|| {
+        let text = format!(
+            "{} in vain, as the guest wrote ({} pages); {} under protection in the end",
+            human::count(engine.conflicts),
+            human::short_count(engine.wasted_copies),
+            human::short_count(engine.fallbacks),
+        );
+        labelled("copies", &text)
+    })
 }
 
 /// Committed pages by kind: with every kind, two lines.

@@ -86,7 +86,8 @@ impl StrategyKind {
     }
 
     /// Whether pages are write-protected, or may be.
-    pub(crate) const fn protects(self) -> bool {
+    #[must_use]
+    pub const fn protects(self) -> bool {
         matches!(self, Self::ProtectCopy | Self::Transactional)
     }
 

@@ -172,11 +172,15 @@ impl Engine {
 
     /// What the engine takes for itself.
     pub fn cost(&self) -> EngineCost {
+        let counters = self.counters();
         EngineCost {
             pages: self.migrator.pages().into(),
             state_bytes: self.migrator.state_bytes() as u64,
             limbo_stride: self.migrator.limbo_stride(),
-            uncounted_pages: self.counters().uncounted_pages,
+            uncounted_pages: counters.uncounted_pages,
+            conflicts: counters.conflicts,
+            wasted_copies: counters.wasted_copies,
+            fallbacks: counters.fallbacks,
         }
     }
 

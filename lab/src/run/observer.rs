@@ -10,9 +10,13 @@ use underfoot_migrator::{Event, Observer, PageRange, Times};
 pub enum HostMetric {
     /// The whole window.
     Window,
+    /// The time in which writers wait, where that is longer.
+    Write,
+    /// The call that write-protects.
+    Protect,
     /// The call that unmaps.
     Unmap,
-    /// The copy between the calls.
+    /// The copy between the calls, or the comparison.
     Copy,
     /// The call that maps.
     Map,
@@ -24,8 +28,10 @@ pub enum HostMetric {
 
 impl HostMetric {
     /// All of them.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 8] = [
         Self::Window,
+        Self::Write,
+        Self::Protect,
         Self::Unmap,
         Self::Copy,
         Self::Map,
@@ -37,6 +43,8 @@ impl HostMetric {
     pub const fn name(self) -> &'static str {
         match self {
             Self::Window => "window",
+            Self::Write => "window.write",
+            Self::Protect => "window.protect",
             Self::Unmap => "window.unmap",
             Self::Copy => "window.copy",
             Self::Map => "window.map",
@@ -90,16 +98,51 @@ impl EventRecorder {
             end_tsc: times.mapped,
             range,
         });
+        // Copied under protection, before the pages were taken away, or while nobody could reach them.
+        let (copy, map) = if times.copied < times.window {
+            (times.protected, times.unmapped)
+        } else {
+            (times.unmapped, times.copied)
+        };
         let parts = [
             (HostMetric::Window, times.window, times.mapped),
             (HostMetric::Unmap, times.window, times.unmapped),
-            (HostMetric::Copy, times.unmapped, times.copied),
-            (HostMetric::Map, times.copied, times.mapped),
+            (HostMetric::Copy, copy, times.copied),
+            (HostMetric::Map, map, times.mapped),
             (HostMetric::Migration, times.start, times.end),
         ];
         for (metric, from, to) in parts {
             self.record(metric, from, to);
         }
+        self.protection(times);
+    }
+
+    fn protection(&self, times: &Times) {
+        if times.protect == 0 {
+            return;
+        }
+        let end = if times.mapped == 0 {
+            times.end
+        } else {
+            times.mapped
+        };
+        self.record(HostMetric::Protect, times.protect, times.protected);
+        self.record(HostMetric::Write, times.protect, end);
+    }
+
+    /// Pages that were away, and came back in their old frames.
+    fn in_vain(&self, range: PageRange, times: &Times) {
+        self.protection(times);
+        if times.window == 0 || times.mapped < times.window {
+            return;
+        }
+        let (start_tsc, end_tsc) = (times.window, times.mapped);
+        self.windows.push(Window {
+            start_tsc,
+            end_tsc,
+            range,
+        });
+        self.record(HostMetric::Window, start_tsc, end_tsc);
     }
 
     fn record(&self, metric: HostMetric, from_tsc: u64, to_tsc: u64) {
@@ -113,17 +156,8 @@ impl Observer for EventRecorder {
     fn on(&self, event: &Event) {
         match event {
             Event::Committed { range, times } => self.window(*range, times),
-            // The pages were away all the same.
-            Event::Aborted { range, times, .. }
-                if times.window != 0 && times.mapped >= times.window =>
-            {
-                let (start_tsc, end_tsc) = (times.window, times.mapped);
-                self.windows.push(Window {
-                    start_tsc,
-                    end_tsc,
-                    range: *range,
-                });
-                self.record(HostMetric::Window, start_tsc, end_tsc);
+            Event::Aborted { range, times, .. } | Event::Conflicted { range, times } => {
+                self.in_vain(*range, times);
             }
             Event::Fault { read, done, .. } => self.record(HostMetric::Fault, *read, *done),
             _ => {}

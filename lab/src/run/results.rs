@@ -120,10 +120,15 @@ fn host_histograms(session: &Session<'_>, engine: &Engine) -> Histograms {
         }
         (metric.name().to_owned(), histogram)
     };
-    let moves = session.experiment.strategy != StrategyKind::None;
+    let strategy = session.experiment.strategy;
+    let measured = |metric: &HostMetric| match metric {
+        HostMetric::Fault => true,
+        HostMetric::Write | HostMetric::Protect => strategy.protects(),
+        _ => strategy != StrategyKind::None,
+    };
     HostMetric::ALL
         .into_iter()
-        .filter(|metric| moves || *metric == HostMetric::Fault)
+        .filter(measured)
         .map(merged)
         .collect()
 }
