@@ -27,6 +27,9 @@ use crate::{
 const SCAN: u32 = 8;
 /// Picks in vain before the mover sleeps.
 const PATIENCE: u32 = 64;
+/// Pages of a transactional window that are compared after they were unmapped: it is one flush of the
+/// TLBs less, and comparing so few is short.
+const COMPARED_UNMAPPED: u32 = 16;
 /// How long it sleeps when there is nothing to move, or everything rests.
 const IDLE: Duration = Duration::from_micros(50);
 /// The longest sleep: a request to stop is seen after this.
@@ -248,6 +251,7 @@ impl Mover {
                 windows: &engine.windows,
                 observer: &*self.observer,
                 strategy: engine.config.strategy,
+                compared_unmapped: COMPARED_UNMAPPED,
                 variant: engine.config.variant,
             },
             start,

@@ -27,6 +27,9 @@ pub(crate) struct Tools<'a> {
     pub(crate) windows: &'a Windows,
     pub(crate) observer: &'a dyn Observer,
     pub(crate) strategy: StrategyKind,
+    /// With [`StrategyKind::Transactional`] more pages than these are compared while they are
+    /// write-protected, so that readers go on; up to so many after they were unmapped.
+    pub(crate) compared_unmapped: u32,
     pub(crate) variant: Variant,
 }
 

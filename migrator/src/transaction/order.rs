@@ -11,10 +11,6 @@ use crate::{AbortReason, Event, Phase, StrategyKind, Times, Variant, clock};
 const ATTEMPTS: u32 = 3;
 /// The wait after the first conflict; it doubles with each.
 const BACK_OFF: Duration = Duration::from_micros(20);
-/// Up to so many pages are compared after they were unmapped: one flush of the TLBs less, and the
-/// comparison is short. More are compared while they are write-protected, so that readers go on.
-const COMPARED_UNMAPPED: u32 = 16;
-
 /// How an attempt of [`StrategyKind::Transactional`] ended.
 enum Attempt {
     /// The pages are in new frames, or the migration is given up.
@@ -102,7 +98,7 @@ impl Transaction<'_> {
     fn attempt(&mut self) -> Attempt {
         let mut window = OpenWindow::new(self);
         let this = window.inside();
-        if this.reach > COMPARED_UNMAPPED {
+        if this.reach > this.tools.compared_unmapped {
             if !this.protect() {
                 return Attempt::Over;
             }
