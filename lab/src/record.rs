@@ -179,7 +179,9 @@ pub struct Spins {
     pub closed: u64,
     /// The spin saw the window close.
     pub spun: u64,
-    /// The spin ended at its bound, and the vCPU tried again.
+    /// It closed while the vCPU's thread yielded its CPU.
+    pub yielded: u64,
+    /// The wait ended at its bound, and the vCPU tried again.
     pub bounded: u64,
     /// Somebody wanted the vCPU out of the guest.
     pub interrupted: u64,
@@ -193,7 +195,7 @@ pub struct Waits {
     /// Pages, by kind, that the hypervisor itself reaches. Whoever meets their window sleeps in the
     /// kernel, whatever the policy.
     pub hypervisor_pages: BTreeMap<&'static str, u64>,
-    /// By vCPU; empty unless the policy is `spin`.
+    /// By vCPU; empty unless the policy is `spin` or `yield`.
     pub spins: Vec<Spins>,
 }
 

@@ -11,14 +11,17 @@ pub enum WaitKind {
     Halt,
     /// The vCPU's thread sleeps in userfaultfd.
     Block,
-    /// The vCPU's thread leaves the guest and spins until the window closes. Needs
-    /// [`Builder::signal_faults`](crate::Builder::signal_faults).
+    /// The vCPU's thread leaves the guest and spins until the window closes, for a bounded time;
+    /// then it yields. Needs [`Builder::signal_faults`](crate::Builder::signal_faults).
     Spin,
+    /// The vCPU's thread leaves the guest and yields its CPU until the window closes. Needs
+    /// [`Builder::signal_faults`](crate::Builder::signal_faults).
+    Yield,
 }
 
 impl WaitKind {
     /// Every wait policy.
-    pub const ALL: [Self; 3] = [Self::Halt, Self::Block, Self::Spin];
+    pub const ALL: [Self; 4] = [Self::Halt, Self::Block, Self::Spin, Self::Yield];
 
     /// The name that users write and read.
     #[must_use]
@@ -27,6 +30,7 @@ impl WaitKind {
             Self::Halt => "halt",
             Self::Block => "block",
             Self::Spin => "spin",
+            Self::Yield => "yield",
         }
     }
 
@@ -37,7 +41,15 @@ impl WaitKind {
             Self::Halt => "the vCPU halts in KVM and still takes interrupts",
             Self::Block => "the vCPU's thread sleeps in userfaultfd",
             Self::Spin => "the vCPU's thread leaves the guest and spins until the window closes",
+            Self::Yield => "the vCPU's thread leaves the guest and yields until the window closes",
         }
+    }
+
+    /// Whether whoever meets a window must be told, instead of sleeping in the kernel:
+    /// [`Builder::signal_faults`](crate::Builder::signal_faults).
+    #[must_use]
+    pub const fn signals(self) -> bool {
+        matches!(self, Self::Spin | Self::Yield)
     }
 }
 

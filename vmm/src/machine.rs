@@ -16,7 +16,7 @@ use crate::shared::{HeaderInit, SharedRegion};
 use crate::stats::StatsFile;
 use crate::vcpu::{self, Vcpu, VcpuHandle, VcpuShared};
 use crate::vcpu_set::VcpuSet;
-use crate::wait::Window;
+use crate::wait::{WaitKind, Window};
 use kvm_ioctls::{IoEventAddress, NoDatamatch, VcpuFd, VmFd};
 use std::sync::mpsc::sync_channel;
 use std::sync::{Arc, OnceLock};
@@ -125,6 +125,7 @@ impl Machine {
             window: &window,
             memory: ram.memory(),
             shared: &shared,
+            wait: config.wait,
         };
         let vcpus = Arc::new(parts.start(fds, &config.placement)?);
         Ok(Self {
@@ -311,6 +312,7 @@ struct Threads<'a> {
     window: &'a Arc<OnceLock<Arc<dyn Window>>>,
     memory: &'a Arc<GuestMemoryMmap>,
     shared: &'a SharedRegion,
+    wait: WaitKind,
 }
 
 impl Threads<'_> {
@@ -326,7 +328,7 @@ impl Threads<'_> {
                 let vcpu = Vcpu {
                     index,
                     fd,
-                    shared: Arc::new(VcpuShared::new(page)),
+                    shared: Arc::new(VcpuShared::new(page, self.wait)),
                     devices: Arc::clone(self.devices),
                     exits: Arc::clone(self.exits),
                     window: Arc::clone(self.window),

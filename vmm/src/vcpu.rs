@@ -7,7 +7,7 @@ use crate::held::HeldWord;
 use crate::placement::{Placement, PlacementError};
 use crate::run_page::{self, RunPage};
 use crate::sys;
-use crate::wait::{WaitRecorder, Window};
+use crate::wait::{WaitKind, WaitRecorder, Window};
 use kvm_ioctls::{VcpuExit, VcpuFd};
 use std::any::Any;
 use std::io;
@@ -31,11 +31,11 @@ pub(crate) struct VcpuShared {
 }
 
 impl VcpuShared {
-    pub(crate) fn new(page: RunPage) -> Self {
+    pub(crate) fn new(page: RunPage, wait: WaitKind) -> Self {
         Self {
             gate: Gate::held(),
             page,
-            waits: WaitRecorder::default(),
+            waits: WaitRecorder::new(wait),
             entries: AtomicU64::new(0),
             thread_id: AtomicI32::new(0),
         }
@@ -240,7 +240,7 @@ impl Vcpu {
         let Some(window) = self.window.get() else {
             return Some(ExitReason::Fault);
         };
-        self.shared.waits.spin(&**window, &self.shared.gate);
+        self.shared.waits.wait(&**window, &self.shared.gate);
         None
     }
 }

@@ -20,7 +20,7 @@ pub trait Window: Send + Sync {
     fn closed(&self) -> u64;
 }
 
-/// How one vCPU really waited, for policy `spin`.
+/// How one vCPU really waited, for the policies `spin` and `yield`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct WaitCounts {
     /// KVM_RUN returned EFAULT.
@@ -29,69 +29,93 @@ pub struct WaitCounts {
     pub closed: u64,
     /// The spin saw the window close.
     pub spun: u64,
-    /// The spin ended at its bound, window still open; the vCPU tried again.
+    /// It closed while the vCPU's thread yielded its CPU.
+    pub yielded: u64,
+    /// The wait ended at its bound, window still open; the vCPU tried again.
     pub bounded: u64,
     /// Somebody wanted the vCPU out of the guest meanwhile.
     pub interrupted: u64,
 }
 
 /// [`WaitCounts`] as one vCPU's thread keeps them.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct WaitRecorder {
-    counts: [AtomicU64; 4],
+    /// Looks at the window before the thread yields.
+    spins: u32,
+    counts: [AtomicU64; 5],
 }
 
-/// Looks at the window before the vCPU tries its access again, whatever the answer.
-const SPIN_BOUND: u32 = 1 << 14;
+/// Looks at the window by `spin`, some tens of microseconds.
+const SPINS: u32 = 1 << 14;
+/// Times that the thread yields before the vCPU tries its access again, whatever the answer.
+const YIELDS: u32 = 1 << 10;
 
 impl WaitRecorder {
+    pub(crate) fn new(policy: WaitKind) -> Self {
+        Self {
+            spins: if policy == WaitKind::Yield { 0 } else { SPINS },
+            counts: Default::default(),
+        }
+    }
+
     pub(crate) fn counts(&self) -> WaitCounts {
-        let [closed, spun, bounded, interrupted] =
-            [0, 1, 2, 3].map(|index| self.counts[index].load(Relaxed));
-        let faults = closed + spun + bounded + interrupted;
+        let [closed, spun, yielded, bounded, interrupted] =
+            [0, 1, 2, 3, 4].map(|index| self.counts[index].load(Relaxed));
+        let faults = closed + spun + yielded + bounded + interrupted;
         WaitCounts {
             faults,
             closed,
             spun,
+            yielded,
             bounded,
             interrupted,
         }
     }
 
-    /// Spins until a window closes, `gate` wants the vCPU, or the bound is reached.
-    pub(crate) fn spin(&self, window: &dyn Window, gate: &Gate) {
-        let count = &self.counts[spin(window, gate) as usize];
+    /// Waits until a window closes, `gate` wants the vCPU, or the bound is reached.
+    pub(crate) fn wait(&self, window: &dyn Window, gate: &Gate) {
+        let count = &self.counts[wait(self.spins, window, gate) as usize];
         // One writer, the vCPU's thread.
         count.store(count.load(Relaxed) + 1, Relaxed);
     }
 }
 
-/// How a spin ended. The discriminants index [`WaitRecorder`]'s counts.
+/// How a wait ended. The discriminants index [`WaitRecorder`]'s counts.
 #[derive(Clone, Copy)]
-enum Spun {
+enum Waited {
     WasClosed = 0,
-    Closed = 1,
-    Bounded = 2,
-    Wanted = 3,
+    Spun = 1,
+    Yielded = 2,
+    Bounded = 3,
+    Wanted = 4,
 }
 
-fn spin(window: &dyn Window, gate: &Gate) -> Spun {
+fn wait(spins: u32, window: &dyn Window, gate: &Gate) -> Waited {
     // Before the look at `is_open`: a window that closes in between counts as a change.
     let closed = window.closed();
     if !window.is_open() {
-        return Spun::WasClosed;
+        return Waited::WasClosed;
     }
-    for _ in 0..SPIN_BOUND {
+    for look in 0..spins + YIELDS {
         if gate.is_wanted() {
-            return Spun::Wanted;
+            return Waited::Wanted;
         }
-        std::hint::spin_loop();
+        let spinning = look < spins;
+        if spinning {
+            std::hint::spin_loop();
+        } else {
+            std::thread::yield_now();
+        }
         // Not `is_open`: with several movers one window or another is open most of the time.
         if window.closed() != closed {
-            return Spun::Closed;
+            return if spinning {
+                Waited::Spun
+            } else {
+                Waited::Yielded
+            };
         }
     }
-    Spun::Bounded
+    Waited::Bounded
 }
 
 #[cfg(test)]
@@ -119,22 +143,29 @@ mod tests {
 
     #[test]
     fn each_way_of_waiting_is_counted_as_what_it_was() {
-        let recorder = WaitRecorder::default();
+        let recorder = WaitRecorder::new(WaitKind::Spin);
         let gate = Gate::held();
         gate.release();
         gate.pass(|| ());
-        recorder.spin(&ClosesAfter::looks(0), &gate);
-        recorder.spin(&ClosesAfter::looks(2), &gate);
-        recorder.spin(&ClosesAfter::looks(u64::MAX), &gate);
+        recorder.wait(&ClosesAfter::looks(0), &gate);
+        recorder.wait(&ClosesAfter::looks(2), &gate);
+        recorder.wait(&ClosesAfter::looks(u64::from(SPINS) + 2), &gate);
+        recorder.wait(&ClosesAfter::looks(u64::MAX), &gate);
         gate.hold(|| ());
-        recorder.spin(&ClosesAfter::looks(u64::MAX), &gate);
+        recorder.wait(&ClosesAfter::looks(u64::MAX), &gate);
         let expected = WaitCounts {
-            faults: 4,
+            faults: 5,
             closed: 1,
             spun: 1,
+            yielded: 1,
             bounded: 1,
             interrupted: 1,
         };
         assert_eq!(recorder.counts(), expected);
+        gate.release();
+        gate.pass(|| ());
+        let yields = WaitRecorder::new(WaitKind::Yield);
+        yields.wait(&ClosesAfter::looks(2), &gate);
+        assert_eq!((yields.counts().yielded, yields.counts().faults), (1, 1));
     }
 }

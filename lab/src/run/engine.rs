@@ -13,7 +13,7 @@ use std::thread::{Builder, JoinHandle};
 use underfoot_abi::{PAGE_SIZE, PageKind};
 use underfoot_migrator::{
     Class, ClassSet, Counters, Gfn, Handler, HandlerError, Inject, InjectAction, Migrator, Mover,
-    MoverError, PageRange, Phase, Rate, Stop, StrategyKind, WaitKind,
+    MoverError, PageRange, Phase, Rate, Stop, StrategyKind,
 };
 use underfoot_vmm::placement::{CpuSet, Placement, SchedPolicy};
 use underfoot_vmm::{Machine, PageMapView};
@@ -220,9 +220,7 @@ fn build(experiment: &Experiment, machine: &Machine) -> Result<Migrator, RunErro
             Verify::Full => underfoot_migrator::Verify::Full,
         })
         .tsc_hz(u64::from(machine.tsc_khz()) * 1000)
-        .signal_faults(
-            experiment.wait == WaitKind::Spin && experiment.strategy != StrategyKind::StopWorld,
-        )
+        .signal_faults(experiment.wait.signals() && experiment.strategy != StrategyKind::StopWorld)
         .exclude(region);
     if experiment.variant == Variant::MoverPanic {
         builder = builder.inject(Inject {

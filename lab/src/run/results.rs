@@ -15,7 +15,7 @@ use crate::record::{
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering::Relaxed;
 use underfoot_abi::{Cpl, Metric, RecordedPhase};
-use underfoot_migrator::{Counters, Counts, StrategyKind, WaitKind, can_verify};
+use underfoot_migrator::{Counters, Counts, StrategyKind, can_verify};
 use underfoot_vmm::stats::Stats;
 use underfoot_vmm::{SharedRegion, TscRelation};
 
@@ -280,9 +280,9 @@ fn waits(session: &Session<'_>) -> Waits {
             *hypervisor_pages.entry(byte.kind().name()).or_default() += 1;
         }
     }
-    let spins = match session.experiment.wait {
-        WaitKind::Halt | WaitKind::Block => 0,
-        WaitKind::Spin => shared.cpus(),
+    let spins = match session.experiment.wait.signals() {
+        true => shared.cpus(),
+        false => 0,
     };
     Waits {
         policy: match session.experiment.mover {
@@ -297,6 +297,7 @@ fn waits(session: &Session<'_>) -> Waits {
                     faults: counts.faults,
                     closed: counts.closed,
                     spun: counts.spun,
+                    yielded: counts.yielded,
                     bounded: counts.bounded,
                     interrupted: counts.interrupted,
                 }

@@ -161,7 +161,7 @@ impl StallReader {
 /// never registered for signals, so that nobody spins on them.
 const fn wait_in_force(waiter: Waiter, hypervisor: bool) -> &'static str {
     match waiter {
-        Waiter::Vcpu(WaitKind::Spin) if hypervisor => WaitKind::Block.name(),
+        Waiter::Vcpu(policy) if policy.signals() && hypervisor => WaitKind::Block.name(),
         Waiter::Vcpu(policy) => policy.name(),
         Waiter::Guest => GUEST_WAITS,
     }
