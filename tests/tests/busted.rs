@@ -51,6 +51,18 @@ fn copying_while_mapped_loses_updates() {
 
 #[test]
 #[cfg_attr(no_kvm, ignore = "this host has no /dev/kvm for us")]
+fn copying_without_protection_or_comparison_loses_updates() {
+    for (variant, strategy) in [
+        ("busted-no-protect", "protect-copy"),
+        ("busted-no-compare", "transactional"),
+    ] {
+        let more = format!("--strategy {strategy} --target data,large");
+        assert_caught(variant, &more, RUNS, &["update", "check word"]);
+    }
+}
+
+#[test]
+#[cfg_attr(no_kvm, ignore = "this host has no /dev/kvm for us")]
 fn writing_an_old_frame_is_seen_in_limbo() {
     assert_caught("busted-stale-frame", "", 1, &["stale"]);
 }

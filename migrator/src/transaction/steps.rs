@@ -12,7 +12,8 @@ const TRIES: u32 = 16;
 /// Tries of the calls that give the guest its pages back: without them guest memory is lost.
 const TRIES_BACK: u32 = 1 << 16;
 
-/// Between the copy and the second unmap of [`Variant::NoUnmap`].
+/// Between a copy that is not guarded and what unmaps, in the busted variants: long enough for a vCPU to
+/// write, whatever else the host does.
 const BUSTED_GAP: Duration = Duration::from_micros(20);
 
 impl Transaction<'_> {
@@ -119,6 +120,9 @@ impl Transaction<'_> {
     pub(super) fn copy(&mut self, source: Source, pages: u32) {
         let bytes = self.tools.variant.copied_bytes();
         self.tools.backend.copy(source, pages, bytes);
+        if matches!(self.tools.variant, Variant::NoProtect | Variant::NoCompare) {
+            std::thread::sleep(BUSTED_GAP);
+        }
         self.times.copied = clock::now();
         self.phase = Phase::Copied;
     }
@@ -175,7 +179,6 @@ impl Transaction<'_> {
         self.hole = false;
         let source = Source::Mapped(self.claim.hva);
         self.tools.backend.copy(source, out, PAGE_SIZE);
-        // Long enough for a vCPU to write, whatever else the host does.
         std::thread::sleep(BUSTED_GAP);
         let taken = self.tools.backend.unmap(self.claim.hva, out);
         self.out = pages_done(taken);
