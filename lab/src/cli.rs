@@ -189,11 +189,11 @@ pub struct RunArgs {
     /// follows [default: host]
     #[arg(long, value_name = "WHO", help_heading = "Moving")]
     mover: Option<String>,
-    /// When what is copied: none, unmap-copy, stop-world, protect-copy, transactional
-    /// [default: unmap-copy]
+    /// When what is copied: none, unmap-copy, stop-world, protect-copy, transactional,
+    /// lazy [default: unmap-copy]
     #[arg(long, value_name = "NAME", help_heading = "Moving")]
     strategy: Option<String>,
-    /// How the new frame arrives: auto, move, copy [default: auto]
+    /// How the new frame arrives: move, copy, auto (what suits the strategy) [default: auto]
     #[arg(long, value_name = "NAME", help_heading = "Moving")]
     backend: Option<String>,
     /// What a vCPU does that meets a window: halt, block, spin, yield [default: halt]

@@ -2,7 +2,7 @@
 
 use crate::guest_mover;
 use crate::host_limits::HostLimits;
-use crate::names::{AUTO_BACKEND, Mover, Named, Variant, Verify, parse_backend, parse_name};
+use crate::names::{Mover, Named, Variant, Verify, parse_backend, parse_name};
 use crate::parameters::Parameters;
 use crate::placement::{Affinity, Scheduling};
 use crate::settings::{ExperimentError, Key, Settings, TOOL_TABLE};
@@ -97,16 +97,18 @@ impl Experiment {
             Mover::Host => StrategyKind::UnmapCopy,
             Mover::Guest => StrategyKind::None,
         };
+        let strategy = named(settings, Key::Strategy, strategy)?;
         let experiment = Self {
             workload,
             mover,
             parameters: settings
                 .get(Key::Parameters, |text| Parameters::parse(workload, text))?
                 .unwrap_or_else(|| Parameters::defaults(workload)),
-            strategy: named(settings, Key::Strategy, strategy)?,
+            strategy,
             backend: settings
                 .get(Key::Backend, parse_backend)?
-                .unwrap_or(AUTO_BACKEND),
+                .flatten()
+                .unwrap_or(strategy.default_backend()),
             wait: named(settings, Key::Wait, WaitKind::Halt)?,
             targets: settings
                 .get(Key::Target, str::parse)?

@@ -1,6 +1,6 @@
 //! What there is to choose from.
 
-use crate::names::{AUTO_BACKEND, Mover, Named, Variant};
+use crate::names::{Mover, Named, Variant};
 use crate::parameters::{default_text, range};
 use serde::Serialize;
 use underfoot_abi::{PageKind, Parameter, WorkloadId};
@@ -149,8 +149,11 @@ impl Choices {
         section(&mut text, "movers (--mover)", &self.movers);
         section(&mut text, "strategies (--strategy)", &self.strategies);
         section(&mut text, "backends (--backend)", &self.backends);
-        let auto = format!("the default: {}", AUTO_BACKEND.name());
-        line(&mut text, "auto", &auto);
+        line(
+            &mut text,
+            "auto",
+            "the default: the one that suits the strategy",
+        );
         section(&mut text, "wait policies (--wait)", &self.wait_policies);
         section(&mut text, "page kinds (--target)", &self.page_kinds);
         section(&mut text, "variants (--variant)", &self.variants);

@@ -104,6 +104,7 @@ names! {
     NoUnmap = "busted-no-unmap", "pages are copied while mapped: updates are lost";
     NoProtect = "busted-no-protect", "protect-copy takes its protection off again: updates are lost";
     NoCompare = "busted-no-compare", "transactional commits without comparing: updates are lost";
+    ZeroFill = "busted-zero-fill", "lazy takes pages that are away for holes: the guest's check words speak";
     StaleFrame = "busted-stale-frame", "old frames are written after commit: the limbo check speaks";
     SameFrame = "busted-same-frame", "pages come back in their old frame: the frame check speaks";
     TornCopy = "busted-torn-copy", "half of each page is copied: the guest's check words speak";
@@ -143,6 +144,7 @@ impl Variant {
             | Self::NoUnmap
             | Self::NoProtect
             | Self::NoCompare
+            | Self::ZeroFill
             | Self::StaleFrame
             | Self::SameFrame
             | Self::TornCopy
@@ -181,6 +183,7 @@ impl Variant {
             Self::NoUnmap
             | Self::NoProtect
             | Self::NoCompare
+            | Self::ZeroFill
             | Self::StaleFrame
             | Self::SameFrame
             | Self::TornCopy
@@ -197,6 +200,7 @@ impl Variant {
             Self::NoUnmap => underfoot_migrator::Variant::NoUnmap,
             Self::NoProtect => underfoot_migrator::Variant::NoProtect,
             Self::NoCompare => underfoot_migrator::Variant::NoCompare,
+            Self::ZeroFill => underfoot_migrator::Variant::ZeroFill,
             Self::StaleFrame => underfoot_migrator::Variant::StaleFrame,
             Self::SameFrame => underfoot_migrator::Variant::SameFrame,
             Self::TornCopy => underfoot_migrator::Variant::TornCopy,
@@ -235,18 +239,15 @@ named_by_the_engine! {
     WaitKind, "wait policy";
 }
 
-/// The backend that is meant by [`parse_backend`]'s `auto`.
-pub const AUTO_BACKEND: BackendKind = BackendKind::Move;
-
-/// The backend called `text`; `auto` is [`AUTO_BACKEND`].
+/// The backend called `text`, or `None` for `auto`: the one that suits the strategy.
 ///
 /// # Errors
 /// As [`parse_name`].
-pub fn parse_backend(text: &str) -> Result<BackendKind, ValueError> {
+pub fn parse_backend(text: &str) -> Result<Option<BackendKind>, ValueError> {
     if text.trim() == "auto" {
-        return Ok(AUTO_BACKEND);
+        return Ok(None);
     }
-    parse_name(text)
+    parse_name(text).map(Some)
 }
 
 impl Named for WorkloadId {

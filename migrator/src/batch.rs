@@ -10,6 +10,8 @@ use crate::{Class, Gfn};
 pub(crate) struct Claim<'a> {
     pub(crate) words: &'a [PageWord],
     pub(crate) classes: &'a [Class],
+    /// The number of the first page.
+    pub(crate) first: u32,
     pub(crate) gfn: Gfn,
     pub(crate) hva: usize,
     pub(crate) lane: Lane,
@@ -64,6 +66,7 @@ impl Batch {
         (claimed > 0).then(|| Claim {
             words: &words[..claimed],
             classes: &self.classes[..claimed],
+            first,
             gfn: region.gfn(first),
             hva: region.hva(first),
             lane,

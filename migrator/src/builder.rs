@@ -9,6 +9,7 @@ use crate::engine::{Config, Engine};
 use crate::event::Silent;
 use crate::regions::{RegionError, Regions};
 use crate::registration::{Registration, RegistrationError};
+use crate::sync::AtomicU32;
 use crate::uffd::Watch;
 use crate::windows::Windows;
 use crate::{
@@ -273,6 +274,7 @@ impl Builder {
             words,
             registration: Arc::new(registration),
             windows: Arc::new(Windows::default()),
+            demanded: AtomicU32::new(u32::MAX),
             page_map,
             observer: self.observer,
             vcpus: self.vcpus,

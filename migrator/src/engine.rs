@@ -8,6 +8,7 @@ use crate::counters::{Counters, LiveCounters};
 use crate::page_word::{Lane, PageWord};
 use crate::regions::Regions;
 use crate::registration::Registration;
+use crate::sync::AtomicU32;
 use crate::windows::Windows;
 use crate::{
     BackendKind, Class, ClassSet, Inject, Observer, PageMap, Rate, StrategyKind, Variant, Vcpus,
@@ -37,6 +38,8 @@ pub(crate) struct Engine {
     pub(crate) words: Box<[PageWord]>,
     pub(crate) registration: Arc<Registration>,
     pub(crate) windows: Arc<Windows>,
+    /// The page that was last demanded of those that are away: its neighbours will be next.
+    pub(crate) demanded: AtomicU32,
     pub(crate) page_map: Arc<dyn PageMap>,
     pub(crate) observer: Arc<dyn Observer>,
     pub(crate) vcpus: Option<Arc<dyn Vcpus>>,

@@ -71,6 +71,8 @@ pub enum SkipReason {
 pub enum Served {
     /// A page that had never been touched was given a zeroed frame.
     Hole,
+    /// The page was away ([`Lazy`](crate::StrategyKind::Lazy)) and was brought.
+    Fetched,
     /// The page is in a window; the map at its end wakes who waits.
     Window,
     /// The page was mapped in the meantime; whoever waited was woken.

@@ -6,8 +6,9 @@ use std::sync::Arc;
 
 use crate::engine::Engine;
 use crate::page_word::{Lane, serve};
+use crate::sync::Ordering;
 use crate::uffd::{Fault, Messages, UffdError};
-use crate::{Event, Observer, PAGE_SIZE, Served, Stop, clock};
+use crate::{Event, Observer, PAGE_SIZE, Served, Stop, Variant, clock};
 
 /// What a page holds that is touched for the first time.
 #[repr(C, align(4096))]
@@ -86,7 +87,7 @@ impl Handler {
         let word = &self.engine.words[page as usize];
         let served = serve(
             word,
-            || self.fill(fault.address),
+            |source| self.fill(page, fault.address, source),
             || Ok(self.wake(fault.address)?),
         )?;
         self.observer.on(&Event::Fault {
@@ -98,16 +99,33 @@ impl Handler {
         Ok(())
     }
 
-    /// Gives the page a zeroed frame and wakes who waits, unless there is one.
+    /// Gives the page a frame with what is at `source`, or a zeroed one, and wakes who waits, unless
+    /// there is one.
     ///
     /// A frame of its own, not the shared zero page: the guest's first touch is mostly a write, and
     /// a frame that is shared could not be told from its successor when it is migrated.
-    fn fill(&self, address: usize) -> Result<Served, HandlerError> {
+    fn fill(
+        &self,
+        page: u32,
+        address: usize,
+        source: Option<usize>,
+    ) -> Result<Served, HandlerError> {
         let uffd = self.engine.registration.uffd(Lane::Blocking);
         let zero = ZERO.0.as_ptr() as usize;
+        let served = match source {
+            Some(_) => Served::Fetched,
+            None => Served::Hole,
+        };
+        let source = match source {
+            Some(source) if self.engine.config.variant != Variant::ZeroFill => source,
+            _ => zero,
+        };
+        if served == Served::Fetched {
+            self.engine.demanded.store(page, Ordering::Relaxed);
+        }
         for _ in 0..TRIES {
-            match uffd.copy(address, zero, PAGE_SIZE).errno {
-                0 => return Ok(Served::Hole),
+            match uffd.copy(address, source, PAGE_SIZE).errno {
+                0 => return Ok(served),
                 libc::EEXIST => return Ok(Served::Present),
                 libc::EAGAIN => std::thread::yield_now(),
                 errno => return Err(fill_error(address, errno)),

@@ -98,6 +98,7 @@ impl From<Fatal> for MoverError {
                 range,
                 source: io::Error::from_raw_os_error(errno),
             },
+            Fatal::Discard(error) => Self::Discard(error),
             Fatal::Wake(error) => Self::Wake(error),
             Fatal::Protected { range, errno } => Self::Protected {
                 range,
@@ -242,6 +243,7 @@ impl Mover {
         let (hva, classes) = (claim.hva, claim.classes);
         let range = PageRange::new(claim.gfn, classes.len() as u32);
         // From here on the claims are let go whatever happens.
+        let first = claim.first;
         let mut transaction = Transaction::new(
             claim,
             Tools {
@@ -250,6 +252,7 @@ impl Mover {
                 counters: &self.counters,
                 windows: &engine.windows,
                 observer: &*self.observer,
+                demanded: (&engine.demanded, first),
                 strategy: engine.config.strategy,
                 compared_unmapped: COMPARED_UNMAPPED,
                 variant: engine.config.variant,

@@ -12,6 +12,8 @@ pub enum Phase {
     Protected,
     /// The old frames are in limbo; whoever touches the pages waits.
     Unmapped,
+    /// Whoever touches one of the pages is given its contents, one page at a time.
+    Away,
     /// The new frames hold the contents.
     Copied,
     /// The new frames are mapped. There is no way back.
@@ -20,10 +22,11 @@ pub enum Phase {
 
 impl Phase {
     /// Every phase.
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 6] = [
         Self::Claimed,
         Self::Protected,
         Self::Unmapped,
+        Self::Away,
         Self::Copied,
         Self::Committed,
     ];
@@ -35,6 +38,7 @@ impl Phase {
             Self::Claimed => "claimed",
             Self::Protected => "protected",
             Self::Unmapped => "unmapped",
+            Self::Away => "away",
             Self::Copied => "copied",
             Self::Committed => "committed",
         }

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::Phase;
+use crate::{BackendKind, Phase};
 
 /// When the contents are copied, and what the guest does meanwhile.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -19,16 +19,20 @@ pub enum StrategyKind {
     /// Copies while the guest reads and writes, and commits if nothing was written; tries again if
     /// it was, and in the end copies under protection.
     Transactional,
+    /// Unmaps a whole batch at once. Each page comes when it is touched, or when the mover, which
+    /// follows behind, gets to it.
+    Lazy,
 }
 
 impl StrategyKind {
     /// Every strategy.
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 6] = [
         Self::None,
         Self::UnmapCopy,
         Self::StopWorld,
         Self::ProtectCopy,
         Self::Transactional,
+        Self::Lazy,
     ];
 
     /// The name that users write and read.
@@ -40,6 +44,7 @@ impl StrategyKind {
             Self::StopWorld => "stop-world",
             Self::ProtectCopy => "protect-copy",
             Self::Transactional => "transactional",
+            Self::Lazy => "lazy",
         }
     }
 
@@ -54,6 +59,9 @@ impl StrategyKind {
                 "write-protects, copies, unmaps, maps: readers run during the copy"
             }
             Self::Transactional => "copies while the guest runs, commits what it did not write",
+            Self::Lazy => {
+                "unmaps a batch, and brings each page when it is touched or its turn comes"
+            }
         }
     }
 
@@ -82,6 +90,21 @@ impl StrategyKind {
                 Phase::Unmapped,
                 Phase::Committed,
             ],
+            Self::Lazy => &[
+                Phase::Claimed,
+                Phase::Unmapped,
+                Phase::Away,
+                Phase::Committed,
+            ],
+        }
+    }
+
+    /// The backend that suits it, where none is chosen.
+    #[must_use]
+    pub const fn default_backend(self) -> BackendKind {
+        match self {
+            Self::Lazy => BackendKind::Copy,
+            _ => BackendKind::Move,
         }
     }
 

@@ -21,7 +21,17 @@ struct Refusal {
 }
 
 /// What is not in here is sound.
-const REFUSALS: [Refusal; 6] = [
+const REFUSALS: [Refusal; 10] = [
+    Refusal {
+        applies: |way| way.strategy == StrategyKind::Lazy && way.wait.signals(),
+        reason: "with lazy the fault handler must hear who touches a page, and a signal tells it \
+                 nothing; use the wait policy halt or block",
+    },
+    Refusal {
+        applies: |way| way.strategy == StrategyKind::Lazy && way.backend == BackendKind::Move,
+        reason: "with lazy any page may be next, and staged frames are given out in order; use the \
+                 backend copy",
+    },
     Refusal {
         applies: |way| {
             way.strategy == StrategyKind::Transactional && way.backend == BackendKind::Copy
@@ -55,6 +65,15 @@ const REFUSALS: [Refusal; 6] = [
             way.strategy != StrategyKind::Transactional && way.variant == Variant::NoCompare
         },
         reason: "this variant compares no copy; use transactional, which does",
+    },
+    Refusal {
+        applies: |way| way.strategy != StrategyKind::Lazy && way.variant == Variant::ZeroFill,
+        reason: "this variant takes pages that are away for holes; use lazy, which has them",
+    },
+    Refusal {
+        applies: |way| way.strategy == StrategyKind::Lazy && way.variant == Variant::SameFrame,
+        reason: "with lazy pages come back one by one, and this variant gives back a whole window; \
+                 use unmap-copy",
     },
     Refusal {
         applies: |way| way.strategy == StrategyKind::None && way.variant != Variant::None,
@@ -99,10 +118,13 @@ mod tests {
         let distinct: std::collections::HashSet<_> = all.iter().collect();
         let count = StrategyKind::ALL.len() * BackendKind::ALL.len() * WaitKind::ALL.len();
         assert_eq!((all.len(), distinct.len()), (count, count));
-        let refused = all.iter().filter(|way| way.check().is_err());
-        assert!(refused.eq(all.iter().filter(|way| {
-            way.strategy == StrategyKind::Transactional && way.backend == BackendKind::Copy
-        })));
+        let refused = |way: &&Combination| match way.strategy {
+            StrategyKind::Transactional => way.backend == BackendKind::Copy,
+            StrategyKind::Lazy => way.backend == BackendKind::Move || way.wait.signals(),
+            _ => false,
+        };
+        let found = all.iter().filter(|way| way.check().is_err());
+        assert!(found.eq(all.iter().filter(refused)));
     }
 
     #[test]

@@ -17,6 +17,9 @@ pub enum Variant {
     NoProtect,
     /// Commits a copy without comparing it. The guest's counters catch it.
     NoCompare,
+    /// Gives whoever touches a page that is away a page of zeroes, as if it were a hole. The guest's
+    /// check words catch it.
+    ZeroFill,
     /// Writes a word into an old frame after commit. The check of limbo frames catches it.
     StaleFrame,
     /// Puts the old frame back and calls that a commit. The check of frame numbers catches it.
@@ -27,11 +30,12 @@ pub enum Variant {
 
 impl Variant {
     /// Every variant, the right form first.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::None,
         Self::NoUnmap,
         Self::NoProtect,
         Self::NoCompare,
+        Self::ZeroFill,
         Self::StaleFrame,
         Self::SameFrame,
         Self::TornCopy,
@@ -45,6 +49,7 @@ impl Variant {
             Self::NoUnmap => "busted-no-unmap",
             Self::NoProtect => "busted-no-protect",
             Self::NoCompare => "busted-no-compare",
+            Self::ZeroFill => "busted-zero-fill",
             Self::StaleFrame => "busted-stale-frame",
             Self::SameFrame => "busted-same-frame",
             Self::TornCopy => "busted-torn-copy",

@@ -51,10 +51,11 @@ fn copying_while_mapped_loses_updates() {
 
 #[test]
 #[cfg_attr(no_kvm, ignore = "this host has no /dev/kvm for us")]
-fn copying_without_protection_or_comparison_loses_updates() {
+fn what_a_strategy_leaves_out_loses_updates() {
     for (variant, strategy) in [
         ("busted-no-protect", "protect-copy"),
         ("busted-no-compare", "transactional"),
+        ("busted-zero-fill", "lazy"),
     ] {
         let more = format!("--strategy {strategy} --target data,large");
         assert_caught(variant, &more, RUNS, &["update", "check word"]);

@@ -75,6 +75,10 @@ impl Backend for CopyIn {
         self.0.keep(pages);
     }
 
+    fn forget(&mut self, pages: u32) -> io::Result<()> {
+        self.0.forget(pages)
+    }
+
     fn wake(&mut self, lane: Lane, hva: usize, pages: u32) -> Result<(), UffdError> {
         self.0.registration.wake(lane, hva, pages)
     }

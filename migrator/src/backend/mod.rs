@@ -87,6 +87,8 @@ pub(crate) trait Backend {
     fn put_back(&mut self, lane: Lane, hva: usize, skip: u32, pages: u32) -> Transfer;
     /// The first `pages` old frames stay in limbo, the new frames are the guest's.
     fn commit(&mut self, pages: u32);
+    /// The first `pages` old frames, or what is left of them, are needed no more, and are not checked.
+    fn forget(&mut self, pages: u32) -> io::Result<()>;
     /// Wakes who waits; they look again.
     fn wake(&mut self, lane: Lane, hva: usize, pages: u32) -> Result<(), UffdError>;
     /// Where the `nth` old frame of the open migration is.

@@ -67,6 +67,10 @@ impl Backend for MoveIn {
         self.0.ring.pop(pages);
     }
 
+    fn forget(&mut self, pages: u32) -> io::Result<()> {
+        self.0.forget(pages)
+    }
+
     fn wake(&mut self, lane: Lane, hva: usize, pages: u32) -> Result<(), UffdError> {
         self.0.registration.wake(lane, hva, pages)
     }

@@ -232,6 +232,15 @@ impl Pool {
         self.ring.push(pages);
     }
 
+    /// Gives what is left of the first `pages` taken frames to the kernel.
+    pub(super) fn forget(&mut self, pages: u32) -> io::Result<()> {
+        for piece in self.ring.vacant(0, pages) {
+            // SAFETY: the guest has other frames, or had these moved back.
+            unsafe { self.arena.discard(piece)? };
+        }
+        Ok(())
+    }
+
     /// Writes a word into the youngest frame, whether or not it will be checked.
     pub(super) fn scribble(&mut self) {
         let word = self.one(self.ring.oldest(self.ring.full() - 1, 1));

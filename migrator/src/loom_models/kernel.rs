@@ -11,6 +11,7 @@ use crate::batch::Claim;
 use crate::counters::{Counters, LiveCounters};
 use crate::inject::Injector;
 use crate::page_word::{Lane, PageWord};
+use crate::sync::AtomicU32;
 use crate::transaction::{Fatal, Tools, Transaction};
 use crate::uffd::{Transfer, UffdError};
 use crate::windows::Windows;
@@ -20,6 +21,9 @@ use crate::{Class, Gfn, Inject, InjectAction, PAGE_SIZE, Phase, Silent, Strategy
 pub(super) const DATA: u8 = 7;
 /// What a fresh page holds.
 pub(super) const ZERO: u8 = 1;
+
+/// Where the page's old frame lies.
+const SLOT: usize = 0x5000;
 
 /// A page that is mapped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,6 +36,8 @@ pub(super) struct Mapped {
 pub(super) struct Kernel {
     /// The page, or nothing if it is not mapped.
     entry: Mutex<Option<Mapped>>,
+    /// What lies in limbo.
+    limbo: Mutex<Option<u8>>,
     asleep: Mutex<bool>,
 }
 
@@ -45,6 +51,16 @@ impl Kernel {
 
     fn entry(&self) -> MutexGuard<'_, Option<Mapped>> {
         self.entry.lock().expect("no panic")
+    }
+
+    /// What lies in limbo at `address`.
+    pub(super) fn old_frame(&self, address: usize) -> u8 {
+        assert_eq!(address, SLOT);
+        self.limbo().expect("an old frame that is gone was read")
+    }
+
+    fn limbo(&self) -> MutexGuard<'_, Option<u8>> {
+        self.limbo.lock().expect("no panic")
     }
 
     pub(super) fn contents(&self) -> Option<u8> {
@@ -139,10 +155,10 @@ pub(super) fn try_migrate(
     let mut end = Ok(());
     let counters = LiveCounters::default();
     let windows = Windows::default();
+    let demanded = AtomicU32::new(u32::MAX);
     let mut backend = Fake {
         kernel: Arc::clone(kernel),
         windows: &windows,
-        limbo: None,
         staged: None,
         broken: way.broken,
     };
@@ -156,6 +172,7 @@ pub(super) fn try_migrate(
         let claim = Claim {
             words: std::slice::from_ref(word),
             classes: &[Class::default()],
+            first: 0,
             gfn: Gfn(0),
             hva: 0,
             lane: Lane::Blocking,
@@ -168,6 +185,7 @@ pub(super) fn try_migrate(
                 counters: &counters,
                 windows: &windows,
                 observer: &Silent,
+                demanded: (&demanded, 0),
                 strategy: way.strategy,
                 compared_unmapped: way.compared_unmapped,
                 variant: way.variant,
@@ -183,7 +201,6 @@ pub(super) fn try_migrate(
 struct Fake<'a> {
     kernel: Arc<Kernel>,
     windows: &'a Windows,
-    limbo: Option<u8>,
     staged: Option<u8>,
     broken: bool,
 }
@@ -198,7 +215,7 @@ impl Fake<'_> {
 
     fn at(&self, source: Source) -> Option<u8> {
         match source {
-            Source::Limbo => self.limbo,
+            Source::Limbo => *self.kernel.limbo(),
             Source::Mapped(_) => self.kernel.contents(),
         }
     }
@@ -234,8 +251,9 @@ impl Backend for Fake<'_> {
     }
 
     fn unmap(&mut self, _: usize, _: u32) -> Transfer {
-        self.limbo = self.kernel.entry().take().map(|page| page.contents);
-        match self.limbo {
+        let taken = self.kernel.entry().take().map(|page| page.contents);
+        *self.kernel.limbo() = taken;
+        match taken {
             Some(_) => all(),
             None => Transfer {
                 done: 0,
@@ -253,7 +271,9 @@ impl Backend for Fake<'_> {
     }
 
     fn map(&mut self, _: Lane, _: usize, _: u32, _: u32) -> Transfer {
-        self.give(self.staged)
+        // Without a copy the kernel copies as it maps, as the backend `copy` has it.
+        let limbo = *self.kernel.limbo();
+        self.give(self.staged.or(limbo))
     }
 
     fn put_back(&mut self, _: Lane, _: usize, _: u32, _: u32) -> Transfer {
@@ -264,10 +284,18 @@ impl Backend for Fake<'_> {
                 errno: libc::EINVAL,
             };
         }
-        self.give(self.limbo)
+        let taken = self.kernel.limbo().take();
+        self.give(taken)
     }
 
-    fn commit(&mut self, _: u32) {}
+    fn commit(&mut self, _: u32) {
+        // Used again from now on.
+        *self.kernel.limbo() = None;
+    }
+
+    fn forget(&mut self, _: u32) -> io::Result<()> {
+        Ok(())
+    }
 
     fn wake(&mut self, _: Lane, _: usize, _: u32) -> Result<(), UffdError> {
         self.kernel.wake();
@@ -275,7 +303,7 @@ impl Backend for Fake<'_> {
     }
 
     fn limbo_address(&self, _: u32) -> usize {
-        0
+        SLOT
     }
 
     fn scribble(&mut self) {}

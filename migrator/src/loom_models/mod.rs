@@ -32,9 +32,13 @@ fn migrate(kernel: &Arc<Kernel>, word: &PageWord, now: u64, inject: Option<Phase
 
 /// The handler's turn, after an event.
 fn handle(kernel: &Kernel, word: &PageWord) {
-    let fill = || {
-        Ok(match kernel.fill(ZERO) {
-            Ok(()) => Served::Hole,
+    let fill = |source: Option<usize>| {
+        let (contents, served) = match source {
+            Some(address) => (kernel.old_frame(address), Served::Fetched),
+            None => (ZERO, Served::Hole),
+        };
+        Ok(match kernel.fill(contents) {
+            Ok(()) => served,
             Err(_) => Served::Present,
         })
     };

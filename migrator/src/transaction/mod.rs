@@ -1,10 +1,15 @@
 //! The migration of one batch: its phases, and the way back from each.
 
+mod lazy;
 mod order;
 mod steps;
 mod window;
 
+use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use crate::sync::AtomicU32;
+use lazy::Returns;
 
 use crate::backend::Backend;
 use crate::batch::Claim;
@@ -26,6 +31,9 @@ pub(crate) struct Tools<'a> {
     pub(crate) counters: &'a LiveCounters,
     pub(crate) windows: &'a Windows,
     pub(crate) observer: &'a dyn Observer,
+    /// The page number that was last demanded of those that are away, and that of the first page
+    /// of the claim.
+    pub(crate) demanded: (&'a AtomicU32, u32),
     pub(crate) strategy: StrategyKind,
     /// With [`StrategyKind::Transactional`] more pages than these are compared while they are
     /// write-protected, so that readers go on; up to so many after they were unmapped.
@@ -38,6 +46,8 @@ pub(crate) struct Tools<'a> {
 pub(crate) enum Fatal {
     /// Old frames could not be put back.
     Lost { range: PageRange, errno: i32 },
+    /// Old frames could not be given back.
+    Discard(io::Error),
     /// Waiters could not be woken.
     Wake(UffdError),
     /// Pages stay write-protected.
@@ -67,6 +77,8 @@ pub(crate) struct Transaction<'a> {
     /// Pages of `mapped` that are in their old frames, as a busted variant has it.
     forged: bool,
     lost: Option<Fatal>,
+    /// With [`StrategyKind::Lazy`]: how the pages of `out` came back, from when they were sent away.
+    away: Option<Returns>,
     retried: u32,
     times: Times,
     settled: bool,
@@ -89,6 +101,7 @@ impl<'a> Transaction<'a> {
             abort: None,
             forged: false,
             lost: None,
+            away: None,
             retried: 0,
             times: Times {
                 start,
@@ -102,9 +115,12 @@ impl<'a> Transaction<'a> {
         self.claim.words.len() as u32
     }
 
-    /// Pages that lie in new frames.
+    /// Pages that lie in new frames, from the start of the claim; 0 if they are not the first ones.
     pub(crate) fn mapped(&self) -> u32 {
-        self.mapped
+        match &self.away {
+            Some(returns) if !returns.all_fetched() => 0,
+            _ => self.mapped,
+        }
     }
 
     pub(crate) fn backend(&self) -> &dyn Backend {
@@ -141,7 +157,10 @@ impl<'a> Transaction<'a> {
 
     /// The rest of them, once the window is closed.
     fn lost_pages(&self) -> u32 {
-        self.out - self.present()
+        match &self.away {
+            Some(returns) => returns.lost(),
+            None => self.out - self.present(),
+        }
     }
 
     /// Ends the migration: the pages are let go, who waits is woken, and all is counted.
@@ -156,9 +175,7 @@ impl<'a> Transaction<'a> {
 
     fn settle(&mut self) -> Result<(), Fatal> {
         self.settled = true;
-        if !self.forged {
-            self.tools.backend.commit(self.mapped);
-        }
+        self.keep_old_frames();
         if self.tools.variant == Variant::StaleFrame && self.mapped > 0 {
             self.tools.backend.scribble();
         }
@@ -168,11 +185,26 @@ impl<'a> Transaction<'a> {
         self.lost.take().map_or(woken, Err)
     }
 
+    fn keep_old_frames(&mut self) {
+        match &self.away {
+            // Frames that could not be put back stay where they are.
+            Some(returns) if !returns.all_fetched() && self.lost.is_none() => {
+                if let Err(error) = self.tools.backend.forget(self.out) {
+                    self.lost = Some(Fatal::Discard(error));
+                }
+            }
+            _ if self.forged => {}
+            _ => self.tools.backend.commit(self.mapped),
+        }
+    }
+
     fn let_go(&mut self) -> Result<(), Fatal> {
         // Read when the pages were mapped, in whichever frames.
         let now = self.times.mapped;
         let mut waited = false;
-        for (nth, word) in self.claim.words.iter().enumerate() {
+        // Pages that were sent away were let go one by one.
+        let kept = if self.away.is_some() { self.out } else { 0 };
+        for (nth, word) in self.claim.words.iter().enumerate().skip(kept as usize) {
             let nth = nth as u32;
             waited |= word.leave(if nth < self.present() {
                 Leave::Idle(now)
@@ -207,7 +239,7 @@ impl<'a> Transaction<'a> {
             let nth = nth as u32;
             let cells = &self.tools.counters.by_class[class.index()];
             cells.attempted.add(1);
-            if nth < self.mapped {
+            if self.is_committed(nth) {
                 cells.committed.add(1);
             } else if nth == self.out && self.hole {
                 cells.skipped.add(1);
@@ -215,9 +247,15 @@ impl<'a> Transaction<'a> {
                 cells.aborted.add(1);
             }
         }
-        self.tools.counters.windows.add(u64::from(self.mapped > 0));
+        let committed = (0..self.mapped).any(|nth| self.is_committed(nth));
+        self.tools.counters.windows.add(committed.into());
         self.tools.counters.retried.add(self.retried.into());
         self.tools.counters.lost_pages.add(self.lost_pages().into());
+    }
+
+    /// Whether the `nth` page of the claim lies in a new frame.
+    fn is_committed(&self, nth: u32) -> bool {
+        nth < self.mapped && self.away.as_ref().is_none_or(|away| away.is_fetched(nth))
     }
 
     fn range(&self, skip: u32, pages: u32) -> PageRange {
@@ -233,21 +271,25 @@ impl<'a> Transaction<'a> {
                 times: self.retried,
             });
         }
-        if self.mapped > 0 {
-            on(Event::Committed {
-                range: self.range(0, self.mapped),
-                times: self.times,
-            });
-        }
-        let hole = u32::from(self.hole);
-        let aborted = self.attempted() - self.mapped - hole;
-        if let (1.., Some(reason)) = (aborted, self.abort) {
-            on(Event::Aborted {
-                range: self.range(self.mapped, aborted),
-                phase: self.phase,
-                reason,
-                times: self.times,
-            });
+        let outcomes = self.attempted() - u32::from(self.hole);
+        let mut first = 0;
+        while first < outcomes {
+            let committed = self.is_committed(first);
+            let same = |nth: &u32| self.is_committed(*nth) == committed;
+            let pages = (first..outcomes).take_while(same).count() as u32;
+            let range = self.range(first, pages);
+            if committed {
+                let times = self.times;
+                on(Event::Committed { range, times });
+            } else if let Some(reason) = self.abort {
+                on(Event::Aborted {
+                    range,
+                    phase: self.phase,
+                    reason,
+                    times: self.times,
+                });
+            }
+            first += pages;
         }
         if self.hole {
             on(Event::Skipped {

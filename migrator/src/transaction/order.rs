@@ -36,6 +36,7 @@ impl Transaction<'_> {
             }
             StrategyKind::ProtectCopy => self.protect_copy(),
             StrategyKind::Transactional => self.transact(),
+            StrategyKind::Lazy => self.move_lazily(),
         }
         self.hole |= self.out == self.reach && self.reach < self.pages() && self.abort.is_none();
         if self.mapped == self.out && self.out > 0 {
@@ -152,7 +153,7 @@ impl Transaction<'_> {
     }
 
     /// Whether the test aborts here, in the window.
-    fn strikes_in_window(&mut self, phase: Phase) -> bool {
+    pub(super) fn strikes_in_window(&mut self, phase: Phase) -> bool {
         let strikes = self.strikes(phase);
         if strikes {
             self.abort = Some(AbortReason::Injected);

@@ -8,9 +8,9 @@ use crate::uffd::Transfer;
 use crate::{AbortReason, PAGE_SIZE, Phase, Variant, clock};
 
 /// Tries of a call that the kernel asks to repeat.
-const TRIES: u32 = 16;
+pub(super) const TRIES: u32 = 16;
 /// Tries of the calls that give the guest its pages back: without them guest memory is lost.
-const TRIES_BACK: u32 = 1 << 16;
+pub(super) const TRIES_BACK: u32 = 1 << 16;
 
 /// Between a copy that is not guarded and what unmaps, in the busted variants: long enough for a vCPU to
 /// write, whatever else the host does.
@@ -201,7 +201,9 @@ impl Transaction<'_> {
 
     /// Puts back the old frames of what has no new one.
     pub(super) fn restore(&mut self) {
-        if self.present() < self.out {
+        if self.away.is_some() {
+            self.call_back();
+        } else if self.present() < self.out {
             self.put_back();
         }
     }
@@ -234,7 +236,7 @@ impl Transaction<'_> {
     }
 }
 
-fn is_transient(errno: i32) -> bool {
+pub(super) fn is_transient(errno: i32) -> bool {
     matches!(errno, libc::EAGAIN | libc::EBUSY)
 }
 

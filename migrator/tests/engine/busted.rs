@@ -49,14 +49,16 @@ fn no_unmap_loses_updates() {
 
 #[test]
 #[cfg_attr(no_userfaultfd, ignore = "this host has no userfaultfd for us")]
-fn copies_without_protection_or_comparison_lose_updates() {
+fn what_a_strategy_leaves_out_loses_updates() {
     if rights() {
         for (strategy, variant) in [
             (StrategyKind::ProtectCopy, Variant::NoProtect),
             (StrategyKind::Transactional, Variant::NoCompare),
+            (StrategyKind::Lazy, Variant::ZeroFill),
         ] {
             for batch in [1, 32] {
-                let outcome = run_strategy(strategy, variant, BackendKind::Move, batch);
+                let backend = strategy.default_backend();
+                let outcome = run_strategy(strategy, variant, backend, batch);
                 assert!(outcome.lost > 0, "{variant} {batch}");
                 assert_eq!(outcome.counters.integrity_errors(), 0);
             }
