@@ -218,6 +218,9 @@ pub struct RunArgs {
         allow_hyphen_values = true
     )]
     batch: Option<String>,
+    /// How large the pages are that move: 4KiB, 2MiB (whole, with --hugepages) [default: 4KiB]
+    #[arg(long, value_name = "SIZE", help_heading = "Moving")]
+    page_size: Option<String>,
     /// Threads that move pages [default: 1]
     #[arg(
         long,
@@ -346,6 +349,7 @@ impl RunArgs {
             (Key::Target, self.target),
             (Key::Rate, self.rate),
             (Key::Batch, self.batch),
+            (Key::PageSize, self.page_size),
             (Key::Movers, self.movers),
             (Key::Verify, self.verify),
             (Key::Variant, self.variant),

@@ -11,7 +11,7 @@ use crate::tool;
 use crate::units::{Batch, CpuCount, MoverCount, Percent, Rate, Seed, Size, Span, ValueError};
 use std::path::PathBuf;
 use underfoot_abi::{Cpl, Layout, PAGE_SIZE, WorkloadId};
-use underfoot_migrator::{BackendKind, Combination, StrategyKind, WaitKind};
+use underfoot_migrator::{BackendKind, Combination, PageSize, StrategyKind, WaitKind};
 
 const LEAST_MEMORY: Size = Size::from_mib(16);
 /// The guest maps a region by 2 MiB entries, and its memory ends on one.
@@ -41,6 +41,8 @@ pub struct Experiment {
     pub backend: BackendKind,
     /// What a vCPU does that meets a window.
     pub wait: WaitKind,
+    /// How large the pages are that move.
+    pub page_size: PageSize,
     /// Which kinds of pages move.
     pub targets: Targets,
     /// Pages per second over all movers.
@@ -110,6 +112,7 @@ impl Experiment {
                 .flatten()
                 .unwrap_or(strategy.default_backend()),
             wait: named(settings, Key::Wait, WaitKind::Halt)?,
+            page_size: named(settings, Key::PageSize, PageSize::Small)?,
             targets: settings
                 .get(Key::Target, str::parse)?
                 .unwrap_or_else(Targets::all),
@@ -183,6 +186,7 @@ impl Experiment {
             strategy: self.strategy,
             backend: self.backend,
             wait: self.wait,
+            page_size: self.page_size,
             variant: self.variant.engine(),
         }
     }
@@ -199,18 +203,44 @@ impl Experiment {
                          could be caught: choose the one that its description names, or walk",
             });
         }
+        self.check_huge()?;
         self.combination()
             .check()
             .map_err(|reason| ExperimentError::Unsound {
                 combination: format!(
-                    "strategy {}, backend {}, wait {}, variant {}",
+                    "strategy {}, backend {}, wait {}, page size {}, variant {}",
                     self.strategy.name(),
                     self.backend.name(),
                     self.wait.name(),
+                    self.page_size.name(),
                     self.variant.name()
                 ),
                 reason,
             })
+    }
+
+    fn check_huge(&self) -> Result<(), ExperimentError> {
+        let refused = |reason| {
+            Err(ExperimentError::Unsound {
+                combination: format!(
+                    "page size {}, hugepages {}, batch {}",
+                    self.page_size.name(),
+                    self.hugepages,
+                    self.batch
+                ),
+                reason,
+            })
+        };
+        match self.page_size {
+            PageSize::Small => Ok(()),
+            PageSize::Huge if !self.hugepages => {
+                refused("guest memory lies in small pages: give --hugepages as well")
+            }
+            PageSize::Huge if self.batch.get() != 1 => {
+                refused("one huge page is moved in one window: leave --batch out")
+            }
+            PageSize::Huge => Ok(()),
+        }
     }
 
     /// Length of the control phase.
@@ -246,6 +276,7 @@ impl Experiment {
         if self.mover == Mover::Host {
             set(Key::Backend, text(self.backend.name().into()));
             set(Key::Wait, text(self.wait.name().into()));
+            set(Key::PageSize, text(self.page_size.name().into()));
             set(Key::Batch, number(self.batch.get()));
             set(Key::Movers, number(self.movers.get()));
             set(Key::Verify, text(self.verify.name().into()));

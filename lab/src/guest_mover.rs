@@ -12,9 +12,10 @@ use underfoot_vmm::MoverInit;
 const MOST_MEMORY: Size = Size::from_mib(2048);
 
 /// What belongs to the host's engine alone.
-const ENGINE: [Key; 5] = [
+const ENGINE: [Key; 6] = [
     Key::Backend,
     Key::Wait,
+    Key::PageSize,
     Key::Batch,
     Key::Movers,
     Key::Verify,

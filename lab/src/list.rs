@@ -4,7 +4,7 @@ use crate::names::{Mover, Named, Variant};
 use crate::parameters::{default_text, range};
 use serde::Serialize;
 use underfoot_abi::{PageKind, Parameter, WorkloadId};
-use underfoot_migrator::{BackendKind, Combination, StrategyKind, WaitKind};
+use underfoot_migrator::{BackendKind, Combination, PageSize, StrategyKind, WaitKind};
 
 /// The schema of `list --json`.
 pub const LIST_SCHEMA: &str = "underfoot.list/1";
@@ -89,6 +89,8 @@ pub struct Way {
     pub backend: &'static str,
     /// What a vCPU does that meets a window.
     pub wait: &'static str,
+    /// How large the pages are that move.
+    pub page_size: &'static str,
     /// Whether `run` takes it.
     pub sound: bool,
     /// Why it does not, and what to use instead; null where it does.
@@ -110,11 +112,13 @@ pub struct Choices {
     pub backends: Vec<Choice>,
     /// `--wait`.
     pub wait_policies: Vec<Choice>,
+    /// `--page-size`.
+    pub page_sizes: Vec<Choice>,
     /// `--target`.
     pub page_kinds: Vec<Choice>,
     /// `--variant`.
     pub variants: Vec<Choice>,
-    /// Each strategy with each backend and each wait policy.
+    /// Each strategy with each backend, each wait policy and each page size.
     pub combinations: Vec<Way>,
 }
 
@@ -129,6 +133,7 @@ impl Choices {
             strategies: choices::<StrategyKind>(),
             backends: choices::<BackendKind>(),
             wait_policies: choices::<WaitKind>(),
+            page_sizes: choices::<PageSize>(),
             page_kinds: choices::<PageKind>(),
             variants: choices::<Variant>(),
             combinations: Combination::all().map(way).collect(),
@@ -155,11 +160,17 @@ impl Choices {
             "the default: the one that suits the strategy",
         );
         section(&mut text, "wait policies (--wait)", &self.wait_policies);
+        section(&mut text, "page sizes (--page-size)", &self.page_sizes);
         section(&mut text, "page kinds (--target)", &self.page_kinds);
         section(&mut text, "variants (--variant)", &self.variants);
-        text.push_str("combinations of strategy, backend and wait policy, for every page kind\n");
+        text.push_str(
+            "combinations of strategy, backend, wait policy and page size, for every page kind\n",
+        );
         for way in &self.combinations {
-            let name = format!("{} {} {}", way.strategy, way.backend, way.wait);
+            let name = format!(
+                "{} {} {} {}",
+                way.strategy, way.backend, way.wait, way.page_size
+            );
             line(&mut text, &name, way.reason.unwrap_or("sound"));
         }
         text
@@ -191,6 +202,7 @@ fn way(combination: Combination) -> Way {
         strategy: combination.strategy.name(),
         backend: combination.backend.name(),
         wait: combination.wait.name(),
+        page_size: combination.page_size.name(),
         sound: reason.is_none(),
         reason,
     }

@@ -3,7 +3,7 @@
 
 use crate::units::ValueError;
 use underfoot_abi::{Cpl, PageKind, WorkloadId};
-use underfoot_migrator::{BackendKind, StrategyKind, WaitKind};
+use underfoot_migrator::{BackendKind, PageSize, StrategyKind, WaitKind};
 
 /// A fixed set of things with names.
 pub trait Named: Copy + PartialEq + 'static {
@@ -236,6 +236,7 @@ macro_rules! named_by_the_engine {
 named_by_the_engine! {
     StrategyKind, "strategy";
     BackendKind, "backend";
+    PageSize, "page size";
     WaitKind, "wait policy";
 }
 
@@ -326,6 +327,7 @@ mod tests {
         names_are_unique_and_parse::<StrategyKind>();
         names_are_unique_and_parse::<BackendKind>();
         names_are_unique_and_parse::<WaitKind>();
+        names_are_unique_and_parse::<PageSize>();
         names_are_unique_and_parse::<Verify>();
         names_are_unique_and_parse::<Variant>();
         names_are_unique_and_parse::<Mover>();

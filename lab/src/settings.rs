@@ -42,6 +42,7 @@ keys! {
     Target = "target", "Which kinds of pages move.";
     Rate = "rate", "Pages per second.";
     Batch = "batch", "Pages per window.";
+    PageSize = "page-size", "How large the pages are that move.";
     Movers = "movers", "Threads that move pages.";
     Cpus = "cpus", "vCPUs.";
     Memory = "memory", "Guest memory.";

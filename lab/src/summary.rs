@@ -7,7 +7,7 @@ use crate::names::{Mover, Named, Variant};
 use crate::record::{Ending, Histograms, RunRecord};
 use std::path::Path;
 use underfoot_abi::Metric;
-use underfoot_migrator::StrategyKind;
+use underfoot_migrator::{PageSize, StrategyKind};
 
 /// Columns of a screen, to be counted on.
 pub const SCREEN: usize = 80;
@@ -69,11 +69,14 @@ fn setup_line(record: &RunRecord) -> String {
     let how = match experiment.mover {
         Mover::Guest => "mover guest".to_owned(),
         Mover::Host => format!(
-            "{}, {}, {}, batch {}",
+            "{}, {}, {}, {}",
             experiment.strategy.name(),
             experiment.backend.name(),
             experiment.wait.name(),
-            experiment.batch,
+            match experiment.page_size {
+                PageSize::Small => format!("batch {}", experiment.batch),
+                PageSize::Huge => format!("pages of {}", PageSize::Huge),
+            },
         ),
     };
     format!(

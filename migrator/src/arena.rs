@@ -2,11 +2,12 @@
 
 use std::io;
 
-use crate::PAGE_SIZE;
+use crate::huge::HugePages;
 use crate::pagemap::Pagemap;
 use crate::pattern;
 use crate::ring::Piece;
 use crate::uffd::{Transfer, UffdError, Userfaultfd, Waiting, Watch};
+use crate::{PAGE_SIZE, PageSize};
 
 /// Why the frame pool could not be made.
 #[derive(Debug, thiserror::Error)]
@@ -26,6 +27,12 @@ pub enum ArenaError {
     /// /proc/self/pagemap, which says which slots hold a frame.
     #[error("cannot open /proc/self/pagemap")]
     Pagemap(#[source] io::Error),
+    /// The kernel gave small pages.
+    #[error(
+        "the kernel gives no transparent huge pages for the frame pool; free some memory, or allow them \
+         in /sys/kernel/mm/transparent_hugepage/enabled"
+    )]
+    NoHugePages,
     /// The pool's own userfaultfd.
     #[error("the frame pool needs a userfaultfd of its own")]
     Uffd(#[from] UffdError),
@@ -39,6 +46,8 @@ pub enum ArenaError {
 pub(crate) struct Arena {
     base: *mut u8,
     slots: usize,
+    /// The whole mapping: its first slots may begin later, at a multiple of their page size.
+    mapping: (*mut u8, usize),
     uffd: Userfaultfd,
 }
 
@@ -46,11 +55,14 @@ pub(crate) struct Arena {
 unsafe impl Send for Arena {}
 
 impl Arena {
-    /// An arena of `slots` slots, the first `full` of which hold a frame filled with the pattern.
-    pub(crate) fn new(slots: usize, full: usize) -> Result<Self, ArenaError> {
+    /// An arena of `slots` slots, the first `full` of which hold a frame filled with the pattern. With
+    /// huge pages, both are multiples of a huge page's slots, whose frames are one huge page.
+    pub(crate) fn new(slots: usize, full: usize, size: PageSize) -> Result<Self, ArenaError> {
         assert!(full <= slots, "{full} frames in {slots} slots");
         let uffd = Userfaultfd::new(Waiting::Signal)?;
         let bytes = slots * PAGE_SIZE;
+        // Room to begin at a multiple of the page size.
+        let mapped = bytes + size.bytes() - PAGE_SIZE;
         let failed = |call| ArenaError::Memory {
             bytes,
             call,
@@ -60,7 +72,7 @@ impl Arena {
         let base = unsafe {
             libc::mmap(
                 std::ptr::null_mut(),
-                bytes,
+                mapped,
                 libc::PROT_READ | libc::PROT_WRITE,
                 libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE,
                 -1,
@@ -70,14 +82,22 @@ impl Arena {
         if base == libc::MAP_FAILED {
             return Err(failed("mmap"));
         }
+        let mapping = (base.cast::<u8>(), mapped);
+        let skip = mapping.0.align_offset(size.bytes());
+        // SAFETY: at most the room that was added for it.
+        let base = unsafe { mapping.0.add(skip) };
         let arena = Self {
-            base: base.cast(),
+            base,
             slots,
+            mapping,
             uffd,
         };
         // A child made by fork would share the frames, and shared frames cannot be moved.
         for (advice, bytes, name) in [
-            (libc::MADV_NOHUGEPAGE, bytes, "madvise(MADV_NOHUGEPAGE)"),
+            match size {
+                PageSize::Small => (libc::MADV_NOHUGEPAGE, bytes, "madvise(MADV_NOHUGEPAGE)"),
+                PageSize::Huge => (libc::MADV_HUGEPAGE, bytes, "madvise(MADV_HUGEPAGE)"),
+            },
             (libc::MADV_DONTFORK, bytes, "madvise(MADV_DONTFORK)"),
             (
                 libc::MADV_POPULATE_WRITE,
@@ -86,11 +106,14 @@ impl Arena {
             ),
         ] {
             // SAFETY: the range lies in the mapping just made; the advice keeps its contents.
-            let result = unsafe { libc::madvise(base, bytes, advice) };
+            let result = unsafe { libc::madvise(base.cast(), bytes, advice) };
             // A kernel without huge pages refuses the first, and has nothing to turn off.
             if result != 0 && advice != libc::MADV_NOHUGEPAGE {
                 return Err(failed(name));
             }
+        }
+        if size == PageSize::Huge {
+            arena.check_huge(full)?;
         }
         // SAFETY: these slots were populated above and are ours.
         unsafe { pattern::fill(arena.base, full) };
@@ -98,6 +121,18 @@ impl Arena {
             .uffd
             .register(arena.base as usize, bytes, Watch::Missing)?;
         Ok(arena)
+    }
+
+    /// Checks that the first `full` slots lie in huge pages.
+    fn check_huge(&self, full: usize) -> Result<(), ArenaError> {
+        let pages = HugePages::open().map_err(ArenaError::Pagemap)?;
+        for slot in (0..full).step_by(PageSize::Huge.pages() as usize) {
+            let address = self.address(slot) as usize;
+            if !pages.is_huge(address).map_err(ArenaError::Pagemap)? {
+                return Err(ArenaError::NoHugePages);
+            }
+        }
+        Ok(())
     }
 
     /// The address of a slot.
@@ -153,7 +188,7 @@ impl Arena {
 impl Drop for Arena {
     fn drop(&mut self) {
         // SAFETY: this is the mapping that `new` made, and nobody has a reference into it.
-        let result = unsafe { libc::munmap(self.base.cast(), self.slots * PAGE_SIZE) };
+        let result = unsafe { libc::munmap(self.mapping.0.cast(), self.mapping.1) };
         debug_assert_eq!(result, 0, "munmap of an own mapping");
     }
 }

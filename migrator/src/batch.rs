@@ -2,9 +2,9 @@
 
 use crate::clock::Tsc;
 use crate::engine::Engine;
-use crate::page_word::{Lane, PageWord};
+use crate::page_word::{Lane, Leave, PageWord};
 use crate::regions::Region;
-use crate::{Class, Gfn};
+use crate::{Class, Gfn, PageSize};
 
 /// Contiguous pages, claimed by whoever holds this.
 pub(crate) struct Claim<'a> {
@@ -56,12 +56,20 @@ impl Batch {
         let region = engine.regions.of(page);
         let lane = engine.words[page as usize].lane();
         let (first, wanted) = self.extent(engine, region, lane, page, now)?;
+        if engine.config.page_size == PageSize::Huge && wanted < self.limit {
+            return None;
+        }
         let rest = engine.config.rest_ticks;
         let words = &engine.words[first as usize..(first + wanted) as usize];
         let claimed = words
             .iter()
             .take_while(|word| word.try_claim(now, rest))
             .count();
+        if engine.config.page_size == PageSize::Huge && claimed < words.len() {
+            let lane = engine.words[first as usize].lane();
+            give_up(engine, region.hva(first), lane, &words[..claimed]);
+            return None;
+        }
         self.claimed = claimed;
         (claimed > 0).then(|| Claim {
             words: &words[..claimed],
@@ -110,5 +118,17 @@ impl Batch {
         self.classes[tail..len].reverse();
         self.classes[..len].rotate_left(tail);
         Some((page - before, len as u32))
+    }
+}
+
+/// Lets pages go that were claimed in vain. A fault that found one of them claimed was of one that is
+/// there by now, as nothing was done to it; it is woken all the same.
+fn give_up(engine: &Engine, hva: usize, lane: Lane, words: &[PageWord]) {
+    let waited = words
+        .iter()
+        .fold(false, |waited, word| word.leave(Leave::Untouched) | waited);
+    if waited {
+        // Who waits on looks again when the next mover is done with the page.
+        let _ = engine.registration.wake(lane, hva, words.len() as u32);
     }
 }

@@ -14,7 +14,7 @@ use crate::uffd::Watch;
 use crate::windows::Windows;
 use crate::{
     BackendKind, ClassSet, Combination, Inject, MAX_BATCH, Migrator, Observer, PageMap, PageRange,
-    Rate, StrategyKind, Variant, Vcpus, Verify, WaitKind, clock,
+    PageSize, Rate, StrategyKind, Variant, Vcpus, Verify, WaitKind, clock,
 };
 
 /// How long a moved page rests by default.
@@ -31,6 +31,12 @@ pub enum BuildError {
     /// The size of a batch.
     #[error("a batch of {batch} pages: 1 to {MAX_BATCH} can be moved in one window")]
     Batch {
+        /// What was asked for.
+        batch: u32,
+    },
+    /// Several huge pages in one window.
+    #[error("a batch of {batch} pages of 2MiB: one is moved in one window; use a batch of 1")]
+    HugeBatch {
         /// What was asked for.
         batch: u32,
     },
@@ -80,6 +86,7 @@ pub struct Builder {
     variant: Variant,
     targets: ClassSet,
     batch: u32,
+    page_size: PageSize,
     limbo: u32,
     rate: Rate,
     seed: u64,
@@ -103,6 +110,7 @@ impl Builder {
             variant: Variant::default(),
             targets: ClassSet::ALL,
             batch: 1,
+            page_size: PageSize::default(),
             limbo: DEFAULT_LIMBO,
             rate: Rate::default(),
             seed: 0,
@@ -168,6 +176,14 @@ impl Builder {
     #[must_use]
     pub fn batch(mut self, pages: u32) -> Self {
         self.batch = pages;
+        self
+    }
+
+    /// How large the pages are that move; small ones by default. Huge ones need guest memory that is
+    /// advised to lie in transparent huge pages, and a batch of 1.
+    #[must_use]
+    pub fn page_size(mut self, page_size: PageSize) -> Self {
+        self.page_size = page_size;
         self
     }
 
@@ -247,6 +263,9 @@ impl Builder {
         self.check()?;
         let page_map = self.page_map.ok_or(BuildError::NoPageMap)?;
         let regions = Regions::new(&self.memory)?;
+        if self.page_size == PageSize::Huge {
+            regions.check_huge()?;
+        }
         let signal = self.signal_faults.then_some(&*page_map);
         let watch = if self.strategy.protects() {
             Watch::MissingAndWrites
@@ -261,8 +280,9 @@ impl Builder {
                 backend: self.backend,
                 variant: self.variant,
                 targets: self.targets,
-                batch: self.batch,
-                limbo: self.limbo,
+                batch: self.batch * self.page_size.pages(),
+                page_size: self.page_size,
+                limbo: self.limbo.next_multiple_of(self.page_size.pages()),
                 rate: self.rate,
                 seed: self.seed,
                 verify: self.verify,
@@ -288,6 +308,9 @@ impl Builder {
         if !(1..=MAX_BATCH).contains(&batch) {
             return Err(BuildError::Batch { batch });
         }
+        if self.page_size == PageSize::Huge && batch != 1 {
+            return Err(BuildError::HugeBatch { batch });
+        }
         if limbo > MAX_LIMBO {
             return Err(BuildError::Limbo { limbo });
         }
@@ -302,6 +325,7 @@ impl Builder {
             } else {
                 WaitKind::Block
             },
+            page_size: self.page_size,
             variant: self.variant,
         };
         way.check().map_err(|reason| BuildError::Unsound {

@@ -11,8 +11,8 @@ use crate::registration::Registration;
 use crate::sync::AtomicU32;
 use crate::windows::Windows;
 use crate::{
-    BackendKind, Class, ClassSet, Inject, Observer, PageMap, Rate, StrategyKind, Variant, Vcpus,
-    Verify,
+    BackendKind, Class, ClassSet, Inject, Observer, PageMap, PageSize, Rate, StrategyKind, Variant,
+    Vcpus, Verify,
 };
 
 /// The parts of the configuration that movers need.
@@ -22,7 +22,9 @@ pub(crate) struct Config {
     pub(crate) backend: BackendKind,
     pub(crate) variant: Variant,
     pub(crate) targets: ClassSet,
+    /// In pages of 4 KiB.
     pub(crate) batch: u32,
+    pub(crate) page_size: PageSize,
     pub(crate) limbo: u32,
     pub(crate) rate: Rate,
     pub(crate) seed: u64,

@@ -25,6 +25,7 @@ mod counters;
 mod engine;
 mod event;
 mod handler;
+mod huge;
 mod inject;
 #[cfg(all(test, loom))]
 mod loom_models;
@@ -32,6 +33,7 @@ mod migrator;
 mod mover;
 mod names;
 mod page_map;
+mod page_size;
 mod page_word;
 mod pagemap;
 mod pattern;
@@ -67,6 +69,7 @@ pub use migrator::Migrator;
 pub use mover::{Mover, MoverError, NewMoverError};
 pub use names::UnknownName;
 pub use page_map::PageMap;
+pub use page_size::PageSize;
 pub use phase::Phase;
 pub use rate::{Rate, RateError};
 pub use regions::RegionError;
@@ -81,5 +84,5 @@ pub use verify::{Verify, can_verify};
 pub use wait::WaitKind;
 pub use windows::Windows;
 
-/// Pages in one window at most.
+/// Pages of 4 KiB in one window at most.
 pub const MAX_BATCH: u32 = 512;

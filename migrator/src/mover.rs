@@ -12,6 +12,7 @@ use crate::backend::{Backend, CopyIn, MoveIn};
 use crate::batch::Batch;
 use crate::counters::{Counters, LiveCounters};
 use crate::engine::Engine;
+use crate::huge::HugePages;
 use crate::inject::Injector;
 use crate::pagemap::{Pagemap, Present};
 use crate::plan::Plan;
@@ -20,7 +21,8 @@ use crate::transaction::{Fatal, Tools, Transaction};
 use crate::uffd::UffdError;
 use crate::verify::{Frame, Verifier};
 use crate::{
-    AbortReason, BackendKind, Event, Observer, PageRange, Paused, Stop, StrategyKind, clock,
+    AbortReason, BackendKind, Event, Observer, PageRange, PageSize, Paused, Stop, StrategyKind,
+    clock,
 };
 
 /// Pages of the map that are read for each window, or as many as it moves at most if that is more.
@@ -123,6 +125,8 @@ pub struct Mover {
     verifier: Verifier,
     pagemap: Pagemap,
     present: Present,
+    /// Only for huge pages.
+    huge: Option<HugePages>,
 }
 
 impl Mover {
@@ -132,11 +136,21 @@ impl Mover {
         let (batch, limbo) = (config.batch, config.limbo);
         let stride = config.verify.limbo_stride(batch);
         let backend: Box<dyn Backend + Send> = match config.backend {
-            BackendKind::Move => Box::new(MoveIn::new(batch, limbo, stride, registration)?),
+            BackendKind::Move => Box::new(MoveIn::new(
+                batch,
+                limbo,
+                stride,
+                config.page_size,
+                registration,
+            )?),
             BackendKind::Copy => Box::new(CopyIn::new(batch, limbo, stride, registration)?),
         };
         let verifier = Verifier::new(config.verify, batch).map_err(NewMoverError::Pagemap)?;
         let pagemap = Pagemap::open(1).map_err(NewMoverError::Pagemap)?;
+        let huge = match config.page_size {
+            PageSize::Small => None,
+            PageSize::Huge => Some(HugePages::open().map_err(NewMoverError::Pagemap)?),
+        };
         let (counters, nth) = engine.new_counters();
         Ok(Self {
             observer: Arc::clone(&engine.observer),
@@ -153,6 +167,7 @@ impl Mover {
             verifier,
             pagemap,
             present: Present::new(config.batch).map_err(NewMoverError::Pagemap)?,
+            huge,
             engine,
         })
     }
@@ -226,12 +241,29 @@ impl Mover {
         let Some(page) = self.plan.pick(|page| engine.target_class(page)) else {
             return Ok(0);
         };
+        if !self.is_whole(page)? {
+            return Ok(0);
+        }
         let stale = self
             .backend
             .prepare(engine.config.batch)
             .map_err(MoverError::Discard)?;
         self.report_stale(stale);
         self.migrate(page)
+    }
+
+    /// Whether a page can move whole. Huge pages that the kernel has split meanwhile cannot.
+    fn is_whole(&self, page: u32) -> Result<bool, MoverError> {
+        let Some(huge) = &self.huge else {
+            return Ok(true);
+        };
+        let region = self.engine.regions.of(page);
+        let first = page - page % PageSize::Huge.pages();
+        if first + PageSize::Huge.pages() > region.end() {
+            return Ok(false);
+        }
+        let whole = huge.is_huge(region.hva(first));
+        whole.map_err(MoverError::Pagemap)
     }
 
     fn migrate(&mut self, page: u32) -> Result<u32, MoverError> {

@@ -2,7 +2,7 @@
 
 use std::str::FromStr;
 
-use crate::{BackendKind, StrategyKind, Variant, WaitKind};
+use crate::{BackendKind, PageSize, StrategyKind, Variant, WaitKind};
 
 /// A name that means nothing here.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -47,6 +47,7 @@ macro_rules! from_name {
 from_name! {
     StrategyKind, "strategy";
     BackendKind, "backend";
+    PageSize, "page size";
     WaitKind, "wait policy";
     Variant, "variant";
 }

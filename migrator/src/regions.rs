@@ -2,7 +2,7 @@
 
 use vm_memory::{Address, GuestMemoryBackend, GuestMemoryMmap, GuestMemoryRegion};
 
-use crate::{Gfn, PAGE_SIZE, PageRange};
+use crate::{Gfn, PAGE_SIZE, PageRange, PageSize};
 
 /// Guest memory that the engine cannot work on.
 #[derive(Debug, thiserror::Error)]
@@ -24,6 +24,18 @@ pub enum RegionError {
         gpa: u64,
         /// Its length in bytes.
         len: u64,
+    },
+    /// Huge pages of the guest cannot be huge pages of the host.
+    #[error(
+        "guest memory at {gpa:#x} lies at {hva:#x}: for pages of 2MiB both must be multiples of \
+         {} bytes; map it so, or move pages of 4KiB",
+        PageSize::Huge.bytes()
+    )]
+    NotHuge {
+        /// Guest physical address of the region.
+        gpa: u64,
+        /// Its host address.
+        hva: usize,
     },
     /// More pages than can be numbered, or none.
     #[error("guest memory has {pages} pages; 1 to {} can be managed", u32::MAX)]
@@ -99,6 +111,22 @@ impl Regions {
                 })
                 .collect(),
         ))
+    }
+
+    /// Checks that blocks of 2 MiB are the same for the guest, for this process and by number.
+    pub(crate) fn check_huge(&self) -> Result<(), RegionError> {
+        let odd = |region: &&Region| {
+            let (gpa, hva) = (region.gfn.gpa(), region.hva);
+            !(gpa as usize | hva).is_multiple_of(PageSize::Huge.bytes())
+                || !region.first.is_multiple_of(PageSize::Huge.pages())
+        };
+        match self.iter().find(odd) {
+            Some(region) => Err(RegionError::NotHuge {
+                gpa: region.gfn.gpa(),
+                hva: region.hva,
+            }),
+            None => Ok(()),
+        }
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Region> {

@@ -1,6 +1,6 @@
 //! Which combinations are sound, as data.
 
-use crate::{BackendKind, StrategyKind, Variant, WaitKind};
+use crate::{BackendKind, PageSize, StrategyKind, Variant, WaitKind};
 
 /// One way to move pages.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -11,6 +11,8 @@ pub struct Combination {
     pub backend: BackendKind,
     /// What a vCPU does that meets a window.
     pub wait: WaitKind,
+    /// How large the pages are that move.
+    pub page_size: PageSize,
     /// A deliberately wrong form, or none.
     pub variant: Variant,
 }
@@ -21,7 +23,12 @@ struct Refusal {
 }
 
 /// What is not in here is sound.
-const REFUSALS: [Refusal; 10] = [
+const REFUSALS: [Refusal; 11] = [
+    Refusal {
+        applies: |way| way.page_size == PageSize::Huge && way.backend == BackendKind::Copy,
+        reason: "UFFDIO_COPY brings small pages, so that no huge page would be left after it; use the \
+                 backend move, or pages of 4KiB",
+    },
     Refusal {
         applies: |way| way.strategy == StrategyKind::Lazy && way.wait.signals(),
         reason: "with lazy the fault handler must hear who touches a page, and a signal tells it \
@@ -82,15 +89,18 @@ const REFUSALS: [Refusal; 10] = [
 ];
 
 impl Combination {
-    /// Every combination without a variant, of 4 KiB pages, in a fixed order.
+    /// Every combination without a variant, in a fixed order.
     pub fn all() -> impl Iterator<Item = Self> {
-        StrategyKind::ALL.into_iter().flat_map(|strategy| {
-            BackendKind::ALL.into_iter().flat_map(move |backend| {
-                WaitKind::ALL.into_iter().map(move |wait| Self {
-                    strategy,
-                    backend,
-                    wait,
-                    variant: Variant::None,
+        PageSize::ALL.into_iter().flat_map(|page_size| {
+            StrategyKind::ALL.into_iter().flat_map(move |strategy| {
+                BackendKind::ALL.into_iter().flat_map(move |backend| {
+                    WaitKind::ALL.into_iter().map(move |wait| Self {
+                        strategy,
+                        backend,
+                        wait,
+                        page_size,
+                        variant: Variant::None,
+                    })
                 })
             })
         })
@@ -116,11 +126,16 @@ mod tests {
     fn the_table_covers_every_combination_once_and_refuses_what_it_says() {
         let all: Vec<_> = Combination::all().collect();
         let distinct: std::collections::HashSet<_> = all.iter().collect();
-        let count = StrategyKind::ALL.len() * BackendKind::ALL.len() * WaitKind::ALL.len();
+        let count = StrategyKind::ALL.len()
+            * BackendKind::ALL.len()
+            * WaitKind::ALL.len()
+            * PageSize::ALL.len();
         assert_eq!((all.len(), distinct.len()), (count, count));
-        let refused = |way: &&Combination| match way.strategy {
-            StrategyKind::Transactional => way.backend == BackendKind::Copy,
-            StrategyKind::Lazy => way.backend == BackendKind::Move || way.wait.signals(),
+        let refused = |way: &&Combination| match (way.strategy, way.backend) {
+            (StrategyKind::Lazy, BackendKind::Move) => true,
+            (StrategyKind::Lazy, _) if way.wait.signals() => true,
+            (StrategyKind::Transactional, BackendKind::Copy) => true,
+            (_, BackendKind::Copy) => way.page_size == PageSize::Huge,
             _ => false,
         };
         let found = all.iter().filter(|way| way.check().is_err());

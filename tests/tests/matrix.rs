@@ -40,10 +40,12 @@ fn each_combination(cpus: u32, wanted: impl Fn(&Value) -> bool) {
         .iter()
         .filter(|way| wanted(way))
     {
-        let [strategy, backend, wait] = ["strategy", "backend", "wait"].map(|key| text(way, key));
+        let keys = ["strategy", "backend", "wait", "page_size"];
+        let [strategy, backend, wait, page_size] = keys.map(|key| text(way, key));
+        let huge = page_size == "2MiB";
         let line = format!(
-            "--strategy {strategy} --backend {backend} --wait {wait} --cpus {cpus} --duration 1s \
-             --warmup 100ms"
+            "--strategy {strategy} --backend {backend} --wait {wait} --page-size {page_size} \
+             --hugepages={huge} --cpus {cpus} --duration 1s --warmup 100ms"
         );
         if way["sound"] == true {
             assert_sound(way, &line);

@@ -213,6 +213,7 @@ fn build(experiment: &Experiment, machine: &Machine) -> Result<Migrator, RunErro
         .variant(experiment.variant.engine())
         .targets(targets(experiment))
         .batch(experiment.batch.get().into())
+        .page_size(experiment.page_size)
         .rate(rate(experiment))
         .seed(experiment.seed.0)
         .verify(match experiment.verify {

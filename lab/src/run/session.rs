@@ -15,6 +15,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant, SystemTime};
 use underfoot_abi::{GuestState, Phase};
+use underfoot_migrator::PageSize;
 use underfoot_vmm::stats::Stats;
 use underfoot_vmm::{
     Boot, ExitReport, HostInfo, Machine, MachineConfig, MemorySize, Progress, Wake,
@@ -108,8 +109,9 @@ impl<'a> Session<'a> {
             ),
             signals: true,
         })?;
-        if experiment.mover == Mover::Guest {
-            // The guest visits every page: its windows are not to hold the host's first touches.
+        // Where the guest is the mover, it visits every page: its windows are not to hold the host's
+        // first touches. And where huge pages move, a hole that is filled later is a small page.
+        if experiment.mover == Mover::Guest || experiment.page_size == PageSize::Huge {
             let populated = machine.ram().populate();
             populated.map_err(underfoot_vmm::MachineError::from)?;
         }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::pool::Pool;
 use super::{Backend, Source};
+use crate::PageSize;
 use crate::arena::ArenaError;
 use crate::page_word::Lane;
 use crate::registration::Registration;
@@ -23,7 +24,14 @@ impl CopyIn {
         stride: u32,
         registration: Arc<Registration>,
     ) -> Result<Self, ArenaError> {
-        Pool::new(limbo.max(batch) + batch, 0, stride, registration).map(Self)
+        Pool::new(
+            limbo.max(batch) + batch,
+            0,
+            stride,
+            PageSize::Small,
+            registration,
+        )
+        .map(Self)
     }
 }
 

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::pool::Pool;
 use super::{Backend, Source};
+use crate::PageSize;
 use crate::arena::ArenaError;
 use crate::page_word::Lane;
 use crate::registration::Registration;
@@ -17,15 +18,16 @@ pub(crate) struct MoveIn(Pool);
 
 impl MoveIn {
     /// A loop for windows of up to `batch` pages with `limbo` frames in it, one in `stride` of
-    /// which is checked before it is used again.
+    /// which is checked before it is used again. With huge pages both are whole numbers of those.
     pub(crate) fn new(
         batch: u32,
         limbo: u32,
         stride: u32,
+        size: PageSize,
         registration: Arc<Registration>,
     ) -> Result<Self, ArenaError> {
         let full = limbo.max(batch);
-        Pool::new(full + batch, full, stride, registration).map(Self)
+        Pool::new(full + batch, full, stride, size, registration).map(Self)
     }
 }
 

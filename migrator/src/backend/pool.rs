@@ -7,7 +7,6 @@ use super::Source;
 use super::bytes;
 use super::sample::Sample;
 use super::settle::settle;
-use crate::PAGE_SIZE;
 use crate::arena::{Arena, ArenaError};
 use crate::page_word::Lane;
 use crate::pagemap::Pagemap;
@@ -15,6 +14,7 @@ use crate::pattern;
 use crate::registration::Registration;
 use crate::ring::{Piece, Ring};
 use crate::uffd::Transfer;
+use crate::{PAGE_SIZE, PageSize};
 
 /// Frames in a ring of slots, and the guest memory that they come from and go to.
 pub(super) struct Pool {
@@ -35,10 +35,11 @@ impl Pool {
         slots: u32,
         full: u32,
         stride: u32,
+        size: PageSize,
         registration: Arc<Registration>,
     ) -> Result<Self, ArenaError> {
         Ok(Self {
-            arena: Arena::new(slots as usize, full as usize)?,
+            arena: Arena::new(slots as usize, full as usize, size)?,
             ring: Ring::new(slots, full),
             checked: 0,
             sample: Sample::one_in(stride),

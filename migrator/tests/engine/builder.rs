@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use underfoot_migrator::{
-    BuildError, Builder, ClassSet, MAX_LIMBO, Migrator, StrategyKind, Variant, Verify,
+    BuildError, Builder, ClassSet, MAX_LIMBO, Migrator, PageSize, StrategyKind, Variant, Verify,
 };
 use vm_memory::{FileOffset, GuestAddress, GuestMemoryMmap};
 
@@ -24,6 +24,10 @@ fn values_out_of_bounds_are_named_with_their_bounds() {
     for (builder, words) in [
         (builder().batch(0), ["batch of 0", "1 to 512"]),
         (builder().batch(513), ["batch of 513", "1 to 512"]),
+        (
+            builder().page_size(PageSize::Huge).batch(2),
+            ["batch of 2 pages of 2MiB", "batch of 1"],
+        ),
         (builder().limbo(MAX_LIMBO + 1), ["1048577", "up to 1048576"]),
         (
             builder().targets(ClassSet::EMPTY),

@@ -5,8 +5,8 @@ use std::sync::{Arc, Mutex};
 
 use crate::rig::{Rig, holes, rights};
 use underfoot_migrator::{
-    AbortReason, Combination, Event, Inject, InjectAction, MoverError, Observer, Phase, Stop,
-    StrategyKind, Times, Vcpus, WaitKind,
+    AbortReason, Combination, Event, Inject, InjectAction, MoverError, Observer, PageSize, Phase,
+    Stop, StrategyKind, Times, Vcpus, WaitKind,
 };
 
 const PAGES: usize = 512;
@@ -24,6 +24,7 @@ fn inject(phase: Phase, action: InjectAction, nth: u64, on: bool) -> Inject {
 fn ways() -> impl Iterator<Item = Combination> {
     Combination::all().filter(|way| {
         way.wait == WaitKind::Block
+            && way.page_size == PageSize::Small
             && !matches!(way.strategy, StrategyKind::None | StrategyKind::StopWorld)
             && way.check().is_ok()
     })

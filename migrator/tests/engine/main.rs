@@ -3,6 +3,7 @@
 mod builder;
 mod busted;
 mod faults;
+mod huge;
 mod lost;
 mod moving;
 mod rig;

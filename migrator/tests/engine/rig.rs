@@ -173,19 +173,23 @@ pub struct Outcome {
 impl Rig {
     /// `pages` pages, the first `filled` of them written.
     pub fn new(pages: usize, filled: usize) -> Self {
+        Self::advised(pages, filled, libc::MADV_NOHUGEPAGE)
+    }
+
+    /// `pages` pages, all written, in huge pages of the host if it gives any.
+    pub fn huge(pages: usize) -> Self {
+        Self::advised(pages, pages, libc::MADV_HUGEPAGE)
+    }
+
+    fn advised(pages: usize, filled: usize, advice: libc::c_int) -> Self {
         let ranges = [(GuestAddress(0), pages * PAGE_SIZE)];
         let memory = GuestMemoryMmap::from_ranges(&ranges).expect("guest memory");
         let base = memory
             .get_host_address(GuestAddress(0))
             .expect("the first page") as usize;
         // SAFETY: the mapping was just made; huge pages would be split by the first move.
-        let advised = unsafe {
-            libc::madvise(
-                base as *mut libc::c_void,
-                pages * PAGE_SIZE,
-                libc::MADV_NOHUGEPAGE,
-            )
-        };
+        let advised =
+            unsafe { libc::madvise(base as *mut libc::c_void, pages * PAGE_SIZE, advice) };
         assert_eq!(advised, 0);
         let rig = Self {
             memory: Arc::new(memory),
