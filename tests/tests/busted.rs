@@ -190,6 +190,7 @@ fn checkers_of_the_guest_speak_for_themselves() {
         ("busted-lock-order", "--workload lock-order", "lock-cycle"),
         ("busted-skip-cpu", "--workload shootdown", "translation"),
         ("busted-no-pending-check", "--workload mmap1", "fragment"),
+        ("busted-freed-listed", "--workload mmap1", "listed"),
         ("busted-owner-gone", "--workload mmap1", "fragment"),
         (
             "busted-plain-lock",

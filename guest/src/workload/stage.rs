@@ -13,7 +13,7 @@ use crate::{
     sync::{Rcu, lockdep},
 };
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use underfoot_abi::{CHANGES, PageByte, PageKind, TABLE_SAMPLES, TABLES_REUSED};
+use underfoot_abi::{CHANGES, PageByte, PageKind, TABLE_SAMPLES, TABLES_REUSED, Variant};
 
 /// Parameters that all of them have, in the order of the contract.
 const TABLES: usize = 0;
@@ -23,6 +23,9 @@ const RESERVE: usize = 3;
 const LOCKDEP: usize = 4;
 /// The first of a workload's own.
 pub(super) const OWN: usize = 5;
+
+/// How long a busted form rests: a grace period is over by then, and its callbacks have run.
+const GRACE_NS: u64 = 5_000_000;
 
 /// Address spaces, as the parameters want them.
 pub(super) struct Stage {
@@ -91,6 +94,11 @@ impl Stage {
     pub(super) fn between(&self, cpu: &Cpu, operations: &mut u64) {
         *operations += 1;
         self.rcu.quiescent(cpu);
+        if cpu.header.variant == Variant::FreedListed as u32 {
+            // Widens its race: a listed page's free half is mostly taken before the other one's
+            // callback comes, and such a page is not given back.
+            cpu.sched.sleep_ns(cpu, GRACE_NS);
+        }
         (self.between)(cpu, *operations);
     }
 
