@@ -199,6 +199,19 @@ impl Experiment {
                          could be caught: choose the one that its description names, or walk",
             });
         }
+        let told = self.parameters.values();
+        if let Some(idle) = self.variant.guest().idle_by(self.workload, &told) {
+            let (value, remedy) = self
+                .parameters
+                .shown_with_others(idle.parameter, idle.values);
+            return Err(ExperimentError::Idle {
+                variant: self.variant.name(),
+                workload: self.workload.name(),
+                parameter: idle.parameter,
+                value,
+                remedy,
+            });
+        }
         self.combination()
             .check()
             .map_err(|reason| ExperimentError::Unsound {

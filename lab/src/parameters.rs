@@ -84,6 +84,32 @@ impl Parameters {
         self.values
     }
 
+    /// The value of the parameter `name` as the user writes it, and what else it may be: all that is
+    /// not among `ruled_out`.
+    ///
+    /// # Panics
+    /// If there is no such parameter.
+    #[must_use]
+    pub fn shown_with_others(&self, name: &str, ruled_out: &[u64]) -> (String, String) {
+        let index = self
+            .index(name)
+            .expect("only parameters of the workload are asked for");
+        let parameter = &self.described[index];
+        let others: Vec<&str> = (0..)
+            .zip(parameter.choices)
+            .filter(|(value, _)| !ruled_out.contains(value))
+            .map(|(_, choice)| *choice)
+            .collect();
+        let others = if others.is_empty() {
+            let mut values = parameter.least..=parameter.most;
+            let least = values.find(|value| !ruled_out.contains(value));
+            format!("{} or more", least.unwrap_or(parameter.most))
+        } else {
+            others.join(" or ")
+        };
+        (text_of(parameter, self.values[index]), others)
+    }
+
     /// Every value by the name of its parameter, choices by their names too. Empty where the
     /// workload has no parameters.
     #[must_use]
@@ -124,7 +150,11 @@ pub fn range(parameter: &Parameter) -> String {
 /// The default of `parameter` as the user would write it.
 #[must_use]
 pub fn default_text(parameter: &Parameter) -> String {
-    match shown(parameter, parameter.default) {
+    text_of(parameter, parameter.default)
+}
+
+fn text_of(parameter: &Parameter, value: u64) -> String {
+    match shown(parameter, value) {
         toml::Value::String(text) => text,
         number => number.to_string(),
     }
