@@ -29,7 +29,7 @@ impl Parameters {
     ///
     /// # Errors
     /// [`ValueError`]: a name that `workload` does not have, a value outside its bounds, or the same
-    /// name twice; a mix of nothing.
+    /// name twice; a mix of nothing, or pressure by nobody.
     pub fn parse(workload: WorkloadId, text: &str) -> Result<Self, ValueError> {
         let told = Self::defaults(workload).with(text)?;
         let is_off = |value: &u64| *value == 0;
@@ -38,6 +38,14 @@ impl Parameters {
                 value: text.to_owned(),
                 expected: "a mix of at least one workload",
                 example: "walk=on",
+            });
+        }
+        let of = |name| told.index(name).map(|index| told.values[index]);
+        if workload == WorkloadId::Pressure && of("faulters")? == 0 && of("allocators")? == 0 {
+            return Err(ValueError::Malformed {
+                value: text.to_owned(),
+                expected: "pressure by a faulter or an allocator at least",
+                example: "faulters=1",
             });
         }
         Ok(told)

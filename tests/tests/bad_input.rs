@@ -17,7 +17,7 @@ fn refused(scratch: &Scratch, line: &str) -> Finished {
 
 #[test]
 fn wrong_values_are_refused_with_bound_and_remedy() {
-    let cases: [(&str, &[&str]); 39] = [
+    let cases: [(&str, &[&str]); 40] = [
         ("--cpus 0", &["--cpus", "0", "1", "64"]),
         ("--cpus 10000", &["--cpus", "10000", "1", "64"]),
         ("--cpus two", &["--cpus", "two", "for example"]),
@@ -78,6 +78,10 @@ fn wrong_values_are_refused_with_bound_and_remedy() {
         (
             "--workload churn --parameters kind=sleepable --variant busted-rcu-stall",
             &["kind=sleepable", "kind=classic or preemptible"],
+        ),
+        (
+            "--workload pressure --parameters faulters=0,allocators=0",
+            &["faulters=0,allocators=0", "at least", "faulters=1"],
         ),
         (
             "--workload fault --variant busted-freed-listed",

@@ -37,6 +37,8 @@ pub enum GuestState {
     Failed = 3,
     /// CPL 0 was demanded where ring 0 is emulated.
     RefusedCpl = 4,
+    /// It gave up, having too little memory: `message` says for what.
+    TooLittleMemory = 5,
 }
 
 /// The privilege level of the kernel proper.

@@ -104,9 +104,10 @@ impl Variant {
             _ if workload == W::Mix => MIX_PARTS.iter().any(|part| self.concerns_part(*part)),
             Self::NoGracePeriod | Self::NoSeqcount => workload == W::Walk,
             Self::NoLock => matches!(workload, W::Walk | W::Lock),
+            // Who presses memory waits for grace periods, and a CPU that idles meanwhile holds none up.
             Self::RcuStall => !matches!(
                 workload,
-                W::Lock | W::Chase | W::Idle | W::Order | W::Shootdown
+                W::Lock | W::Chase | W::Idle | W::Order | W::Shootdown | W::Pressure
             ),
             Self::RcuClassicBusted | Self::RcuPreemptBusted | Self::RcuSleepBusted => {
                 workload == W::Torture

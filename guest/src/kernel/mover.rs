@@ -4,7 +4,7 @@ use super::memory::LOW_END;
 use super::once::Once;
 use super::shared::Shared;
 use super::state::{self, Kernel};
-use super::{ipi, threads};
+use super::{fail, ipi, threads};
 use core::ops::Range;
 use core::sync::atomic::Ordering::Relaxed;
 use underfoot_abi::{Metric, Mover, PAGE_SIZE, Phase, Wait};
@@ -71,7 +71,7 @@ pub fn set_up(
 ) -> &'static Frames {
     // SAFETY: mapped there by `map_direct`, and nobody else uses those addresses.
     let frames = unsafe { Frames::new(cpu, pages, table, DIRECT) };
-    let frames = FRAMES.set(frames.expect("memory for the frames of the mover"));
+    let frames = FRAMES.set(fail::wanted(frames, "the records of the mover's frames"));
     cpu.ops.flush_all();
     pin_image(frames);
     JOB.set(Job::new(Parts {
@@ -111,7 +111,7 @@ pub fn note_stack(on: Option<usize>, range: Range<usize>) {
 pub fn start(kernel: &Kernel, cpu: &Cpu) -> Option<ThreadId> {
     JOB.get()?;
     let thread = threads::spawn(kernel, cpu, CPU, Priority::NORMAL, run, 0);
-    Some(thread.expect("memory for the mover's thread"))
+    Some(fail::wanted(thread, "the mover's thread"))
 }
 
 /// Looks whether every page is where it should be. The mover has ended.

@@ -33,12 +33,12 @@ pub fn run(kernel: &'static Kernel, cpu: &'static Cpu) -> ! {
     for (number, thread) in threads.iter_mut().enumerate().take(count) {
         let seat = kernel.workload.seat(number, cpus);
         let started = threads::spawn(kernel, cpu, seat.cpu, seat.priority, work, number);
-        *thread = Some(started.expect("memory for the workload's threads"));
+        *thread = Some(fail::wanted(started, "a thread of the workload"));
     }
     let background = kernel.workload.memory().map(|memory| {
         let (last, priority) = (cpus - 1, Priority::RECLAIM);
         let started = threads::spawn(kernel, cpu, last, priority, make_room, 0);
-        (memory, started.expect("memory for the reclaimer's thread"))
+        (memory, fail::wanted(started, "the reclaimer's thread"))
     });
     let mover = mover::start(kernel, cpu);
     for thread in threads.into_iter().flatten().chain(mover) {

@@ -238,6 +238,9 @@ impl<'a> Session<'a> {
                         .load(Ordering::Relaxed);
                     return Err(RunError::EmulatedRing0 { ticks });
                 }
+                Some(GuestState::TooLittleMemory) => {
+                    return Err(RunError::TooLittleMemory(self.too_little_memory()));
+                }
                 Some(GuestState::Booting | GuestState::Failed) | None => {}
             }
             match self.machine.wait(deadline).map_err(RunError::Machine)? {
@@ -248,7 +251,10 @@ impl<'a> Session<'a> {
                 }
                 // The guest's word comes before that of the vCPU that it ended by.
                 Wake::Exited(_)
-                    if self.machine.shared().state() == Some(GuestState::RefusedCpl) => {}
+                    if matches!(
+                        self.machine.shared().state(),
+                        Some(GuestState::RefusedCpl | GuestState::TooLittleMemory)
+                    ) => {}
                 wake => self.note(wake),
             }
         }
@@ -272,6 +278,9 @@ impl<'a> Session<'a> {
     fn end_by_exits(&mut self, reports: &[ExitReport]) {
         let Some(first) = reports.first() else { return };
         let shared = self.machine.shared();
+        if shared.state() == Some(GuestState::TooLittleMemory) {
+            return self.end_by(Ending::Failed, self.too_little_memory());
+        }
         let message = shared.message();
         let mut text = match shared.crash() {
             Some(crash) => format!("{crash}: "),
@@ -286,6 +295,25 @@ impl<'a> Session<'a> {
             text.push_str(&format!("\n{registers}"));
         }
         self.end_by(Ending::Failed, text);
+    }
+
+    /// What the guest lacked memory for, and what helps.
+    fn too_little_memory(&self) -> String {
+        let experiment = self.experiment;
+        let told = experiment.parameters.to_table();
+        let told: Vec<String> = told
+            .iter()
+            .map(|(name, value)| format!("{name}={value}"))
+            .collect();
+        format!(
+            "--memory {} is too little for {}: give the guest more, or ask for less of workload {} \
+             (--cpus {}, --parameters {})",
+            experiment.memory,
+            self.machine.shared().message(),
+            experiment.workload.name(),
+            experiment.cpus.get(),
+            told.join(",").replace('"', ""),
+        )
     }
 
     /// The first cause counts: what follows are its consequences.
