@@ -93,11 +93,7 @@ impl Experiment {
             .unwrap_or_else(|| CpuCount::clamped(limits.cpus.cpus().len()));
         let workload = named(settings, Key::Workload, WorkloadId::Walk)?;
         let mover = named(settings, Key::Mover, Mover::Host)?;
-        let strategy = match mover {
-            Mover::Host => StrategyKind::UnmapCopy,
-            Mover::Guest => StrategyKind::None,
-        };
-        let strategy = named(settings, Key::Strategy, strategy)?;
+        let strategy = named(settings, Key::Strategy, StrategyKind::UnmapCopy)?;
         let experiment = Self {
             workload,
             mover,
@@ -184,6 +180,15 @@ impl Experiment {
             backend: self.backend,
             wait: self.wait,
             variant: self.variant.engine(),
+        }
+    }
+
+    /// What the engine does: it rests where the guest moves its pages itself.
+    #[must_use]
+    pub fn engine_strategy(&self) -> StrategyKind {
+        match self.mover {
+            Mover::Host => self.strategy,
+            Mover::Guest => StrategyKind::None,
         }
     }
 

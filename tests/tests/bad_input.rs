@@ -17,7 +17,7 @@ fn refused(scratch: &Scratch, line: &str) -> Finished {
 
 #[test]
 fn wrong_values_are_refused_with_bound_and_remedy() {
-    let cases: [(&str, &[&str]); 40] = [
+    let cases: [(&str, &[&str]); 41] = [
         ("--cpus 0", &["--cpus", "0", "1", "64"]),
         ("--cpus 10000", &["--cpus", "10000", "1", "64"]),
         ("--cpus two", &["--cpus", "two", "for example"]),
@@ -58,6 +58,14 @@ fn wrong_values_are_refused_with_bound_and_remedy() {
         (
             "--mover guest --strategy stop-world",
             &["strategy stop-world", "say none"],
+        ),
+        (
+            "--mover guest --strategy none --variant busted-guest-no-shootdown",
+            &[
+                "strategy none",
+                "busted-guest-no-shootdown",
+                "leave the strategy out",
+            ],
         ),
         (
             "--mover guest --target page-table,large",

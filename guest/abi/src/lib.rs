@@ -26,7 +26,7 @@ mod workload;
 pub use context::{Context, Wait};
 pub use header::{Cpl, GuestState, Header, MAGIC, Phase, VERSION};
 pub use histogram::{BUCKETS, Histogram, MAX_TRACKABLE, SUB_BUCKETS, bucket_index, bucket_low};
-pub use kind::{POISON_OBJECT, POISON_PAGE, PageByte, PageKind};
+pub use kind::{POISON_LIMBO, POISON_OBJECT, POISON_PAGE, PageByte, PageKind};
 pub use layout::{Layout, PAGE_SIZE};
 pub use mover::{MoveCounts, Mover, MoverArea, MoverMetric, WindowRecord, WindowRing, refusal};
 pub use port::{PORT_DOORBELL, PORT_EXIT, PORT_SERIAL};

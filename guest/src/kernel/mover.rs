@@ -72,6 +72,7 @@ pub fn set_up(
     // SAFETY: mapped there by `map_direct`, and nobody else uses those addresses.
     let frames = unsafe { Frames::new(cpu, pages, table, DIRECT) };
     let frames = FRAMES.set(fail::wanted(frames, "the records of the mover's frames"));
+    shared.mover.root.store(table.root() as u64, Relaxed);
     cpu.ops.flush_all();
     pin_image(frames);
     JOB.set(Job::new(Parts {
@@ -137,6 +138,9 @@ fn run(cpu: &'static Cpu, _: usize) {
             continue;
         }
         let Some((page, kind)) = pick.next(kernel.pages, job.frames()) else {
+            if pick.has_none() {
+                cpu.sched.sleep_ns(cpu, 0);
+            }
             continue;
         };
         let rested = page != last.0 || cpu.ns(tsc().saturating_sub(last.1)) >= REST_NS;

@@ -1,6 +1,7 @@
 //! One run: a machine, the engine, the phases, and the record of it all.
 
 mod engine;
+mod guest_frames;
 mod guest_moves;
 mod header;
 mod integrity;

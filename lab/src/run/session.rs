@@ -3,6 +3,7 @@
 mod end;
 
 use super::engine::Engine;
+use super::guest_frames::Compared;
 use super::header::header;
 use super::stalls::{OwnWindow, StallReader, Waiter};
 use super::waiting;
@@ -79,6 +80,8 @@ pub struct Session<'a> {
     pub stall_counts: Stalls,
     pub own_window: OwnWindow,
     pub windows_dropped: u64,
+    /// Where the guest's own mover put pages, as the host found it; `None` if it could not look.
+    pub compared: Option<Compared>,
 }
 
 impl<'a> Session<'a> {
@@ -135,6 +138,7 @@ impl<'a> Session<'a> {
             stall_counts: Stalls::default(),
             own_window: OwnWindow::default(),
             windows_dropped: 0,
+            compared: None,
         })
     }
 
