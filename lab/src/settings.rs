@@ -109,7 +109,9 @@ pub enum ExperimentError {
     },
     /// A wrong form that the workload's parameters keep from doing anything wrong.
     #[error(
-        "variant {variant}, workload {workload}, {parameter}={value}: with this value the workload does nothing that the variant does wrongly, so that nothing could be caught: say --parameters {parameter}={remedy}"
+        "variant {variant}, workload {workload}, {parameter}={value}: with this value the workload does \
+         nothing that the variant does wrongly, so that nothing could be caught: say --parameters \
+         {parameter}={remedy}"
     )]
     Idle {
         /// The wrong form.

@@ -186,7 +186,8 @@ impl Pace {
 }
 
 /// The page-fault handler, with interrupts masked: spins until the page is mapped again, and says so in
-/// the context word, which the caller restores. `false` if nobody has the page in flight, so that the fault is a fault of the kernel's.
+/// the context word, which the caller restores. `false` if nobody has the page in flight, so that the fault
+/// is a fault of the kernel's.
 ///
 /// Its stack, this code and all that it touches never move; a CPU that met another fault in here would
 /// be lost.

@@ -152,7 +152,8 @@ fn finish(kernel: &Kernel, cpu: &Cpu) -> ! {
     let (errors, ticks, ipis) = (sum(|a| &a.errors), sum(|a| &a.ticks), sum(|a| &a.ipis));
     let grace_periods = header.grace_periods.load(Relaxed);
     fail::print(format_args!(
-        "operations {}, checked {}, updates {}, errors {errors}, ticks {ticks}, IPIs {ipis}, grace periods {grace_periods}",
+        "operations {}, checked {}, updates {}, errors {errors}, ticks {ticks}, IPIs {ipis}, \
+         grace periods {grace_periods}",
         sum(|a| &a.progress),
         sum(|a| &a.checked),
         audit.updates,
