@@ -2,6 +2,7 @@
 
 use crate::arch::PrivOps;
 use crate::sched::Sched;
+use crate::sched::bottom_half::{self, add};
 use core::sync::atomic::Ordering::{Relaxed, SeqCst};
 use core::sync::atomic::{AtomicBool, AtomicU32, compiler_fence};
 use underfoot_abi::{Context, Header, VcpuArea, Wait};
@@ -58,19 +59,24 @@ impl Hold {
         self.preempt.load(Relaxed) == 0 && self.bottom_half.load(Relaxed) == 0
     }
 
+    /// Whether bottom halves are raised, and nothing holds them back.
+    #[must_use]
+    pub(crate) fn has_due(&self) -> bool {
+        bottom_half::is_due(&self.bottom_half, &self.raised)
+    }
+
+    /// Gives `handle` the bottom halves that are raised, until none is left. Interrupts are masked;
+    /// `handle` opens them meanwhile.
+    #[cfg(not(loom))]
+    pub(crate) fn run_bottom_halves(&self, handle: impl FnMut(u32)) {
+        bottom_half::run(&self.bottom_half, &self.raised, handle);
+    }
+
     /// Whether bottom halves are held back.
     #[must_use]
     pub fn holds_bottom_halves(&self) -> bool {
         self.bottom_half.load(Relaxed) != 0
     }
-}
-
-fn add(count: &AtomicU32, n: u32) -> u32 {
-    let new = count.load(Relaxed).wrapping_add(n);
-    count.store(new, Relaxed);
-    // What follows must not be seen by this CPU's own interrupts before the count is.
-    compiler_fence(SeqCst);
-    new
 }
 
 impl Cpu {
@@ -108,33 +114,18 @@ impl Cpu {
     #[inline]
     pub fn bottom_half_enable(&self) {
         compiler_fence(SeqCst);
-        let left = add(&self.hold.bottom_half, u32::MAX);
-        if left == 0 {
-            if self.hold.raised.load(Relaxed) != 0 {
-                self.sched.bottom_halves(self);
-            }
-            if self.hold.reschedule.load(Relaxed) {
-                self.sched.preempt(self);
-            }
+        if bottom_half::release(&self.hold.bottom_half, &self.hold.raised) {
+            self.sched.bottom_halves(self);
         }
-    }
-
-    /// What [`Self::bottom_half_disable`] does, for the scheduler itself.
-    #[cfg(not(loom))]
-    pub(crate) fn hold_bottom_halves(&self) {
-        add(&self.hold.bottom_half, 1);
-    }
-
-    /// Undoes one [`Self::hold_bottom_halves`], and nothing else.
-    #[cfg(not(loom))]
-    pub(crate) fn release_bottom_halves(&self) {
-        add(&self.hold.bottom_half, u32::MAX);
+        if !self.hold.holds_bottom_halves() && self.hold.reschedule.load(Relaxed) {
+            self.sched.preempt(self);
+        }
     }
 
     /// Interrupts were opened: what was held back while they were masked has its turn.
     #[inline]
     pub(crate) fn interrupts_opened(&self) {
-        if self.hold.raised.load(Relaxed) != 0 && !self.hold.holds_bottom_halves() {
+        if self.hold.has_due() {
             self.sched.bottom_halves(self);
         }
         if self.hold.reschedule.load(Relaxed) && self.hold.is_preemptible() {
@@ -145,7 +136,7 @@ impl Cpu {
     /// Has bottom half `bit` run on this CPU as soon as interrupts and bottom halves allow it.
     #[inline]
     pub fn raise(&self, bit: u32) {
-        self.hold.raised.fetch_or(1 << bit, Relaxed);
+        bottom_half::raise(&self.hold.raised, bit);
     }
 
     /// Adds to a counting field of the context word, for instance [`Context::RCU_ONE`]. Interrupt

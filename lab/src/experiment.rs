@@ -95,11 +95,7 @@ impl Experiment {
             .unwrap_or_else(|| CpuCount::clamped(limits.cpus.cpus().len()));
         let workload = named(settings, Key::Workload, WorkloadId::Walk)?;
         let mover = named(settings, Key::Mover, Mover::Host)?;
-        let strategy = match mover {
-            Mover::Host => StrategyKind::UnmapCopy,
-            Mover::Guest => StrategyKind::None,
-        };
-        let strategy = named(settings, Key::Strategy, strategy)?;
+        let strategy = named(settings, Key::Strategy, StrategyKind::UnmapCopy)?;
         let experiment = Self {
             workload,
             mover,
@@ -191,6 +187,15 @@ impl Experiment {
         }
     }
 
+    /// What the engine does: it rests where the guest moves its pages itself.
+    #[must_use]
+    pub fn engine_strategy(&self) -> StrategyKind {
+        match self.mover {
+            Mover::Host => self.strategy,
+            Mover::Guest => StrategyKind::None,
+        }
+    }
+
     fn check_combination(&self) -> Result<(), ExperimentError> {
         if !self.variant.guest().concerns(self.workload) {
             return Err(ExperimentError::Unsound {
@@ -201,6 +206,19 @@ impl Experiment {
                 ),
                 reason: "this workload does nothing that the variant does wrongly, so that nothing \
                          could be caught: choose the one that its description names, or walk",
+            });
+        }
+        let told = self.parameters.values();
+        if let Some(idle) = self.variant.guest().idle_by(self.workload, &told) {
+            let (value, remedy) = self
+                .parameters
+                .shown_with_others(idle.parameter, idle.values);
+            return Err(ExperimentError::Idle {
+                variant: self.variant.name(),
+                workload: self.workload.name(),
+                parameter: idle.parameter,
+                value,
+                remedy,
             });
         }
         self.check_huge()?;

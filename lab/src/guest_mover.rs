@@ -52,11 +52,22 @@ pub fn check(experiment: &Experiment, settings: &Settings) -> Result<(), Experim
             "the guest moves its own pages, one at a time, and the host's engine rests: leave it out",
         );
     }
-    if experiment.strategy != StrategyKind::None {
-        return refuse(
-            format!("strategy {}", experiment.strategy.name()),
-            "the guest moves its own pages, and the host's engine rests: leave it out, or say none",
-        );
+    match experiment.strategy {
+        StrategyKind::UnmapCopy => {}
+        StrategyKind::None if variant.mover() == Some(Mover::Guest) => {
+            return refuse(
+                format!("strategy none, variant {}", variant.name()),
+                "nothing moves, so that nothing could be caught: leave the strategy out",
+            );
+        }
+        StrategyKind::None => {}
+        other => {
+            return refuse(
+                format!("strategy {}", other.name()),
+                "the guest clears an entry and copies its page: leave it out, or say none, by which \
+                 nothing moves",
+            );
+        }
     }
     if experiment.memory > MOST_MEMORY {
         return refuse(
@@ -90,7 +101,9 @@ pub fn init(experiment: &Experiment) -> MoverInit {
     if experiment.mover == Mover::Host {
         return MoverInit::HOST;
     }
-    let kinds = experiment.targets.kinds().iter();
+    // The control has all that the mover needs, and no page to move.
+    let moves = |_: &&PageKind| experiment.strategy != StrategyKind::None;
+    let kinds = experiment.targets.kinds().iter().filter(moves);
     MoverInit {
         mover: underfoot_abi::Mover::Guest,
         targets: kinds.map(|kind| kind.bit()).sum(),

@@ -29,7 +29,7 @@ impl Parameters {
     ///
     /// # Errors
     /// [`ValueError`]: a name that `workload` does not have, a value outside its bounds, or the same
-    /// name twice; a mix of nothing.
+    /// name twice; a mix of nothing, or pressure by nobody.
     pub fn parse(workload: WorkloadId, text: &str) -> Result<Self, ValueError> {
         let told = Self::defaults(workload).with(text)?;
         let is_off = |value: &u64| *value == 0;
@@ -38,6 +38,14 @@ impl Parameters {
                 value: text.to_owned(),
                 expected: "a mix of at least one workload",
                 example: "walk=on",
+            });
+        }
+        let of = |name| told.index(name).map(|index| told.values[index]);
+        if workload == WorkloadId::Pressure && of("faulters")? == 0 && of("allocators")? == 0 {
+            return Err(ValueError::Malformed {
+                value: text.to_owned(),
+                expected: "pressure by a faulter or an allocator at least",
+                example: "faulters=1",
             });
         }
         Ok(told)
@@ -84,6 +92,32 @@ impl Parameters {
         self.values
     }
 
+    /// The value of the parameter `name` as the user writes it, and what else it may be: all that is
+    /// not among `ruled_out`.
+    ///
+    /// # Panics
+    /// If there is no such parameter.
+    #[must_use]
+    pub fn shown_with_others(&self, name: &str, ruled_out: &[u64]) -> (String, String) {
+        let index = self
+            .index(name)
+            .expect("only parameters of the workload are asked for");
+        let parameter = &self.described[index];
+        let others: Vec<&str> = (0..)
+            .zip(parameter.choices)
+            .filter(|(value, _)| !ruled_out.contains(value))
+            .map(|(_, choice)| *choice)
+            .collect();
+        let others = if others.is_empty() {
+            let mut values = parameter.least..=parameter.most;
+            let least = values.find(|value| !ruled_out.contains(value));
+            format!("{} or more", least.unwrap_or(parameter.most))
+        } else {
+            others.join(" or ")
+        };
+        (text_of(parameter, self.values[index]), others)
+    }
+
     /// Every value by the name of its parameter, choices by their names too. Empty where the
     /// workload has no parameters.
     #[must_use]
@@ -124,7 +158,11 @@ pub fn range(parameter: &Parameter) -> String {
 /// The default of `parameter` as the user would write it.
 #[must_use]
 pub fn default_text(parameter: &Parameter) -> String {
-    match shown(parameter, parameter.default) {
+    text_of(parameter, parameter.default)
+}
+
+fn text_of(parameter: &Parameter, value: u64) -> String {
+    match shown(parameter, value) {
         toml::Value::String(text) => text,
         number => number.to_string(),
     }

@@ -3,7 +3,7 @@
 use crate::experiment::Experiment;
 use crate::guest_record::{GuestCounters, GuestRecord};
 use crate::histogram::Histogram;
-use crate::names::{Mover, Named, Variant};
+use crate::names::{Named, Variant};
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::time::SystemTime;
@@ -330,7 +330,7 @@ impl RunRecord {
     /// Whether anybody moves pages in the moving phase.
     #[must_use]
     pub fn moves(&self) -> bool {
-        self.experiment.mover == Mover::Guest || self.experiment.strategy != StrategyKind::None
+        self.experiment.strategy != StrategyKind::None
     }
 
     /// Stalled time of the moving phase per page committed, in ns; `None` where nothing moved or

@@ -108,6 +108,24 @@ pub enum ExperimentError {
         /// Why, and what to use instead.
         reason: &'static str,
     },
+    /// A wrong form that the workload's parameters keep from doing anything wrong.
+    #[error(
+        "variant {variant}, workload {workload}, {parameter}={value}: with this value the workload does \
+         nothing that the variant does wrongly, so that nothing could be caught: say --parameters \
+         {parameter}={remedy}"
+    )]
+    Idle {
+        /// The wrong form.
+        variant: &'static str,
+        /// The workload.
+        workload: &'static str,
+        /// The parameter.
+        parameter: &'static str,
+        /// Its value.
+        value: String,
+        /// What to say instead.
+        remedy: String,
+    },
     /// The experiment file cannot be read.
     #[error("cannot read the experiment file {}", .path.display())]
     Read {

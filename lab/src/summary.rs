@@ -67,7 +67,7 @@ fn cut(line: &str, width: usize) -> String {
 fn setup_line(record: &RunRecord) -> String {
     let experiment = &record.experiment;
     let how = match experiment.mover {
-        Mover::Guest => "mover guest".to_owned(),
+        Mover::Guest => format!("mover guest, {}", experiment.strategy.name()),
         Mover::Host => format!(
             "{}, {}, {}, {}",
             experiment.strategy.name(),

@@ -1,9 +1,10 @@
 //! Runs a command with a time limit and sees whether it left a process behind.
 
+use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command as Std, ExitStatus, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -121,6 +122,26 @@ impl Running<'_> {
     #[must_use]
     pub fn threads(&self) -> usize {
         fs::read_dir(format!("/proc/{}/task", self.id())).map_or(0, Iterator::count)
+    }
+
+    /// The CPU time that its threads whose names begin with `name` have had, in ns: by name.
+    #[must_use]
+    pub fn cpu_ns(&self, name: &str) -> BTreeMap<String, u64> {
+        let tasks = fs::read_dir(format!("/proc/{}/task", self.id()));
+        let read = |task: PathBuf| {
+            let named = fs::read_to_string(task.join("comm")).ok()?;
+            // See the kernel's Documentation/scheduler/sched-stats.rst: time on a CPU comes first.
+            let stat = fs::read_to_string(task.join("schedstat")).ok()?;
+            Some((
+                named.trim().to_owned(),
+                stat.split(' ').next()?.parse().ok()?,
+            ))
+        };
+        let threads = tasks.into_iter().flatten().flatten();
+        threads
+            .filter_map(|task| read(task.path()))
+            .filter(|(named, _)| named.starts_with(name))
+            .collect()
     }
 
     /// Waits until `condition` holds.

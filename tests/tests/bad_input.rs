@@ -17,7 +17,7 @@ fn refused(scratch: &Scratch, line: &str) -> Finished {
 
 #[test]
 fn wrong_values_are_refused_with_bound_and_remedy() {
-    let cases: [(&str, &[&str]); 35] = [
+    let cases: [(&str, &[&str]); 41] = [
         ("--cpus 0", &["--cpus", "0", "1", "64"]),
         ("--cpus 10000", &["--cpus", "10000", "1", "64"]),
         ("--cpus two", &["--cpus", "two", "for example"]),
@@ -60,12 +60,44 @@ fn wrong_values_are_refused_with_bound_and_remedy() {
             &["strategy stop-world", "say none"],
         ),
         (
+            "--mover guest --strategy none --variant busted-guest-no-shootdown",
+            &[
+                "strategy none",
+                "busted-guest-no-shootdown",
+                "leave the strategy out",
+            ],
+        ),
+        (
             "--mover guest --target page-table,large",
             &["target page-table,large", "physical address"],
         ),
         (
             "--mover guest --variant busted-no-unmap",
             &["busted-no-unmap", "other mover"],
+        ),
+        (
+            "--workload mmap1 --variant busted-no-sequence-check",
+            &[
+                "busted-no-sequence-check",
+                "path=vma-lock",
+                "path=speculative",
+            ],
+        ),
+        (
+            "--workload churn --parameters kind=sleepable --variant busted-rcu-stall",
+            &["kind=sleepable", "kind=classic or preemptible"],
+        ),
+        (
+            "--workload pressure --parameters faulters=0,allocators=0",
+            &["faulters=0,allocators=0", "at least", "faulters=1"],
+        ),
+        (
+            "--workload fault --variant busted-freed-listed",
+            &["mappers=0", "mappers=1 or more"],
+        ),
+        (
+            "--workload mix --parameters shootdown=off --variant busted-skip-cpu",
+            &["shootdown=off", "shootdown=on"],
         ),
         (
             "--variant busted-guest-copy-mapped",

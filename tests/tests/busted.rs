@@ -8,7 +8,12 @@ const RUNS: u32 = 8;
 
 /// Runs the variant once; `None` if no check spoke.
 fn found(variant: &str, more: &str) -> Option<String> {
-    let line = format!("--duration 3s --control 0% --variant {variant} {more}");
+    let span = if more.contains("--duration") {
+        ""
+    } else {
+        "--duration 3s"
+    };
+    let line = format!("{span} --control 0% --variant {variant} {more}");
     let (summary, finished) = attempt(&Scratch::new(), &line);
     // Marked, so that nobody takes the figures for those of the right form.
     assert_eq!(summary.at("/config/variant"), variant);
@@ -163,9 +168,21 @@ fn updates_lost_on_one_kind_alone_are_noticed() {
 fn what_the_guests_own_mover_does_wrongly_is_noticed() {
     // Kinds whose loss the guest survives, so that it lives to tell.
     let more = "--mover guest --cpus 2 --target slab,data,percpu";
-    for variant in ["busted-guest-copy-mapped", "busted-guest-no-shootdown"] {
-        assert_caught(variant, more, RUNS, &["update", "check word", "limbo"]);
-    }
+    let copied = ["update", "check word"];
+    assert_caught("busted-guest-copy-mapped", more, RUNS, &copied);
+    assert_caught(
+        "busted-guest-no-shootdown",
+        more,
+        RUNS,
+        &["limbo", "check word"],
+    );
+    let all = "--mover guest --cpus 2";
+    assert_caught(
+        "busted-guest-no-shootdown",
+        all,
+        RUNS,
+        &["limbo", "check word"],
+    );
 }
 
 /// Each kind of RCU has a form that does not wait for its readers.
@@ -182,6 +199,24 @@ fn readers_that_are_not_waited_for_see_objects_too_old() {
     }
 }
 
+/// A CPU that never is quiescent, where its workload uses RCU in which CPUs report; longer than the
+/// detector waits.
+#[test]
+#[cfg_attr(no_kvm, ignore = "this host has no /dev/kvm for us")]
+fn a_cpu_that_is_never_quiescent_is_seen_whatever_the_workload() {
+    for workload in [
+        "walk --parameters protect=preemptible",
+        "churn --parameters kind=preemptible",
+        "rcu-torture",
+        "mmap1",
+        "exit",
+        "fault",
+    ] {
+        let more = format!("--workload {workload} --duration 6s");
+        assert_caught("busted-rcu-stall", &more, 2, &["stall detector"]);
+    }
+}
+
 /// The wrong forms of locks, shootdowns, page tables and reclaim, each by its own checker.
 #[test]
 #[cfg_attr(no_kvm, ignore = "this host has no /dev/kvm for us")]
@@ -190,10 +225,33 @@ fn checkers_of_the_guest_speak_for_themselves() {
         ("busted-lock-order", "--workload lock-order", "lock-cycle"),
         ("busted-skip-cpu", "--workload shootdown", "translation"),
         ("busted-no-pending-check", "--workload mmap1", "fragment"),
+        (
+            "busted-no-pending-check",
+            "--workload fault --parameters mappers=1",
+            "fragment",
+        ),
+        ("busted-freed-listed", "--workload mmap1", "listed"),
+        (
+            "busted-freed-listed",
+            "--workload fault --parameters mappers=2",
+            "listed",
+        ),
         ("busted-owner-gone", "--workload mmap1", "fragment"),
+        ("busted-owner-gone", "--workload exit", "fragment"),
+        ("busted-owner-gone", "--workload fault", "fragment"),
+        (
+            "busted-plain-lock",
+            "--workload mmap1 --parameters lockdep=on",
+            "lock-context",
+        ),
         (
             "busted-plain-lock",
             "--workload exit --parameters lockdep=on",
+            "lock-context",
+        ),
+        (
+            "busted-plain-lock",
+            "--workload fault --parameters lockdep=on,mappers=1",
             "lock-context",
         ),
         ("busted-no-vma-lock", "--workload mmap1", "fragment"),

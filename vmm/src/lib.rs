@@ -42,6 +42,7 @@ mod sys;
 mod vcpu;
 mod vcpu_set;
 pub mod wait;
+mod walk;
 
 pub use boot::{Boot, BootError, Entry};
 pub use clock::TscRelation;

@@ -273,6 +273,7 @@ impl SharedRegion {
             2 => GuestState::Done,
             3 => GuestState::Failed,
             4 => GuestState::RefusedCpl,
+            5 => GuestState::TooLittleMemory,
             _ => return None,
         })
     }

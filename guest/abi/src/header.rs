@@ -1,13 +1,13 @@
 //! The first page of the shared region.
 
-use crate::{MAX_PARAMETERS, MAX_REPORTS, MIX_PARTS, Report, WorkloadId};
+use crate::{MAX_PARAMETERS, MAX_REPORTS, Report};
 use core::sync::atomic::{AtomicU32, AtomicU64};
 
 /// `"undrfoot"`, little-endian.
 pub const MAGIC: u64 = u64::from_le_bytes(*b"undrfoot");
 
 /// Version of this contract. The guest refuses any other.
-pub const VERSION: u32 = 4;
+pub const VERSION: u32 = 5;
 
 /// What the run is doing, written by the host, read by the guest before each operation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,6 +37,8 @@ pub enum GuestState {
     Failed = 3,
     /// CPL 0 was demanded where ring 0 is emulated.
     RefusedCpl = 4,
+    /// It gave up, having too little memory: `message` says for what.
+    TooLittleMemory = 5,
 }
 
 /// The privilege level of the kernel proper.
@@ -49,100 +51,6 @@ pub enum Cpl {
     Three = 3,
     /// Ring 0 where a few instructions there run at native speed, else ring 3.
     Auto = 255,
-}
-
-/// Deliberately wrong forms of the guest, which a checker must catch.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u32)]
-pub enum Variant {
-    /// The right form.
-    None = 0,
-    /// Objects are freed at once instead of after a grace period.
-    NoGracePeriod = 1,
-    /// Writers forget the sequence count, so that readers see half of a rename.
-    NoSeqcount = 2,
-    /// Writers update one counter of a pair without the lock, so that updates are lost.
-    NoLock = 3,
-    /// One CPU never reports a quiescent state: the stall detector must speak up.
-    RcuStall = 4,
-    /// The kernel jumps to an invalid instruction after a while.
-    Crash = 5,
-    /// The kernel triple-faults after a while.
-    TripleFault = 6,
-    /// The last CPU masks interrupts after a while and gets nowhere any more.
-    Stuck = 7,
-    /// Classic RCU waits for the CPU alone that starts a grace period.
-    RcuClassicBusted = 30,
-    /// Preemptible RCU forgets readers that are switched out in a section.
-    RcuPreemptBusted = 31,
-    /// Sleepable RCU flips its index and waits for nobody under the old one.
-    RcuSleepBusted = 32,
-    /// Memory is allocated, and so reclaimed, inside a sequence count's write section.
-    LockOrder = 33,
-    /// The last CPU is left out of every TLB shootdown.
-    SkipCpu = 40,
-    /// Threads take the lock of a page-table list with bottom halves open, whose callbacks take it
-    /// too: a deadlock.
-    PlainLock = 50,
-    /// Tables are given out again though they still wait for their grace period.
-    NoPendingCheck = 51,
-    /// Callbacks give pages of tables back without the list's lock, and without leaving the list.
-    FreedListed = 52,
-    /// What holds the lock of a page-table list is freed with its address space, before the
-    /// callbacks.
-    OwnerGone = 53,
-    /// Neither faults nor teardown lock the VMA: a table lands in one that is being freed.
-    NoVmaLock = 54,
-    /// Speculative faults do not look whether the sequence count has changed: a page lands in a
-    /// table that is being freed.
-    NoSequenceCheck = 60,
-    /// Fast-path allocations take the emergency reserve too.
-    DipsIntoReserve = 70,
-    /// Speculative faults allocate as ordinary ones do, and so reclaim, in their read section.
-    ReclaimsUnderRcu = 71,
-    /// Fast paths neither wake the reclaimer nor make room: they try again until others did.
-    NeverPays = 72,
-    /// Reclaim forgets the updates that a page holds.
-    DropsUpdates = 73,
-    /// The guest's own mover copies a page while it is still mapped: what is written after that is
-    /// lost.
-    CopyMapped = 80,
-    /// The guest's own mover shoots nothing down: old translations go on being used.
-    NoShootdown = 81,
-}
-
-impl Variant {
-    /// Whether `workload` does what this form does wrongly: nothing could be caught otherwise.
-    #[must_use]
-    pub fn concerns(self, workload: WorkloadId) -> bool {
-        use WorkloadId as W;
-        if workload == W::Mix {
-            return MIX_PARTS.iter().any(|part| self.concerns(*part));
-        }
-        match self {
-            Self::NoGracePeriod | Self::NoSeqcount => workload == W::Walk,
-            Self::NoLock => matches!(workload, W::Walk | W::Lock),
-            Self::RcuStall => !matches!(
-                workload,
-                W::Lock | W::Chase | W::Idle | W::Order | W::Shootdown
-            ),
-            Self::RcuClassicBusted | Self::RcuPreemptBusted | Self::RcuSleepBusted => {
-                workload == W::Torture
-            }
-            Self::LockOrder => workload == W::Order,
-            Self::SkipCpu => workload == W::Shootdown,
-            Self::PlainLock | Self::NoPendingCheck | Self::FreedListed | Self::OwnerGone => {
-                matches!(workload, W::Mmap1 | W::Exit | W::Fault)
-            }
-            Self::NoVmaLock | Self::NoSequenceCheck => matches!(workload, W::Fault | W::Mmap1),
-            Self::DipsIntoReserve
-            | Self::ReclaimsUnderRcu
-            | Self::NeverPays
-            | Self::DropsUpdates => workload == W::Pressure,
-            Self::CopyMapped | Self::NoShootdown => workload == W::Walk,
-            Self::None | Self::Crash | Self::TripleFault | Self::Stuck => true,
-        }
-    }
 }
 
 /// The shared region's first page. Each word has one writer, named in its text.
@@ -164,7 +72,7 @@ pub struct Header {
     pub cpl: u32,
     /// Host: [`WorkloadId`](crate::WorkloadId).
     pub workload: u32,
-    /// Host: [`Variant`].
+    /// Host: [`Variant`](crate::Variant).
     pub variant: u32,
     /// Host: accesses that take longer are stalls.
     pub stall_threshold_ns: u32,

@@ -1,5 +1,7 @@
 //! What a guest frame holds, as the guest publishes it.
 
+/// Fills frames that the guest's own mover has left.
+pub const POISON_LIMBO: u64 = 0x11b0_f4ee_3a5e_11b0;
 /// Fills freed pages.
 pub const POISON_PAGE: u64 = 0xaaaa_f4ee_9a6e_aaaa;
 /// Fills freed slab objects.

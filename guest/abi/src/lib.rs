@@ -19,18 +19,20 @@ mod port;
 mod report;
 mod ring;
 mod stall;
+mod variant;
 mod vcpu;
 mod workload;
 
 pub use context::{Context, Wait};
-pub use header::{Cpl, GuestState, Header, MAGIC, Phase, VERSION, Variant};
+pub use header::{Cpl, GuestState, Header, MAGIC, Phase, VERSION};
 pub use histogram::{BUCKETS, Histogram, MAX_TRACKABLE, SUB_BUCKETS, bucket_index, bucket_low};
-pub use kind::{POISON_OBJECT, POISON_PAGE, PageByte, PageKind};
+pub use kind::{POISON_LIMBO, POISON_OBJECT, POISON_PAGE, PageByte, PageKind};
 pub use layout::{Layout, PAGE_SIZE};
 pub use mover::{MoveCounts, Mover, MoverArea, MoverMetric, WindowRecord, WindowRing, refusal};
 pub use port::{PORT_DOORBELL, PORT_EXIT, PORT_SERIAL};
 pub use report::{MAX_REPORTS, REPORT_TEXT, Report, ReportKind};
 pub use stall::{STALL_RING, StallRecord, StallRing};
+pub use variant::{Idle, Variant};
 pub use vcpu::{
     MAX_CPUS, Metric, PLACE_BYTES, RecordedPhase, StealTime, VCPU_FLUSH_TLB, VCPU_PREEMPTED,
     VcpuArea,

@@ -86,8 +86,6 @@ pub struct MoveCounts {
     pub aborted: AtomicU64,
     /// Those that were left alone, because they had changed or were in use by the mover.
     pub skipped: AtomicU64,
-    /// Of the committed, those whose entry was walked to again, and found to name a new frame.
-    pub verified: AtomicU64,
 }
 
 /// The time in which the guest had a page of its own unmapped.
@@ -99,7 +97,14 @@ pub struct WindowRecord {
     pub end_tsc: u64,
     /// Number of the page: its virtual address by the page size.
     pub page: u64,
+    /// The page's kind, by [`PageKind`].
+    pub kind: u8,
+    /// Number of the frame that it lies in now; `None` if it was given its old one back.
+    pub frame: Option<u64>,
 }
+
+/// Bits of the ring's last word that hold the frame, plus one; the kind is above.
+const FRAME_BITS: u32 = 56;
 
 /// One writer (the guest's mover), one reader (the host). A full ring drops and counts.
 #[repr(C)]
@@ -113,18 +118,23 @@ impl WindowRing {
             start_tsc,
             end_tsc,
             page,
+            kind,
+            frame,
         } = record;
-        self.0.push([start_tsc, end_tsc, page, 0]);
+        let place = u64::from(kind) << FRAME_BITS | frame.map_or(0, |frame| frame + 1);
+        self.0.push([start_tsc, end_tsc, page, place]);
     }
 
     /// Takes the oldest record. `None` when the ring is empty or makes no sense.
     #[inline]
     pub fn pop(&self) -> Option<WindowRecord> {
-        let [start_tsc, end_tsc, page, _] = self.0.pop()?;
+        let [start_tsc, end_tsc, page, place] = self.0.pop()?;
         Some(WindowRecord {
             start_tsc,
             end_tsc,
             page,
+            kind: (place >> FRAME_BITS) as u8,
+            frame: (place & ((1 << FRAME_BITS) - 1)).checked_sub(1),
         })
     }
 
@@ -137,6 +147,8 @@ impl WindowRing {
 /// What the guest's own mover writes and the host reads. Empty where the host moves.
 #[repr(C, align(4096))]
 pub struct MoverArea {
+    /// Physical address of the root of the page tables in which pages move.
+    pub root: AtomicU64,
     /// By [`PageKind`].
     pub counts: [MoveCounts; PageKind::COUNT],
     /// Words of frames in limbo that were looked at.

@@ -104,6 +104,7 @@ fn assemble(cpu: &Cpu, shared: &'static Shared, memory: Memory) -> Kernel {
             pages,
             table,
             targets,
+            free: pages.free_pages(cpu),
         }),
     }
 }

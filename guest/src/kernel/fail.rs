@@ -76,14 +76,32 @@ pub fn unexpected_trap(cpu: usize, frame: &TrapFrame) -> ! {
     panic!("cpu {cpu}: unexpected trap: {frame:#x?}");
 }
 
-fn publish(header: &Header, text: &[u8]) {
+/// What was found, or the end of the guest for want of memory: that is no fault of the guest's, so the
+/// host is told what lacked.
+pub fn wanted<T>(found: Option<T>, what: &str) -> T {
+    found.unwrap_or_else(|| out_of_memory(format_args!("{what}")))
+}
+
+/// Ends the guest, which has too little memory for `what`.
+pub fn out_of_memory(what: fmt::Arguments<'_>) -> ! {
+    let mut line = Line::new();
+    // The writer cannot fail.
+    let _ = line.write_fmt(what);
+    if let Some(header) = state::header() {
+        publish(header, line.as_bytes(), GuestState::TooLittleMemory);
+    }
+    print(format_args!("too little memory for {what}"));
+    exit(EXIT_FAILED)
+}
+
+fn publish(header: &Header, text: &[u8], state: GuestState) {
     let bytes = &text[..text.len().min(header.message.len())];
     for (slot, byte) in header.message.iter().zip(bytes) {
         slot.store(*byte, Relaxed);
     }
     header.message_len.store(bytes.len() as u32, Relaxed);
-    // Pairs with the host's acquire: who sees Failed sees the message.
-    header.state.store(GuestState::Failed as u32, Release);
+    // Pairs with the host's acquire: who sees the state sees the message.
+    header.state.store(state as u32, Release);
 }
 
 #[panic_handler]
@@ -91,7 +109,7 @@ fn panic(info: &PanicInfo<'_>) -> ! {
     let mut line = Line::new();
     let _ = write!(line, "guest panic: {info}");
     if let Some(header) = state::header() {
-        publish(header, line.as_bytes());
+        publish(header, line.as_bytes(), GuestState::Failed);
     }
     print(format_args!(
         "{}",

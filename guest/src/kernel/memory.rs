@@ -1,9 +1,9 @@
 //! From the loader's memory map to an allocator, page tables and a published page map.
 
-use super::console;
 use super::mover;
 use super::shared::Shared;
 use super::start_info::LoaderInfo;
+use super::{console, fail};
 use core::ops::Range;
 use core::ptr::with_exposed_provenance_mut;
 use core::sync::atomic::Ordering::Relaxed;
@@ -49,11 +49,10 @@ pub unsafe fn build(cpu: &Cpu, shared: &'static Shared, loader: &LoaderInfo) -> 
         unsafe { pages.add(cpu, range) };
     }
     let kind = PageByte::new(PageKind::PageTable, true);
-    let table = PageTable::new(cpu, &pages, kind).expect("memory for a page table");
-    let large = pages
-        .allocate_zeroed(cpu, MAX_ORDER, PageByte::new(PageKind::Large, false))
-        .map(|start| start..start + LARGE)
-        .expect("memory for a 2 MiB region");
+    let table = fail::wanted(PageTable::new(cpu, &pages, kind), "a page table");
+    let large = pages.allocate_zeroed(cpu, MAX_ORDER, PageByte::new(PageKind::Large, false));
+    let large = fail::wanted(large, "a region of 2 MiB");
+    let large = large..large + LARGE;
     map(cpu, &pages, &table, shared, loader, &large);
     // SAFETY: all RAM and the local APIC are mapped as before.
     unsafe { cpu.ops.load_page_table(table.root()) };

@@ -4,7 +4,7 @@ use super::memory::LOW_END;
 use super::once::Once;
 use super::shared::Shared;
 use super::state::{self, Kernel};
-use super::{ipi, threads};
+use super::{fail, ipi, threads};
 use core::ops::Range;
 use core::sync::atomic::Ordering::Relaxed;
 use underfoot_abi::{Metric, Mover, PAGE_SIZE, Phase, Wait};
@@ -71,7 +71,8 @@ pub fn set_up(
 ) -> &'static Frames {
     // SAFETY: mapped there by `map_direct`, and nobody else uses those addresses.
     let frames = unsafe { Frames::new(cpu, pages, table, DIRECT) };
-    let frames = FRAMES.set(frames.expect("memory for the frames of the mover"));
+    let frames = FRAMES.set(fail::wanted(frames, "the records of the mover's frames"));
+    shared.mover.root.store(table.root() as u64, Relaxed);
     cpu.ops.flush_all();
     pin_image(frames);
     JOB.set(Job::new(Parts {
@@ -111,7 +112,7 @@ pub fn note_stack(on: Option<usize>, range: Range<usize>) {
 pub fn start(kernel: &Kernel, cpu: &Cpu) -> Option<ThreadId> {
     JOB.get()?;
     let thread = threads::spawn(kernel, cpu, CPU, Priority::NORMAL, run, 0);
-    Some(thread.expect("memory for the mover's thread"))
+    Some(fail::wanted(thread, "the mover's thread"))
 }
 
 /// Looks whether every page is where it should be. The mover has ended.
@@ -137,6 +138,9 @@ fn run(cpu: &'static Cpu, _: usize) {
             continue;
         }
         let Some((page, kind)) = pick.next(kernel.pages, job.frames()) else {
+            if pick.has_none() {
+                cpu.sched.sleep_ns(cpu, 0);
+            }
             continue;
         };
         let rested = page != last.0 || cpu.ns(tsc().saturating_sub(last.1)) >= REST_NS;
@@ -182,7 +186,8 @@ impl Pace {
 }
 
 /// The page-fault handler, with interrupts masked: spins until the page is mapped again, and says so in
-/// the context word, which the caller restores. `false` if nobody has the page in flight, so that the fault is a fault of the kernel's.
+/// the context word, which the caller restores. `false` if nobody has the page in flight, so that the fault
+/// is a fault of the kernel's.
 ///
 /// Its stack, this code and all that it touches never move; a CPU that met another fault in here would
 /// be lost.

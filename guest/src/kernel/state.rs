@@ -1,5 +1,6 @@
 //! The kernel's statics, each filled once.
 
+use super::fail;
 use super::once::Once;
 use super::shared::Shared;
 use core::sync::atomic::Ordering::Relaxed;
@@ -93,8 +94,7 @@ pub fn add_cpu(id: usize, trap_header: &'static CpuHeader, pending: fn(&Cpu, u64
 impl Kernel {
     /// A stack of 2^`order` pages; returns its lowest address.
     pub fn allocate_stack(&self, cpu: &Cpu, order: usize) -> usize {
-        self.pages
-            .allocate(cpu, order, PageByte::new(PageKind::Stack, false))
-            .expect("memory for a stack")
+        let byte = PageByte::new(PageKind::Stack, false);
+        fail::wanted(self.pages.allocate(cpu, order, byte), "a stack")
     }
 }

@@ -1,5 +1,6 @@
 //! The memory that the workload touches beside its tree.
 
+use super::fail;
 use super::memory::{LOW_END, LargeRegion};
 use super::once::Once;
 use super::shared::Shared;
@@ -37,19 +38,15 @@ pub fn new(
         words(descriptor_page(0), GDT_WORDS),
     ];
     let descriptors = DESCRIPTORS.set(tables);
+    let words_of_all = shared.areas.len() * PERCPU_PAGES * PAGE_WORDS;
+    let percpu = pages.zeroed_slice(cpu, words_of_all, PageByte::new(PageKind::PerCpu, false));
     Targets {
         pages,
         table,
         frames,
         identity: LOW_END..shared.range.0,
         data: &DATA,
-        percpu: pages
-            .zeroed_slice(
-                cpu,
-                shared.areas.len() * PERCPU_PAGES * PAGE_WORDS,
-                PageByte::new(PageKind::PerCpu, false),
-            )
-            .expect("memory for per-CPU data"),
+        percpu: fail::wanted(percpu, "per-CPU data"),
         large: words(large.start, large.len() / size_of::<u64>()),
         descriptors_sum: Targets::checksum(descriptors),
         descriptors,

@@ -2,8 +2,8 @@
 
 use super::boot::TICK_HZ;
 use super::grace::FLAVOURS;
-use super::mover;
 use super::state::{self, Kernel};
+use super::{fail, mover};
 use core::ops::Range;
 use underfoot_abi::{PAGE_SIZE, PageByte, PageKind, Wait};
 use underfoot_guest::Cpu;
@@ -46,7 +46,7 @@ pub fn start_on(kernel: &'static Kernel, cpu: &'static Cpu) {
         idle,
         0,
     );
-    idle_thread.expect("memory for an idle thread");
+    fail::wanted(idle_thread, "an idle thread");
 }
 
 /// Starts a thread on CPU `on`; `None` if there is no memory or no number left.

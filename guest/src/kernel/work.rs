@@ -33,12 +33,12 @@ pub fn run(kernel: &'static Kernel, cpu: &'static Cpu) -> ! {
     for (number, thread) in threads.iter_mut().enumerate().take(count) {
         let seat = kernel.workload.seat(number, cpus);
         let started = threads::spawn(kernel, cpu, seat.cpu, seat.priority, work, number);
-        *thread = Some(started.expect("memory for the workload's threads"));
+        *thread = Some(fail::wanted(started, "a thread of the workload"));
     }
     let background = kernel.workload.memory().map(|memory| {
         let (last, priority) = (cpus - 1, Priority::RECLAIM);
         let started = threads::spawn(kernel, cpu, last, priority, make_room, 0);
-        (memory, started.expect("memory for the reclaimer's thread"))
+        (memory, fail::wanted(started, "the reclaimer's thread"))
     });
     let mover = mover::start(kernel, cpu);
     for thread in threads.into_iter().flatten().chain(mover) {
@@ -152,7 +152,8 @@ fn finish(kernel: &Kernel, cpu: &Cpu) -> ! {
     let (errors, ticks, ipis) = (sum(|a| &a.errors), sum(|a| &a.ticks), sum(|a| &a.ipis));
     let grace_periods = header.grace_periods.load(Relaxed);
     fail::print(format_args!(
-        "operations {}, checked {}, updates {}, errors {errors}, ticks {ticks}, IPIs {ipis}, grace periods {grace_periods}",
+        "operations {}, checked {}, updates {}, errors {errors}, ticks {ticks}, IPIs {ipis}, \
+         grace periods {grace_periods}",
         sum(|a| &a.progress),
         sum(|a| &a.checked),
         audit.updates,

@@ -1,10 +1,10 @@
 //! The workload that the host asked for.
 
 use super::grace::{FLAVOURS, RCU};
-use super::{ipi, work};
+use super::{fail, ipi, work};
 use underfoot_abi::{MIX_PARTS, PageByte, PageKind, WorkloadId};
 use underfoot_guest::Cpu;
-use underfoot_guest::mm::{PageAllocator, PageTable};
+use underfoot_guest::mm::{MapError, PageAllocator, PageTable};
 use underfoot_guest::workload::{
     Chase, Churn, Exit, Fault, Idle, Lock, Mix, Mmap1, Order, Parameters, Pressure, Shootdown,
     Targets, Torture, Tree, Walk, Workload,
@@ -16,12 +16,14 @@ pub struct Ground<'a> {
     pub pages: &'static PageAllocator,
     pub table: &'static PageTable,
     pub targets: Targets,
+    /// Pages that are free before it is built.
+    pub free: usize,
 }
 
 /// Builds it, from the pages that are free.
 ///
 /// # Panics
-/// If there is no such workload, or not enough memory for it.
+/// If there is no such workload. Too little memory for it ends the guest, and is no panic.
 pub fn build(ground: &Ground<'_>) -> &'static dyn Workload {
     let header = ground.cpu.header;
     let number = header.workload;
@@ -39,7 +41,7 @@ impl Ground<'_> {
                 let objects = Tree::objects_for(pages.free_pages(cpu));
                 let targets = self.targets.clone();
                 let walk = Walk::build(cpu, &FLAVOURS, targets, objects, told, between);
-                self.place(Some(walk.unwrap_or_else(|error| panic!("{error}"))))
+                self.place(walk.ok())
             }
             WorkloadId::Lock => self.place(Lock::build(cpu, pages, told, between)),
             WorkloadId::Chase => self.place(Chase::build(cpu, pages, between)),
@@ -50,8 +52,11 @@ impl Ground<'_> {
             WorkloadId::Mix => self.place(Some(self.mix(told))),
             WorkloadId::Shootdown => {
                 let parts = ipi::shootdown_parts(self.table);
-                let shootdown = Shootdown::build(cpu, pages, parts, told);
-                self.place(Some(shootdown.unwrap_or_else(|error| panic!("{error}"))))
+                let shootdown = match Shootdown::build(cpu, pages, parts, told) {
+                    Err(MapError::OutOfPages { .. }) => None,
+                    built => Some(built.unwrap_or_else(|error| panic!("{error}"))),
+                };
+                self.place(shootdown)
             }
             WorkloadId::Mmap1 => self.place(Mmap1::build(cpu, pages, &RCU, told, between)),
             WorkloadId::Exit => self.place(Exit::build(cpu, pages, &RCU, told, between)),
@@ -79,6 +84,13 @@ impl Ground<'_> {
     fn place<T: Workload + 'static>(&self, workload: Option<T>) -> &'static dyn Workload {
         let byte = PageByte::new(PageKind::Data, false);
         let place = |workload| self.pages.place(self.cpu, byte, workload);
-        workload.and_then(place).expect("memory for the workload")
+        let Some(placed) = workload.and_then(place) else {
+            let left = self.pages.free_pages(self.cpu);
+            fail::out_of_memory(format_args!(
+                "the workload's data: of {} free pages {left} were left when it wanted more",
+                self.free
+            ))
+        };
+        placed
     }
 }

@@ -11,14 +11,26 @@ use core::sync::atomic::{
     AtomicU8, AtomicU32, AtomicU64,
     Ordering::{Acquire, Relaxed, Release},
 };
-use underfoot_abi::{PAGE_SIZE, PageByte, PageKind};
+use underfoot_abi::{PAGE_SIZE, POISON_LIMBO, PageByte, PageKind};
 
 /// Frames that are nobody's: as many moves go by before one that was left is used again.
 pub const SPARES: usize = 128;
 
-/// Fills frames in limbo: a translation that outlived its shootdown shows by a write to it.
-const LIMBO: u64 = 0x11b0_f4ee_3a5e_11b0;
 const WORDS: usize = PAGE_SIZE / size_of::<u64>();
+/// What the words of a frame that is filled so come to.
+const BURIED: u64 = {
+    let (mut sum, mut word) = (0, 0);
+    while word < WORDS {
+        sum = add_up(sum, POISON_LIMBO);
+        word += 1;
+    }
+    sum
+};
+
+/// One word more; each value of the sum comes from one alone.
+const fn add_up(sum: u64, word: u64) -> u64 {
+    sum.rotate_left(5) ^ word
+}
 
 /// The page may not move: mover or fault handler need it.
 const PINNED: u8 = 1;
@@ -29,17 +41,21 @@ const OWN_STACK: u8 = 2;
 #[derive(Debug)]
 pub(super) struct Limbo {
     frames: [usize; SPARES],
+    /// What their words came to when they were left.
+    sums: [u64; SPARES],
     oldest: usize,
 }
 
 impl Limbo {
-    pub(super) const fn oldest(&self) -> usize {
-        self.frames[self.oldest]
+    /// The oldest, and what its words came to.
+    pub(super) const fn oldest(&self) -> (usize, u64) {
+        (self.frames[self.oldest], self.sums[self.oldest])
     }
 
-    /// Takes the oldest out, and puts `frame` in behind all others.
-    pub(super) const fn exchange(&mut self, frame: usize) {
+    /// Takes the oldest out, and puts `frame`, whose words come to `sum`, in behind all others.
+    pub(super) const fn exchange(&mut self, frame: usize, sum: u64) {
         self.frames[self.oldest] = frame;
+        self.sums[self.oldest] = sum;
         self.oldest = (self.oldest + 1) % SPARES;
     }
 }
@@ -95,14 +111,18 @@ impl Frames {
             base: covered.start,
             direct,
             moves: AtomicU64::new(0),
-            limbo: TicketLock::new(Limbo { frames, oldest: 0 }),
+            limbo: TicketLock::new(Limbo {
+                frames,
+                sums: [BURIED; SPARES],
+                oldest: 0,
+            }),
         };
         for frame in frames {
             this.owner(frame).store(0, Relaxed);
             this.pin(frame..frame + PAGE_SIZE);
             // Whoever reaches for a spare frame by the address that it once had is caught.
             table.leaf(frame)?.store(0, Relaxed);
-            this.bury(frame);
+            let _ = this.bury(frame);
         }
         Some(this)
     }
@@ -206,15 +226,17 @@ impl Frames {
         core::hint::black_box(self.words(frame)[0].load(Relaxed));
     }
 
-    /// Fills a frame that was left.
-    pub(super) fn bury(&self, frame: usize) {
-        poison::fill(self.words(frame), LIMBO);
+    /// Fills a frame that was left: a translation that outlived its shootdown shows by a write to it.
+    /// Returns what its words come to.
+    pub(super) fn bury(&self, frame: usize) -> u64 {
+        poison::fill(self.words(frame), POISON_LIMBO);
+        BURIED
     }
 
-    /// Whether nobody has written to `frame` since it was left.
-    pub(super) fn rests(&self, frame: usize) -> bool {
-        let mut words = self.words(frame).iter();
-        words.all(|word| word.load(Relaxed) == LIMBO)
+    /// What the words of `frame` come to; another value if any one of them is another.
+    pub(super) fn sum(&self, frame: usize) -> u64 {
+        let words = self.words(frame).iter();
+        words.fold(0, |sum, word| add_up(sum, word.load(Relaxed)))
     }
 
     fn is_pinned(&self, page: usize) -> bool {

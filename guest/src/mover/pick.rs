@@ -73,6 +73,7 @@ pub struct Pick {
     targets: u32,
     random: Random,
     cursor: usize,
+    passed: bool,
     known: Sample,
     coming: Sample,
 }
@@ -85,6 +86,7 @@ impl Pick {
             targets,
             random,
             cursor: 0,
+            passed: false,
             known: Sample::new(),
             coming: Sample::new(),
         }
@@ -94,6 +96,12 @@ impl Pick {
     pub fn next(&mut self, pages: &PageAllocator, frames: &Frames) -> Option<(usize, PageKind)> {
         self.scan(pages, frames);
         self.known.pick(&mut self.random)
+    }
+
+    /// Whether a whole pass has found no page that may move.
+    #[must_use]
+    pub fn has_none(&self) -> bool {
+        self.passed && self.known.counts.iter().all(|count| *count == 0)
     }
 
     fn scan(&mut self, pages: &PageAllocator, frames: &Frames) {
@@ -109,6 +117,7 @@ impl Pick {
         self.cursor += SCAN;
         if covered.start + self.cursor * PAGE_SIZE >= covered.end {
             self.cursor = 0;
+            self.passed = true;
             core::mem::swap(&mut self.known, &mut self.coming);
             self.coming.counts = [0; PageKind::COUNT];
         }

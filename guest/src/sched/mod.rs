@@ -4,6 +4,7 @@
 //! across a preemption. While [`Cpu::preempt_disable`] is in force the CPU changes threads neither
 //! on a tick nor on a wake-up.
 
+pub(crate) mod bottom_half;
 #[cfg(any(not(loom), test))]
 mod crossing;
 mod local;

@@ -199,7 +199,7 @@ impl Scheduler {
         if interrupted.masked() || interrupted.in_interrupt() {
             return;
         }
-        if cpu.hold.raised.load(Relaxed) != 0 && !cpu.hold.holds_bottom_halves() {
+        if cpu.hold.has_due() {
             self.run_bottom_halves(cpu);
         }
         if cpu.hold.reschedule.load(Relaxed) && cpu.hold.is_preemptible() {
@@ -215,17 +215,11 @@ impl Scheduler {
         let word = &cpu.area.context;
         let inside = Context::INTERRUPT | Context::BOTTOM_HALF | Context::MASKED;
         word.store(before.0 | inside, Relaxed);
-        cpu.hold_bottom_halves();
-        loop {
-            let raised = cpu.hold.raised.swap(0, Relaxed);
-            if raised == 0 {
-                break;
-            }
+        cpu.hold.run_bottom_halves(|raised| {
             cpu.ops.irq_restore(cpu, true);
             (self.hooks.bottom_halves)(cpu, raised);
             cpu.ops.irq_save(cpu);
-        }
-        cpu.release_bottom_halves();
+        });
         word.store(before.0, Relaxed);
     }
 

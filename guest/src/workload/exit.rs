@@ -9,7 +9,7 @@ use crate::{
     Cpu,
     mm::{PageAllocator, watermark::Watermarks},
     record::{self, Span},
-    space::Protection,
+    space::{Protection, Space},
     sync::Rcu,
 };
 use underfoot_abi::{Metric, PAGE_SIZE};
@@ -56,26 +56,40 @@ impl Exit {
     fn live(&self, cpu: &Cpu) {
         let spaces = self.stage.spaces;
         let span = Span::start(cpu);
-        let Ok(space) = spaces.create(cpu) else {
-            return;
-        };
-        let len = self.pages * PAGE_SIZE;
-        for start in (0..self.regions).map(|region| region * APART) {
-            if spaces
-                .map(cpu, space, start, len, Protection::Write)
-                .is_err()
-            {
-                break;
+        match spaces.create(cpu) {
+            Ok(space) => {
+                let whole = self.populate(cpu, space);
+                self.stage.changed(cpu);
+                // SAFETY: nobody else knows the space.
+                unsafe { spaces.destroy(cpu, space) };
+                if !whole {
+                    self.stage.rest(cpu);
+                }
             }
-            for address in (start..start + len).step_by(PAGE_SIZE) {
-                let _ = spaces.access(cpu, space, address, true);
-            }
+            Err(_) => self.stage.out_of_memory(cpu, "an address space"),
         }
-        self.stage.changed(cpu);
-        // SAFETY: nobody else knows the space.
-        unsafe { spaces.destroy(cpu, space) };
         span.finish(cpu, Metric::Operation);
         record::operation(cpu);
+    }
+
+    /// Maps all regions and accesses all of their pages; whether there was memory for all.
+    fn populate(&self, cpu: &Cpu, space: &'static Space) -> bool {
+        let spaces = self.stage.spaces;
+        let len = self.pages * PAGE_SIZE;
+        for start in (0..self.regions).map(|region| region * APART) {
+            let mapped = spaces.map(cpu, space, start, len, Protection::Write);
+            if mapped.is_err() {
+                self.stage.out_of_memory(cpu, "a mapping");
+                return false;
+            }
+            for address in (start..start + len).step_by(PAGE_SIZE) {
+                // Reclaim may make each of them a long one.
+                if spaces.access(cpu, space, address, true).is_err() || is_over(cpu) {
+                    return false;
+                }
+            }
+        }
+        true
     }
 }
 

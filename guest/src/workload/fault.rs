@@ -9,7 +9,7 @@ use crate::{
     Cpu,
     mm::{PageAllocator, watermark::Watermarks},
     record::{self, Span},
-    space::{Protection, Space},
+    space::{ChangeError, Protection, Space},
     sync::Rcu,
 };
 use underfoot_abi::{Metric, PAGE_SIZE};
@@ -21,9 +21,6 @@ const MAPPERS: usize = OWN + 2;
 /// Each thread's mapping lies so far from the next one's: it has leaf tables of its own, and shares
 /// all others.
 const APART: usize = 32 << 20;
-
-/// How long a mapper rests that found no memory.
-const OUT_OF_MEMORY_NS: u64 = 1_000_000;
 
 /// One address space, and threads that each have a mapping in it.
 pub struct Fault {
@@ -72,10 +69,10 @@ impl Fault {
         let len = self.pages * PAGE_SIZE;
         for address in (start..start + len).step_by(PAGE_SIZE) {
             let span = Span::start(cpu);
-            if spaces.access(cpu, self.space, address, true).is_ok() {
-                span.finish(cpu, Metric::Operation);
-                record::operation(cpu);
-            }
+            // Without a page it has come to an end too, which the fault has counted and reported.
+            let _ = spaces.access(cpu, self.space, address, true);
+            span.finish(cpu, Metric::Operation);
+            record::operation(cpu);
             self.stage.between(cpu, operations);
             if is_over(cpu) {
                 break;
@@ -96,9 +93,8 @@ impl Fault {
         let unmapped = spaces.unmap(cpu, self.space, start, PAGE_SIZE);
         if mapped.is_ok() && unmapped.is_ok() {
             self.stage.changed(cpu);
-        } else {
-            // Until callbacks have given something back.
-            cpu.sched.sleep_ns(cpu, OUT_OF_MEMORY_NS);
+        } else if [mapped, unmapped].contains(&Err(ChangeError::OutOfMemory)) {
+            self.stage.out_of_memory(cpu, "a change of mappings");
         }
         self.stage.between(cpu, operations);
     }

@@ -11,7 +11,7 @@ use crate::{
     Cpu,
     mm::{PageAllocator, watermark::Watermarks},
     record::{self, Span},
-    space::{Protection, Space},
+    space::{AccessError, ChangeError, FaultError, Protection, Space},
     sync::Rcu,
 };
 use core::sync::atomic::{AtomicUsize, Ordering::Relaxed};
@@ -76,10 +76,8 @@ impl Mmap1 {
         let len = self.pages * PAGE_SIZE;
         let span = Span::start(cpu);
         // Without memory the region is not there this time.
-        if spaces
-            .map(cpu, space, start, len, Protection::Write)
-            .is_ok()
-        {
+        let mapped = spaces.map(cpu, space, start, len, Protection::Write);
+        if mapped.is_ok() {
             self.regions[group].store(start, Relaxed);
             for address in [start, start + len - PAGE_SIZE, NEIGHBOUR] {
                 let _ = spaces.access(cpu, space, address, true);
@@ -88,7 +86,10 @@ impl Mmap1 {
             self.stage.changed(cpu);
         }
         // Nor is it if this fails: it then stays for the next turn.
-        let _ = spaces.unmap(cpu, space, start, len);
+        let unmapped = spaces.unmap(cpu, space, start, len);
+        if [mapped, unmapped].contains(&Err(ChangeError::OutOfMemory)) {
+            self.stage.out_of_memory(cpu, "a change of mappings");
+        }
         span.finish(cpu, Metric::Operation);
         record::operation(cpu);
     }
@@ -98,7 +99,12 @@ impl Mmap1 {
         let page = random.below(self.pages) * PAGE_SIZE;
         let address = self.regions[group].load(Relaxed) + page + 8 * random.below(512);
         let write = random.below(2) == 0;
-        if self.stage.spaces.access(cpu, space, address, write).is_ok() {
+        let accessed = self.stage.spaces.access(cpu, space, address, write);
+        // Without a page it has come to an end too.
+        if !matches!(
+            accessed,
+            Err(AccessError::Fault(FaultError::Refused { .. }))
+        ) {
             record::operation(cpu);
         }
     }

@@ -152,10 +152,13 @@ fn workloads_catch_the_busted_forms() {
         let told = [("accessors", 2), ("threads", 1), ("path", path)];
         let fixture = guest(id, variant, &told);
         let header: &Header = fixture.header;
-        run(&fixture, id, || header.reports_made.load(Relaxed) > 0);
+        // What is lost by it may be scarce before that.
+        let is_caught = || {
+            let mut kinds = header.reports.iter().map(|it| it.kind.load(Relaxed));
+            kinds.any(|kind| kind == ReportKind::Fragment as u32)
+        };
+        run(&fixture, id, is_caught);
         assert!(fixture.errors() > 0, "{variant:?}");
-        let kind = header.reports[0].kind.load(Relaxed);
-        assert_eq!(kind, ReportKind::Fragment as u32, "{variant:?}");
     }
 }
 

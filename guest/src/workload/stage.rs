@@ -9,11 +9,13 @@ use crate::{
         watermark::{AfterGracePeriod, Levels, Watermarks},
     },
     record,
-    space::{Fallback, Path, Rules, Space, SpaceReclaim, Spaces},
+    space::{Fallback, Outcome, Path, Rules, Space, SpaceReclaim, Spaces},
     sync::{Rcu, lockdep},
 };
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use underfoot_abi::{CHANGES, PageByte, PageKind, TABLE_SAMPLES, TABLES_REUSED};
+use underfoot_abi::{
+    CHANGES, PageByte, PageKind, ReportKind, TABLE_SAMPLES, TABLES_REUSED, Variant,
+};
 
 /// Parameters that all of them have, in the order of the contract.
 const TABLES: usize = 0;
@@ -23,6 +25,11 @@ const RESERVE: usize = 3;
 const LOCKDEP: usize = 4;
 /// The first of a workload's own.
 pub(super) const OWN: usize = 5;
+
+/// How long a busted form rests: a grace period is over by then, and its callbacks have run.
+const GRACE_NS: u64 = 5_000_000;
+/// How long a thread rests that found no memory.
+const OUT_OF_MEMORY_NS: u64 = 1_000_000;
 
 /// Address spaces, as the parameters want them.
 pub(super) struct Stage {
@@ -54,6 +61,10 @@ impl Stage {
         let reclaimer = SpaceReclaim::new(AfterGracePeriod { rcu });
         let reclaimer = pages.place(cpu, data, reclaimer)?;
         let levels = Levels::with_reserve(parameters[RESERVE] as usize);
+        // Else nothing but emergencies would ever be given a page.
+        if levels.high >= pages.free_pages(cpu) {
+            return None;
+        }
         let memory = pages.place(cpu, data, Watermarks::new(pages, levels, reclaimer))?;
         let kind = match parameters[TABLES] {
             0 => TableKind::Fragments,
@@ -91,7 +102,30 @@ impl Stage {
     pub(super) fn between(&self, cpu: &Cpu, operations: &mut u64) {
         *operations += 1;
         self.rcu.quiescent(cpu);
+        if cpu.header.variant == Variant::FreedListed as u32 {
+            // Widens its race: a listed page's free half is mostly taken before the other one's
+            // callback comes, and such a page is not given back.
+            cpu.sched.sleep_ns(cpu, GRACE_NS);
+        }
         (self.between)(cpu, *operations);
+    }
+
+    /// No memory was left for `what`, which is counted and reported as a fault's want is.
+    pub(super) fn out_of_memory(&self, cpu: &Cpu, what: &str) {
+        record::count(cpu, Outcome::OutOfMemory.counter(), 1);
+        let (free, min) = (self.pages.free_estimate(), self.memory.levels().min);
+        record::report(
+            cpu,
+            ReportKind::OutOfMemory,
+            [0, free as u64, min as u64, 0],
+            format_args!("no memory for {what}: {free} pages are free"),
+        );
+        self.rest(cpu);
+    }
+
+    /// Lets callbacks give something back, where memory is short.
+    pub(super) fn rest(&self, cpu: &Cpu) {
+        cpu.sched.sleep_ns(cpu, OUT_OF_MEMORY_NS);
     }
 
     /// Counts a change of mappings, and what the tables take at the moment.

@@ -153,7 +153,8 @@ impl Torture {
             ReportKind::RcuTorture,
             [object.address() as u64, found, generation, completed],
             format_args!(
-                "{kind}: a reader's object, number {generation}, was {found:#x} stages old at the end of its section (or held that as its check word), grace period {completed} being over"
+                "{kind}: a reader's object, number {generation}, was {found:#x} stages old at the end of its \
+                     section (or held that as its check word), grace period {completed} being over"
             ),
         );
     }

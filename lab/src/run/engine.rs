@@ -208,7 +208,7 @@ fn build(experiment: &Experiment, machine: &Machine) -> Result<Migrator, RunErro
     let mut builder = Migrator::builder(Arc::clone(machine.ram().memory()))
         .page_map(Arc::new(PageMapView::new(shared.clone())))
         .vcpus(machine.vcpus().clone())
-        .strategy(experiment.strategy)
+        .strategy(experiment.engine_strategy())
         .backend(experiment.backend)
         .variant(experiment.variant.engine())
         .targets(targets(experiment))

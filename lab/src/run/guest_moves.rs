@@ -1,6 +1,7 @@
-//! What the guest says of its own moves. All of it is the guest's word.
+//! What the guest says of its own moves, and what the host finds of it. Counts and times are the guest's
+//! word.
 
-use crate::experiment::Experiment;
+use super::session::Session;
 use crate::guest_mover;
 use crate::histogram::Histogram;
 use crate::record::{Histograms, Integrity, KindCounts, Migration, MigrationCounts};
@@ -8,10 +9,16 @@ use std::sync::atomic::Ordering::Relaxed;
 use underfoot_abi::{MoverMetric, PageKind};
 use underfoot_vmm::SharedRegion;
 
-/// What moved, of the kinds that were to move, in a moving phase that took `moving_ns`.
-pub fn migration(experiment: &Experiment, shared: &SharedRegion, moving_ns: u64) -> Migration {
+/// What moved, of the kinds that were to move.
+pub fn migration(session: &Session<'_>) -> Migration {
+    let experiment = session.experiment;
     let kinds = experiment.targets.kinds().iter();
-    let by_kind = kinds.map(|kind| (*kind, counts(shared, *kind)));
+    let by_kind = kinds.map(|kind| {
+        let verified = session.compared.as_ref();
+        let verified = verified.map(|compared| compared.verified.get(kind).copied().unwrap_or(0));
+        let counts = counts(session.machine.shared(), *kind);
+        (*kind, KindCounts { counts, verified })
+    });
     let by_kind: std::collections::BTreeMap<_, _> = by_kind.collect();
     let mut total = MigrationCounts::default();
     for KindCounts { counts, .. } in by_kind.values() {
@@ -28,21 +35,18 @@ pub fn migration(experiment: &Experiment, shared: &SharedRegion, moving_ns: u64)
         counts: total,
         by_kind,
         refused: guest_mover::refused(experiment).collect(),
-        moving_ns,
+        moving_ns: session.moving_ns,
     }
 }
 
-fn counts(shared: &SharedRegion, kind: PageKind) -> KindCounts {
+fn counts(shared: &SharedRegion, kind: PageKind) -> MigrationCounts {
     let counts = &shared.mover().counts[kind as usize];
-    KindCounts {
-        counts: MigrationCounts {
-            attempted: counts.attempted.load(Relaxed),
-            committed: counts.committed.load(Relaxed),
-            aborted: counts.aborted.load(Relaxed),
-            skipped: counts.skipped.load(Relaxed),
-            retried: 0,
-        },
-        verified: Some(counts.verified.load(Relaxed)),
+    MigrationCounts {
+        attempted: counts.attempted.load(Relaxed),
+        committed: counts.committed.load(Relaxed),
+        aborted: counts.aborted.load(Relaxed),
+        skipped: counts.skipped.load(Relaxed),
+        retried: 0,
     }
 }
 
@@ -56,8 +60,9 @@ pub fn histograms(shared: &SharedRegion) -> Histograms {
     MoverMetric::ALL.into_iter().map(read).collect()
 }
 
-/// What the mover's own checks found. `audited` says whether the guest came to look at the end.
-pub fn check(integrity: &mut Integrity, shared: &SharedRegion, audited: bool) {
+/// What the mover's own checks found, and the host's.
+pub fn check(integrity: &mut Integrity, session: &Session<'_>) {
+    let (shared, audited) = (session.machine.shared(), session.audited);
     let area = shared.mover();
     let mut fault = |errors: u64, detail: String| {
         if errors > 0 {
@@ -77,6 +82,24 @@ pub fn check(integrity: &mut Integrity, shared: &SharedRegion, audited: bool) {
             format!("audit: {misplaced} pages are not in the frame that is theirs"),
         );
     }
+    let compared = session.compared.clone().unwrap_or_default();
+    for (errors, what) in [
+        (
+            compared.misplaced,
+            "pages are not mapped to the frame that they moved to",
+        ),
+        (
+            compared.shared,
+            "pages share their new frame with the one that lay there",
+        ),
+    ] {
+        fault(errors, format!("frame numbers: {errors} {what}"));
+    }
+    let written = compared.written;
+    fault(
+        written,
+        format!("limbo: {written} frames that pages had left were found written at the end"),
+    );
     for kind in PageKind::TARGETS {
         let counts = counts(shared, kind);
         let MigrationCounts {
@@ -85,22 +108,15 @@ pub fn check(integrity: &mut Integrity, shared: &SharedRegion, audited: bool) {
             aborted,
             skipped,
             ..
-        } = counts.counts;
+        } = counts;
         let name = kind.name();
-        let elsewhere = committed.saturating_sub(counts.verified.unwrap_or(0));
-        fault(
-            elsewhere,
-            format!("frame numbers: {elsewhere} committed {name} pages are not in their new frame"),
-        );
         // One may be in its window still, where the guest was stopped.
         let ended = committed.saturating_add(aborted).saturating_add(skipped);
         let off = u64::from(attempted != ended && (audited || attempted != ended + 1));
-        fault(
-            off,
-            format!("counters of {name} do not add up: {:?}", counts.counts),
-        );
+        fault(off, format!("counters of {name} do not add up: {counts:?}"));
     }
     integrity.checked = integrity
         .checked
-        .saturating_add(area.limbo_checked.load(Relaxed));
+        .saturating_add(area.limbo_checked.load(Relaxed))
+        .saturating_add(compared.limbo);
 }

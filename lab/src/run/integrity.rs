@@ -18,7 +18,7 @@ pub fn collect(session: &Session<'_>, counters: &Counters, outcome: &Outcome) ->
     let mut integrity = Integrity::default();
     engine(&mut integrity, counters);
     if session.experiment.mover == Mover::Guest {
-        guest_moves::check(&mut integrity, session.machine.shared(), session.audited);
+        guest_moves::check(&mut integrity, session);
     }
     guest(&mut integrity, session);
     reports(&mut integrity, session);

@@ -1,6 +1,7 @@
 //! One run: a machine, the engine, the phases, and the record of it all.
 
 mod engine;
+mod guest_frames;
 mod guest_moves;
 mod header;
 mod integrity;
@@ -55,6 +56,9 @@ pub enum RunError {
         /// What the guest measured.
         ticks: u64,
     },
+    /// The guest ended itself for want of memory.
+    #[error("{0}")]
+    TooLittleMemory(String),
     /// The guest did not say that it is up.
     #[error(
         "the guest did not come up within {seconds} s: only images that publish their page map can be run (see `underfoot guest --export`)"
@@ -80,7 +84,10 @@ impl RunError {
                 )
             }
             Self::Engine(error) => matches!(error, BuildError::Registration(_)),
-            Self::Placement(_) | Self::Thread { .. } | Self::NotUp { .. } => false,
+            Self::Placement(_)
+            | Self::Thread { .. }
+            | Self::TooLittleMemory(_)
+            | Self::NotUp { .. } => false,
         }
     }
 }

@@ -31,7 +31,8 @@ pub fn collect(session: &Session<'_>, outcome: Outcome) -> RunRecord {
     if let Some(engine) = &session.engine {
         moving.extend(host_histograms(session, engine));
     }
-    if session.experiment.mover == Mover::Guest {
+    let moves = session.experiment.strategy != StrategyKind::None;
+    if moves && session.experiment.mover == Mover::Guest {
         moving.extend(guest_moves::histograms(shared));
     }
     let stalls = stalls(session);
@@ -120,7 +121,7 @@ fn host_histograms(session: &Session<'_>, engine: &Engine) -> Histograms {
         }
         (metric.name().to_owned(), histogram)
     };
-    let strategy = session.experiment.strategy;
+    let strategy = session.experiment.engine_strategy();
     let measured = |metric: &HostMetric| match metric {
         HostMetric::Fault => true,
         HostMetric::Write | HostMetric::Protect => strategy.protects(),
@@ -174,8 +175,7 @@ fn host(session: &Session<'_>) -> Host {
 
 fn migration(session: &Session<'_>, counters: &Counters) -> Migration {
     if session.experiment.mover == Mover::Guest {
-        let shared = session.machine.shared();
-        return guest_moves::migration(session.experiment, shared, session.moving_ns);
+        return guest_moves::migration(session);
     }
     let frames_known = can_verify().is_ok();
     let by_kind = session.experiment.targets.kinds().iter().map(|kind| {

@@ -3,6 +3,7 @@
 mod end;
 
 use super::engine::Engine;
+use super::guest_frames::Compared;
 use super::header::header;
 use super::stalls::{OwnWindow, StallReader, Waiter};
 use super::waiting;
@@ -80,6 +81,8 @@ pub struct Session<'a> {
     pub stall_counts: Stalls,
     pub own_window: OwnWindow,
     pub windows_dropped: u64,
+    /// Where the guest's own mover put pages, as the host found it; `None` if it could not look.
+    pub compared: Option<Compared>,
 }
 
 impl<'a> Session<'a> {
@@ -137,6 +140,7 @@ impl<'a> Session<'a> {
             stall_counts: Stalls::default(),
             own_window: OwnWindow::default(),
             windows_dropped: 0,
+            compared: None,
         })
     }
 
@@ -240,6 +244,9 @@ impl<'a> Session<'a> {
                         .load(Ordering::Relaxed);
                     return Err(RunError::EmulatedRing0 { ticks });
                 }
+                Some(GuestState::TooLittleMemory) => {
+                    return Err(RunError::TooLittleMemory(self.too_little_memory()));
+                }
                 Some(GuestState::Booting | GuestState::Failed) | None => {}
             }
             match self.machine.wait(deadline).map_err(RunError::Machine)? {
@@ -250,7 +257,10 @@ impl<'a> Session<'a> {
                 }
                 // The guest's word comes before that of the vCPU that it ended by.
                 Wake::Exited(_)
-                    if self.machine.shared().state() == Some(GuestState::RefusedCpl) => {}
+                    if matches!(
+                        self.machine.shared().state(),
+                        Some(GuestState::RefusedCpl | GuestState::TooLittleMemory)
+                    ) => {}
                 wake => self.note(wake),
             }
         }
@@ -274,6 +284,9 @@ impl<'a> Session<'a> {
     fn end_by_exits(&mut self, reports: &[ExitReport]) {
         let Some(first) = reports.first() else { return };
         let shared = self.machine.shared();
+        if shared.state() == Some(GuestState::TooLittleMemory) {
+            return self.end_by(Ending::Failed, self.too_little_memory());
+        }
         let message = shared.message();
         let mut text = match shared.crash() {
             Some(crash) => format!("{crash}: "),
@@ -288,6 +301,25 @@ impl<'a> Session<'a> {
             text.push_str(&format!("\n{registers}"));
         }
         self.end_by(Ending::Failed, text);
+    }
+
+    /// What the guest lacked memory for, and what helps.
+    fn too_little_memory(&self) -> String {
+        let experiment = self.experiment;
+        let told = experiment.parameters.to_table();
+        let told: Vec<String> = told
+            .iter()
+            .map(|(name, value)| format!("{name}={value}"))
+            .collect();
+        format!(
+            "--memory {} is too little for {}: give the guest more, or ask for less of workload {} \
+             (--cpus {}, --parameters {})",
+            experiment.memory,
+            self.machine.shared().message(),
+            experiment.workload.name(),
+            experiment.cpus.get(),
+            told.join(",").replace('"', ""),
+        )
     }
 
     /// The first cause counts: what follows are its consequences.

@@ -1,5 +1,6 @@
 //! Reading the guest's stalls while it runs, and holding them against the windows.
 
+use super::guest_frames::GuestFrames;
 use super::observer::EventRecorder;
 use super::overlap::Overlap;
 use super::window_log::Window;
@@ -42,6 +43,7 @@ pub struct StallReader {
     /// Of the guest's own mover.
     guest: Overlap,
     guest_dropped: u64,
+    guest_frames: GuestFrames,
     waiting: [Vec<StallRecord>; 2],
     counts: Stalls,
     own: OwnWindow,
@@ -63,6 +65,7 @@ impl StallReader {
             overlaps,
             guest: Overlap::new(tsc_khz.into()),
             guest_dropped: 0,
+            guest_frames: GuestFrames::default(),
             waiting: Default::default(),
             counts: Stalls::default(),
             own: OwnWindow::default(),
@@ -109,12 +112,22 @@ impl StallReader {
             .fold(self.guest_dropped, u64::saturating_add)
     }
 
+    /// Where the guest said that it put its pages; `None` if some of it was lost.
+    pub fn guest_frames(&mut self) -> Option<GuestFrames> {
+        let frames = std::mem::take(&mut self.guest_frames);
+        (self.guest_dropped == 0).then_some(frames)
+    }
+
     fn take_windows(&mut self, shared: &SharedRegion) {
         let believed = self.waiter == Waiter::Guest;
         shared.drain_windows(|window| {
             // The guest's word: a window that never closed is not believed, nor one in a guest that
             // moves nothing.
-            if believed && let Some(window) = Window::of_guest(window) {
+            if !believed {
+                return;
+            }
+            self.guest_frames.note(shared, &window);
+            if let Some(window) = Window::of_guest(window) {
                 self.guest.add(window);
             }
         });

@@ -27,6 +27,7 @@ impl Window {
             start_tsc,
             end_tsc,
             page,
+            ..
         } = record;
         (start_tsc <= end_tsc && page <= u64::from(u32::MAX)).then_some(Self {
             start_tsc,
@@ -126,6 +127,7 @@ mod tests {
             start_tsc,
             end_tsc,
             page,
+            ..WindowRecord::default()
         };
         assert_eq!(Window::of_guest(record(5, 6, 5)), Some(window(5)));
         assert_eq!(Window::of_guest(record(6, 5, 5)), None);

@@ -15,7 +15,10 @@ pub const FAULT_OUTCOMES: [Counter; 12] = [
     Counter::new("no-memory", "fast paths that were given no page"),
     Counter::new("reclaimed", "fast paths that made room and tried again"),
     Counter::new("refused", "faults that no mapping allows"),
-    Counter::new("out-of-memory", "faults for which no page was left"),
+    Counter::new(
+        "out-of-memory",
+        "faults and changes of mappings for which no page was left",
+    ),
 ];
 
 /// How page tables lie in pages.

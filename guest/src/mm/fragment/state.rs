@@ -7,10 +7,12 @@
 //! | A P H | the half is | and becomes |
 //! | --- | --- | --- |
 //! | 0 0 0 | free | allocated by [`PageState::take`] |
-//! | 1 0 0 | allocated: a table | pending by [`PageState::defer`], with the head if the other half has it not; free by [`PageState::settle_now`] if nobody else ever saw the table |
+//! | 1 0 0 | allocated: a table | pending by [`PageState::defer`], with the head if the other half has it not |
 //! | 0 1 1 | pending, its callback queued | free by [`PageState::settle`], in that callback |
 //! | 0 1 0 | pending, waiting for the head | pending with the head, by the other half's [`PageState::settle`] |
 //! | any other | misused | |
+//!
+//! A table that nobody else ever saw becomes free at once, by [`PageState::settle_now`].
 //!
 //! All but `defer` are done under the lock of the owner's list, and so is every change of the list:
 //! a page is listed while a half of it is free and the other is not, as long as its owner lives.

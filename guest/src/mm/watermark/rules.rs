@@ -45,7 +45,8 @@ pub(super) fn somebody_pays(cpu: &Cpu, refusals: u32) {
     if refusals == UNPAID {
         record::error(cpu, 0, u64::from(refusals));
         let text = format_args!(
-            "{refusals} fast-path allocations in a row were refused and none made room; reclaim after a refusal, or take the classic path"
+            "{refusals} fast-path allocations in a row were refused and none made room; \
+                 reclaim after a refusal, or take the classic path"
         );
         let words = [u64::from(refusals), 0, 0, 0];
         record::report(cpu, ReportKind::Starvation, words, text);

@@ -62,7 +62,8 @@ impl RcuStall {
                 ReportKind::RcuStall,
                 words,
                 format_args!(
-                    "{name}: grace period {number} is {age_ms} ms old, waiting for CPUs {waiting:#x}: thread {thread} was switched out in its section, which began at {entered}"
+                    "{name}: grace period {number} is {age_ms} ms old, waiting for CPUs {waiting:#x}: \
+                 thread {thread} was switched out in its section, which began at {entered}"
                 ),
             ),
             None => record::report(
@@ -70,7 +71,8 @@ impl RcuStall {
                 ReportKind::RcuStall,
                 words,
                 format_args!(
-                    "{name}: grace period {number} is {age_ms} ms old, waiting for CPUs {waiting:#x}; CPU {} is at {position:#x}",
+                    "{name}: grace period {number} is {age_ms} ms old, waiting for CPUs {waiting:#x}; \
+                 CPU {} is at {position:#x}",
                     cpu.id
                 ),
             ),

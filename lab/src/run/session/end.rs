@@ -50,6 +50,11 @@ impl Session<'_> {
                 (self.stall_counts, self.own_window) = (counts, own);
             }
             self.windows_dropped = reader.windows_dropped();
+            // Nothing is in flight any more.
+            self.compared = reader
+                .guest_frames()
+                .filter(|_| self.audited)
+                .map(|frames| frames.compare(&self.machine, self.experiment.variant));
         }
         if let Some(signal) = stopped.signal {
             self.note(Wake::Signal(signal));
