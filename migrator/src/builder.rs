@@ -13,8 +13,9 @@ use crate::sync::AtomicU32;
 use crate::uffd::Watch;
 use crate::windows::Windows;
 use crate::{
-    BackendKind, ClassSet, Combination, Inject, MAX_BATCH, Migrator, Observer, PageMap, PageRange,
-    PageSize, Rate, StrategyKind, Variant, Vcpus, Verify, WaitKind, clock,
+    BackendKind, ClassSet, Combination, Inject, InvalidationOptions, Invalidations, MAX_BATCH,
+    Migrator, Observer, PageMap, PageRange, PageSize, Rate, StrategyKind, Tracking, Variant, Vcpus,
+    Verify, WaitKind, clock,
 };
 
 /// How long a moved page rests by default.
@@ -96,6 +97,8 @@ pub struct Builder {
     tsc_hz: Option<u64>,
     signal_faults: bool,
     excluded: Vec<PageRange>,
+    tracking: Tracking,
+    patience: Duration,
 }
 
 impl Builder {
@@ -120,6 +123,8 @@ impl Builder {
             tsc_hz: None,
             signal_faults: false,
             excluded: Vec::new(),
+            tracking: Tracking::default(),
+            patience: InvalidationOptions::default().patience,
         }
     }
 
@@ -254,6 +259,21 @@ impl Builder {
         self
     }
 
+    /// How invalidations are kept track of, which [`Migrator::invalidations`] tells consumers of.
+    #[must_use]
+    pub fn tracking(mut self, tracking: Tracking) -> Self {
+        self.tracking = tracking;
+        self
+    }
+
+    /// How long a migration waits for consumers to acknowledge before it is given up; 10 ms unless
+    /// set.
+    #[must_use]
+    pub fn patience(mut self, patience: Duration) -> Self {
+        self.patience = patience;
+        self
+    }
+
     /// Puts guest memory under userfaultfd. From here on a [`Handler`](crate::Handler) must run
     /// while anybody touches it.
     ///
@@ -273,6 +293,15 @@ impl Builder {
             Watch::Missing
         };
         let (registration, words) = Registration::new(&regions, &self.excluded, watch, signal)?;
+        let memory = regions
+            .iter()
+            .map(|region| PageRange::new(region.gfn, region.pages));
+        let options = InvalidationOptions {
+            tracking: self.tracking,
+            patience: self.patience,
+            variant: self.variant,
+        };
+        let invalidations = Arc::new(Invalidations::new(memory, options));
         let tsc_hz = self.tsc_hz.unwrap_or_else(clock::measured_hz);
         Ok(Migrator::new(Engine {
             config: Config {
@@ -295,6 +324,7 @@ impl Builder {
             registration: Arc::new(registration),
             windows: Arc::new(Windows::default()),
             demanded: AtomicU32::new(u32::MAX),
+            invalidations,
             page_map,
             observer: self.observer,
             vcpus: self.vcpus,

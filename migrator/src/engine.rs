@@ -11,8 +11,8 @@ use crate::registration::Registration;
 use crate::sync::AtomicU32;
 use crate::windows::Windows;
 use crate::{
-    BackendKind, Class, ClassSet, Inject, Observer, PageMap, PageSize, Rate, StrategyKind, Variant,
-    Vcpus, Verify,
+    BackendKind, Class, ClassSet, Inject, Invalidations, Observer, PageMap, PageSize, Rate,
+    StrategyKind, Variant, Vcpus, Verify,
 };
 
 /// The parts of the configuration that movers need.
@@ -42,6 +42,7 @@ pub(crate) struct Engine {
     pub(crate) windows: Arc<Windows>,
     /// The page that was last demanded of those that are away: its neighbours will be next.
     pub(crate) demanded: AtomicU32,
+    pub(crate) invalidations: Arc<Invalidations>,
     pub(crate) page_map: Arc<dyn PageMap>,
     pub(crate) observer: Arc<dyn Observer>,
     pub(crate) vcpus: Option<Arc<dyn Vcpus>>,

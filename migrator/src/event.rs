@@ -46,6 +46,9 @@ pub enum AbortReason {
     Panicked,
     /// The vCPUs could not be stopped.
     NotPaused,
+    /// A consumer with translations of its own did not acknowledge in time:
+    /// [`Invalidations::laggards`](crate::Invalidations::laggards) names it.
+    Unacknowledged,
 }
 
 impl fmt::Display for AbortReason {
@@ -55,6 +58,7 @@ impl fmt::Display for AbortReason {
             Self::Injected => f.write_str("injected"),
             Self::Panicked => f.write_str("the mover panicked"),
             Self::NotPaused => f.write_str("the vCPUs could not be stopped"),
+            Self::Unacknowledged => f.write_str("a consumer did not acknowledge in time"),
         }
     }
 }

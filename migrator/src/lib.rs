@@ -27,6 +27,7 @@ mod event;
 mod handler;
 mod huge;
 mod inject;
+mod invalidation;
 #[cfg(all(test, loom))]
 mod loom_models;
 mod migrator;
@@ -49,6 +50,7 @@ mod strategy;
 mod sync;
 mod table;
 mod transaction;
+mod translate;
 mod uffd;
 mod variant;
 mod vcpus;
@@ -65,6 +67,11 @@ pub use counters::{Counters, Counts};
 pub use event::{AbortReason, Event, Observer, Served, Silent, SkipReason, Times};
 pub use handler::{Handler, HandlerError};
 pub use inject::{Inject, InjectAction};
+pub use invalidation::{
+    CacheView, Consumer, InvalidationOptions, Invalidations, Laggard, MAX_SUBSCRIPTIONS, OpenRange,
+    Refused, RegisterError, Sharing, Snapshot, Subscription, Tracking, TranslationCache,
+    Unacknowledged,
+};
 pub use migrator::Migrator;
 pub use mover::{Mover, MoverError, NewMoverError};
 pub use names::UnknownName;
@@ -77,6 +84,7 @@ pub use registration::RegistrationError;
 pub use stop::Stop;
 pub use strategy::StrategyKind;
 pub use table::Combination;
+pub use translate::{OwnMapping, Translate};
 pub use uffd::{UffdError, probe};
 pub use variant::Variant;
 pub use vcpus::{Paused, Vcpus};

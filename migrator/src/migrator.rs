@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use vm_memory::GuestMemoryMmap;
 
-use crate::Gfn;
 use crate::builder::Builder;
 use crate::counters::Counters;
 use crate::engine::Engine;
@@ -12,6 +11,7 @@ use crate::handler::Handler;
 use crate::mover::{Mover, NewMoverError};
 use crate::page_word::{Lane, PageWord};
 use crate::windows::Windows;
+use crate::{Gfn, Invalidations};
 
 /// Guest memory whose pages can be moved.
 ///
@@ -48,6 +48,12 @@ impl Migrator {
     #[must_use]
     pub fn windows(&self) -> Arc<Windows> {
         Arc::clone(&self.0.windows)
+    }
+
+    /// Where those register who keep translations of guest memory of their own.
+    #[must_use]
+    pub fn invalidations(&self) -> Arc<Invalidations> {
+        Arc::clone(&self.0.invalidations)
     }
 
     /// The counters of all movers made so far, together; exact while none runs.

@@ -3,6 +3,7 @@
 use std::any::Any;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::pin;
 use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
@@ -21,8 +22,8 @@ use crate::transaction::{Fatal, Tools, Transaction};
 use crate::uffd::UffdError;
 use crate::verify::{Frame, Verifier};
 use crate::{
-    AbortReason, BackendKind, Event, Observer, PageRange, PageSize, Paused, Stop, StrategyKind,
-    clock,
+    AbortReason, BackendKind, Event, Observer, OpenRange, PageRange, PageSize, Paused, Stop,
+    StrategyKind, clock,
 };
 
 /// Pages of the map that are read for each window, or as many as it moves at most if that is more.
@@ -274,6 +275,7 @@ impl Mover {
         };
         let (hva, classes) = (claim.hva, claim.classes);
         let range = PageRange::new(claim.gfn, classes.len() as u32);
+        let consumers = pin!(OpenRange::new(&engine.invalidations));
         // From here on the claims are let go whatever happens.
         let first = claim.first;
         let mut transaction = Transaction::new(
@@ -283,6 +285,7 @@ impl Mover {
                 injector: &mut self.injector,
                 counters: &self.counters,
                 windows: &engine.windows,
+                consumers: consumers.as_ref(),
                 observer: &*self.observer,
                 demanded: (&engine.demanded, first),
                 strategy: engine.config.strategy,

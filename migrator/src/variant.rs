@@ -26,11 +26,19 @@ pub enum Variant {
     SameFrame,
     /// Copies half of each page. The guest's check words catch it.
     TornCopy,
+    /// The end of an invalidation counts down wherever it overlaps, also where its start did not
+    /// count: a consumer that registered in between has a counter of -1.
+    InvalidateUnmatched,
+    /// The same, but not below zero: another invalidation's count is taken away.
+    InvalidateClamp,
+    /// A fault looks at the counter and not at the sequence: it misses an invalidation that came and
+    /// went while it looked the page up.
+    InvalidateNoSequence,
 }
 
 impl Variant {
     /// Every variant, the right form first.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 11] = [
         Self::None,
         Self::NoUnmap,
         Self::NoProtect,
@@ -39,6 +47,9 @@ impl Variant {
         Self::StaleFrame,
         Self::SameFrame,
         Self::TornCopy,
+        Self::InvalidateUnmatched,
+        Self::InvalidateClamp,
+        Self::InvalidateNoSequence,
     ];
 
     /// The name that users write and read.
@@ -53,6 +64,9 @@ impl Variant {
             Self::StaleFrame => "busted-stale-frame",
             Self::SameFrame => "busted-same-frame",
             Self::TornCopy => "busted-torn-copy",
+            Self::InvalidateUnmatched => "busted-invalidate-unmatched",
+            Self::InvalidateClamp => "busted-invalidate-clamp",
+            Self::InvalidateNoSequence => "busted-invalidate-no-sequence",
         }
     }
 

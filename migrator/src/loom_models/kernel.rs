@@ -3,6 +3,7 @@
 //! then wakes, and so does taking a write-protection off.
 
 use std::io;
+use std::pin::pin;
 
 use loom::sync::{Arc, Mutex, MutexGuard};
 
@@ -15,7 +16,10 @@ use crate::sync::AtomicU32;
 use crate::transaction::{Fatal, Tools, Transaction};
 use crate::uffd::{Transfer, UffdError};
 use crate::windows::Windows;
-use crate::{Class, Gfn, Inject, InjectAction, PAGE_SIZE, Phase, Silent, StrategyKind, Variant};
+use crate::{
+    Class, Gfn, Inject, InjectAction, InvalidationOptions, Invalidations, OpenRange, PAGE_SIZE,
+    Phase, Silent, StrategyKind, Variant,
+};
 
 /// What the guest had written.
 pub(super) const DATA: u8 = 7;
@@ -177,6 +181,8 @@ pub(super) fn try_migrate(
             hva: 0,
             lane: Lane::Blocking,
         };
+        let invalidations = Invalidations::new([], InvalidationOptions::default());
+        let consumers = pin!(OpenRange::new(&invalidations));
         let mut transaction = Transaction::new(
             claim,
             Tools {
@@ -184,6 +190,7 @@ pub(super) fn try_migrate(
                 injector: &mut injector,
                 counters: &counters,
                 windows: &windows,
+                consumers: consumers.as_ref(),
                 observer: &Silent,
                 demanded: (&demanded, 0),
                 strategy: way.strategy,

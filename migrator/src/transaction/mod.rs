@@ -7,6 +7,7 @@ mod window;
 
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::Pin;
 
 use crate::sync::AtomicU32;
 use lazy::Returns;
@@ -20,8 +21,8 @@ use crate::page_word::Leave;
 use crate::uffd::UffdError;
 use crate::windows::Windows;
 use crate::{
-    AbortReason, Event, Gfn, Observer, PAGE_SIZE, PageRange, Phase, SkipReason, StrategyKind,
-    Times, Variant, clock,
+    AbortReason, Event, Gfn, Observer, OpenRange, PAGE_SIZE, PageRange, Phase, SkipReason,
+    StrategyKind, Times, Variant, clock,
 };
 
 /// What a migration works with.
@@ -30,6 +31,7 @@ pub(crate) struct Tools<'a> {
     pub(crate) injector: &'a mut Injector,
     pub(crate) counters: &'a LiveCounters,
     pub(crate) windows: &'a Windows,
+    pub(crate) consumers: Pin<&'a OpenRange<'a>>,
     pub(crate) observer: &'a dyn Observer,
     /// The page number that was last demanded of those that are away, and that of the first page
     /// of the claim.

@@ -17,8 +17,11 @@ pub(super) const TRIES_BACK: u32 = 1 << 16;
 const BUSTED_GAP: Duration = Duration::from_micros(20);
 
 impl Transaction<'_> {
-    /// Write-protects what the migration reaches; false if that is refused.
+    /// Write-protects what the migration reaches; false if that is refused, or all is given up.
     pub(super) fn protect(&mut self) -> bool {
+        if self.abort.is_some() {
+            return false;
+        }
         let (lane, hva) = (self.claim.lane, self.claim.hva);
         let mut tries = 1;
         // Before the call: one that fails may have protected some.
@@ -69,8 +72,11 @@ impl Transaction<'_> {
         self.abort.get_or_insert(AbortReason::Errno(errno));
     }
 
-    /// Takes the old frames out; false if none could be.
+    /// Takes the old frames out; false if none could be, or all is given up.
     pub(super) fn unmap(&mut self) -> bool {
+        if self.abort.is_some() {
+            return false;
+        }
         let (hva, pages) = (self.claim.hva, self.reach);
         let mut tries = 1;
         let taken = loop {
