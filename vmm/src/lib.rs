@@ -7,9 +7,9 @@
 //! The way in is [`MachineConfig`] → [`Machine::new`] → [`Machine::start`] → [`Machine::wait`] →
 //! [`Machine::stop`]. Dropping a [`Machine`] stops and joins every thread that it started.
 //!
-//! Unsafe code lives in `sys` (calls that no crate wraps), `run_page` (the page shared with KVM)
-//! and `shared` (words shared with the guest), and nowhere else but the one registration of guest
-//! memory in `kvm`.
+//! Unsafe code lives in `sys` (calls that no crate wraps), `run_page` (the page shared with KVM),
+//! `shared` (words shared with the guest) and `dma::copy` (pages that the device reaches), and nowhere
+//! else but the one registration of guest memory in `kvm` and the device's one use of an address.
 
 mod boot;
 pub mod capability;
@@ -19,6 +19,7 @@ mod console;
 mod cpuid;
 mod crash;
 mod device;
+pub mod dma;
 mod event_loop;
 mod exit;
 mod gate;

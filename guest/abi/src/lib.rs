@@ -10,6 +10,7 @@
 #![cfg_attr(not(test), no_std)]
 
 mod context;
+mod dma;
 mod header;
 mod histogram;
 mod kind;
@@ -24,6 +25,7 @@ mod vcpu;
 mod workload;
 
 pub use context::{Context, Wait};
+pub use dma::{DMA_ALIGN, DMA_MAX_BYTES, DMA_RING, DmaDescriptor, DmaQueue, DmaStatus};
 pub use header::{Cpl, GuestState, Header, MAGIC, Phase, VERSION};
 pub use histogram::{BUCKETS, Histogram, MAX_TRACKABLE, SUB_BUCKETS, bucket_index, bucket_low};
 pub use kind::{POISON_LIMBO, POISON_OBJECT, POISON_PAGE, PageByte, PageKind};

@@ -150,6 +150,10 @@ pub struct VcpuArea {
     pub steal_time: StealTime,
     /// The same as [`StealTime::preempted`], for a vCPU that the VMM itself holds out of the guest.
     pub held: AtomicU8,
+    /// GPA of this vCPU's [`DmaQueue`](crate::DmaQueue), page-aligned; 0 if it has none.
+    pub dma_queue: AtomicU64,
+    /// Descriptors that this vCPU has posted ever: the doorbell.
+    pub dma_posted: AtomicU64,
     /// RCU callbacks queued and run.
     pub callbacks: [AtomicU64; 2],
     /// What the workload counts: by [`RecordedPhase`], then in the order of
