@@ -36,7 +36,7 @@ fn each_busted_form_loses_an_update_and_is_caught() {
             Variant::InvalidateNoSequence,
         ] {
             let rig = Rig::new(tracking, variant);
-            let outcome = rig.run(40 * UPDATES, Some(8));
+            let outcome = rig.run(100 * UPDATES, Some(8));
             let (updates, moves) = (outcome.updates, outcome.moves);
             assert!(
                 outcome.lost > 0,

@@ -32,8 +32,8 @@ const UPDATE_BYTES: u64 = 8 * UPDATE_WORDS as u64;
 /// Updates in a page, and updates posted at a time.
 const SLOTS: usize = WORDS / UPDATE_WORDS;
 const BATCH: usize = DMA_RING / 2;
-/// Look-ups between two that are slow.
-const SLOW_EVERY: u64 = 8;
+/// Of so many times, a thread dawdles once.
+const DAWDLES: u64 = 4;
 /// A run that takes longer is taken for hung.
 const HUNG: Duration = Duration::from_secs(120);
 const POISON: u64 = 0xdead_dead_dead_dead;
@@ -42,7 +42,7 @@ const POISON: u64 = 0xdead_dead_dead_dead;
 struct Frames {
     base: NonNull<u8>,
     lookup: [AtomicU64; PAGES as usize],
-    looked_up: AtomicU64,
+    random: AtomicU64,
     _file: OwnedFd,
 }
 
@@ -81,7 +81,7 @@ impl Frames {
         Self {
             base: NonNull::new(base.cast()).expect("mappings are not at 0"),
             lookup: std::array::from_fn(|page| AtomicU64::new(page as u64)),
-            looked_up: AtomicU64::new(0),
+            random: AtomicU64::new(1),
             _file: file,
         }
     }
@@ -101,6 +101,15 @@ impl Frames {
         self.frame(self.lookup[gfn as usize].load(Ordering::Relaxed))
     }
 
+    /// Offers the CPU to others now and then, a few times: without chance in it threads fall into step.
+    fn dawdle(&self) {
+        let number = self.random.fetch_add(1, Ordering::Relaxed);
+        let mixed = number.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 40;
+        if mixed % DAWDLES == 0 {
+            (0..mixed / DAWDLES % 4 + 1).for_each(|_| thread::yield_now());
+        }
+    }
+
     /// Gives a page the frame `to`, and spoils its old one, which is returned.
     fn relocate(&self, gfn: u64, to: u64) -> u64 {
         let from = self.lookup[gfn as usize].load(Ordering::Relaxed);
@@ -108,7 +117,7 @@ impl Frames {
             new.store(old.load(Ordering::Relaxed), Ordering::Relaxed);
         }
         // A mover may lose its CPU in the midst of it.
-        thread::yield_now();
+        self.dawdle();
         self.lookup[gfn as usize].store(to, Ordering::Relaxed);
         let old = self.frame(from).iter();
         old.for_each(|word| word.store(POISON, Ordering::Relaxed));
@@ -127,9 +136,7 @@ impl Translate for Frames {
     fn translate(&self, gfn: Gfn) -> Option<NonNull<u8>> {
         let frame = self.lookup.get(gfn.0 as usize)?.load(Ordering::Relaxed);
         // A look-up may take its time: that is what the sequence is for.
-        if self.looked_up.fetch_add(1, Ordering::Relaxed) % SLOW_EVERY == 0 {
-            thread::yield_now();
-        }
+        self.dawdle();
         Some(self.at(frame))
     }
 }
@@ -338,7 +345,7 @@ impl Rig {
             let gfn = moves * 5 % MOVING;
             let range = PageRange::new(Gfn(gfn), 1);
             other.as_ref().start(range).expect("patience enough");
-            thread::yield_now();
+            self.frames.dawdle();
             open.as_ref().start(range).expect("patience enough");
             other.end();
             spare = self.frames.relocate(gfn, spare);
@@ -346,6 +353,7 @@ impl Rig {
             moves += 1;
             // The device gets on.
             thread::yield_now();
+            self.frames.dawdle();
         }
         moves
     }
