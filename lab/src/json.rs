@@ -5,8 +5,8 @@ use crate::guest_record::{GuestCounters, kind_name};
 use crate::histogram::Histogram;
 use crate::names::Named;
 use crate::record::{
-    Ending, EngineCost, Histograms, Host, Integrity, KindCounts, KvmStats, MigrationCounts,
-    RunRecord, Stalls, Startup, VcpuProgress, Waits,
+    DmaRecord, Ending, EngineCost, Histograms, Host, Integrity, KindCounts, KvmStats,
+    MigrationCounts, RunRecord, Stalls, Startup, VcpuProgress, Waits,
 };
 use crate::settings::Key;
 use crate::tool;
@@ -235,6 +235,9 @@ pub struct RunJson<'a> {
     /// What the engine itself takes.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub engine: Option<EngineCost>,
+    /// What the DMA device did.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub dma: Option<DmaRecord>,
 }
 
 impl<'a> From<&'a RunRecord> for RunJson<'a> {
@@ -280,6 +283,7 @@ impl<'a> From<&'a RunRecord> for RunJson<'a> {
             },
             waits: &record.waits,
             engine: record.engine,
+            dma: record.dma,
         }
     }
 }

@@ -218,6 +218,29 @@ pub struct EngineCost {
     pub fallbacks: u64,
 }
 
+/// What the DMA device did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct DmaRecord {
+    /// Descriptors done.
+    pub done: u64,
+    /// Descriptors refused.
+    pub refused: u64,
+    /// Bytes copied.
+    pub bytes: u64,
+    /// Accesses whose translation was in its cache.
+    pub hits: u64,
+    /// Accesses whose translation was looked up.
+    pub misses: u64,
+    /// Accesses put off because the page was being moved.
+    pub retries: u64,
+    /// Most times in a row that one access was put off.
+    pub retries_in_a_row: u64,
+    /// Times that a thread registered anew.
+    pub renewed: u64,
+    /// Registrations whose counter of invalidations was found below zero: errors.
+    pub negative: u64,
+}
+
 /// How a run ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ending {
@@ -296,6 +319,8 @@ pub struct RunRecord {
     pub waits: Waits,
     /// What the engine takes; `None` if it never started.
     pub engine: Option<EngineCost>,
+    /// What the DMA device did; `None` if the workload has none.
+    pub dma: Option<DmaRecord>,
 }
 
 /// Name of the histogram of the guest's stalls.

@@ -160,5 +160,6 @@ pub(crate) fn test_record() -> RunRecord {
             wasted_copies: 0,
             fallbacks: 0,
         }),
+        dma: None,
     }
 }

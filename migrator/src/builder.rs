@@ -329,7 +329,7 @@ impl Builder {
             observer: self.observer,
             vcpus: self.vcpus,
             counters: Mutex::default(),
-            _memory: self.memory,
+            memory: self.memory,
         }))
     }
 

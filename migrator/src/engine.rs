@@ -49,7 +49,7 @@ pub(crate) struct Engine {
     /// One entry per mover made; locked when one is made or all are read.
     pub(crate) counters: Mutex<Vec<Arc<LiveCounters>>>,
     /// Last, so that the memory outlives its registration.
-    pub(crate) _memory: Arc<GuestMemoryMmap>,
+    pub(crate) memory: Arc<GuestMemoryMmap>,
 }
 
 impl Engine {

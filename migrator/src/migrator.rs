@@ -11,7 +11,7 @@ use crate::handler::Handler;
 use crate::mover::{Mover, NewMoverError};
 use crate::page_word::{Lane, PageWord};
 use crate::windows::Windows;
-use crate::{Gfn, Invalidations};
+use crate::{Gfn, Invalidations, OwnMapping};
 
 /// Guest memory whose pages can be moved.
 ///
@@ -54,6 +54,18 @@ impl Migrator {
     #[must_use]
     pub fn invalidations(&self) -> Arc<Invalidations> {
         Arc::clone(&self.0.invalidations)
+    }
+
+    /// This process's own mapping of guest memory, as a consumer may use it.
+    #[must_use]
+    pub fn own_mapping(&self) -> OwnMapping {
+        let signalling = self.0.regions.iter().flat_map(|region| {
+            let signals = |page: &u32| self.0.words[*page as usize].lane() == Lane::Signalling;
+            (region.first..region.end())
+                .filter(signals)
+                .map(|page| region.gfn(page))
+        });
+        OwnMapping::new(Arc::clone(&self.0.memory), signalling)
     }
 
     /// The counters of all movers made so far, together; exact while none runs.

@@ -40,8 +40,9 @@ pub use vcpu::{
     VcpuArea,
 };
 pub use workload::{
-    CHANGES, Counter, FAULT_OUTCOMES, MAX_COUNTERS, MAX_PARAMETERS, MIX_PARTS, OPERATIONS,
-    PRESSURE_COUNTERS, Parameter, TABLE_SAMPLES, TABLES_REUSED, WorkloadId, mix_counters,
+    CHANGES, Counter, DMA_CACHE, DMA_RENEW, FAULT_OUTCOMES, MAX_COUNTERS, MAX_PARAMETERS,
+    MIX_PARTS, OPERATIONS, PRESSURE_COUNTERS, Parameter, TABLE_SAMPLES, TABLES_REUSED, WorkloadId,
+    mix_counters,
 };
 
 /// The kernel command-line key whose hexadecimal value is the GPA of the shared region.

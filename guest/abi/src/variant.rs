@@ -107,7 +107,7 @@ impl Variant {
             // Who presses memory waits for grace periods, and a CPU that idles meanwhile holds none up.
             Self::RcuStall => !matches!(
                 workload,
-                W::Lock | W::Chase | W::Idle | W::Order | W::Shootdown | W::Pressure
+                W::Lock | W::Chase | W::Idle | W::Dma | W::Order | W::Shootdown | W::Pressure
             ),
             Self::RcuClassicBusted | Self::RcuPreemptBusted | Self::RcuSleepBusted => {
                 workload == W::Torture

@@ -7,7 +7,8 @@ mod spaces;
 pub use mix::{MIX_PARTS, mix_counters};
 pub use spaces::{CHANGES, FAULT_OUTCOMES, PRESSURE_COUNTERS, TABLE_SAMPLES, TABLES_REUSED};
 
-use kernel::{CHASE, CHURN, IDLE, LOCK, ORDER, SHOOTDOWN, TORTURE, WALK};
+use kernel::{CHASE, CHURN, DMA, IDLE, LOCK, ORDER, SHOOTDOWN, TORTURE, WALK};
+pub use kernel::{DMA_CACHE, DMA_RENEW};
 use mix::MIX;
 use spaces::{EXIT, FAULT, MMAP1, PRESSURE};
 
@@ -114,6 +115,8 @@ pub enum WorkloadId {
     Chase = 2,
     /// Next to nothing.
     Idle = 3,
+    /// Copies by a device.
+    Dma = 30,
     /// Pages left to RCU at a chosen rate.
     Churn = 5,
     /// A self-test of RCU.
@@ -149,6 +152,7 @@ impl WorkloadId {
         Self::Lock,
         Self::Chase,
         Self::Idle,
+        Self::Dma,
         Self::Churn,
         Self::Torture,
         Self::Order,
@@ -204,6 +208,7 @@ impl WorkloadId {
             Self::Lock => LOCK,
             Self::Chase => CHASE,
             Self::Idle => IDLE,
+            Self::Dma => DMA,
             Self::Churn => CHURN,
             Self::Torture => TORTURE,
             Self::Order => ORDER,

@@ -6,7 +6,7 @@ use underfoot_abi::{MIX_PARTS, PageByte, PageKind, WorkloadId};
 use underfoot_guest::Cpu;
 use underfoot_guest::mm::{MapError, PageAllocator, PageTable};
 use underfoot_guest::workload::{
-    Chase, Churn, Exit, Fault, Idle, Lock, Mix, Mmap1, Order, Parameters, Pressure, Shootdown,
+    Chase, Churn, Dma, Exit, Fault, Idle, Lock, Mix, Mmap1, Order, Parameters, Pressure, Shootdown,
     Targets, Torture, Tree, Walk, Workload,
 };
 
@@ -46,6 +46,7 @@ impl Ground<'_> {
             WorkloadId::Lock => self.place(Lock::build(cpu, pages, told, between)),
             WorkloadId::Chase => self.place(Chase::build(cpu, pages, between)),
             WorkloadId::Idle => &Idle,
+            WorkloadId::Dma => self.place(Dma::build(cpu, pages, told, between)),
             WorkloadId::Churn => self.place(Churn::build(cpu, pages, &FLAVOURS, told)),
             WorkloadId::Order => self.place(Order::build(cpu, pages)),
             WorkloadId::Torture => self.place(Torture::build(cpu, pages, &FLAVOURS, told)),

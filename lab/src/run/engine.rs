@@ -12,8 +12,8 @@ use std::sync::mpsc::sync_channel;
 use std::thread::{Builder, JoinHandle};
 use underfoot_abi::{PAGE_SIZE, PageKind};
 use underfoot_migrator::{
-    Class, ClassSet, Counters, Gfn, Handler, HandlerError, Inject, InjectAction, Migrator, Mover,
-    MoverError, PageRange, Phase, Rate, Stop, StrategyKind,
+    Class, ClassSet, Counters, Gfn, Handler, HandlerError, Inject, InjectAction, Invalidations,
+    Migrator, Mover, MoverError, PageRange, Phase, Rate, Stop, StrategyKind, Translate,
 };
 use underfoot_vmm::placement::{CpuSet, Placement, SchedPolicy};
 use underfoot_vmm::{Machine, PageMapView};
@@ -163,6 +163,16 @@ impl Engine {
     /// Ends the service of faults, once the guest no longer runs.
     pub fn end_serving(&mut self) -> Option<HandlerError> {
         self.handler.join().err()
+    }
+
+    /// Where consumers register.
+    pub fn invalidations(&self) -> Arc<Invalidations> {
+        self.migrator.invalidations()
+    }
+
+    /// Where consumers find pages.
+    pub fn translate(&self) -> Arc<dyn Translate> {
+        Arc::new(self.migrator.own_mapping())
     }
 
     /// What the movers counted; exact once they have ended.

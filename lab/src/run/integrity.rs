@@ -1,7 +1,7 @@
 //! What was checked, and what was found wrong.
 
-use super::guest_moves;
 use super::session::Session;
+use super::{dma, guest_moves};
 use crate::guest_record::{is_error, line};
 use crate::names::Mover;
 use crate::record::{Ending, Integrity, Outcome};
@@ -19,6 +19,12 @@ pub fn collect(session: &Session<'_>, counters: &Counters, outcome: &Outcome) ->
     engine(&mut integrity, counters);
     if session.experiment.mover == Mover::Guest {
         guest_moves::check(&mut integrity, session);
+    }
+    if let Some(dma) = dma::record(session) {
+        let negative = dma.negative;
+        let detail =
+            format!("device: {negative} registrations saw more invalidations end than start");
+        fault(&mut integrity, negative, detail);
     }
     guest(&mut integrity, session);
     reports(&mut integrity, session);

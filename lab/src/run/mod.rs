@@ -1,5 +1,6 @@
 //! One run: a machine, the engine, the phases, and the record of it all.
 
+mod dma;
 mod engine;
 mod guest_frames;
 mod guest_moves;
@@ -16,6 +17,7 @@ mod window_log;
 use crate::experiment::Experiment;
 use crate::record::RunRecord;
 use underfoot_migrator::{BuildError, NewMoverError};
+use underfoot_vmm::dma::DmaError;
 use underfoot_vmm::placement::PlacementError;
 use underfoot_vmm::{Console, HostError, MachineError};
 
@@ -36,6 +38,9 @@ pub enum RunError {
     /// A mover.
     #[error("a mover cannot be made")]
     Mover(#[from] NewMoverError),
+    /// The device.
+    #[error("the DMA device cannot be had")]
+    Dma(#[from] DmaError),
     /// Where a mover is to run.
     #[error("a mover cannot be placed")]
     Placement(#[from] PlacementError),
@@ -84,7 +89,8 @@ impl RunError {
                 )
             }
             Self::Engine(error) => matches!(error, BuildError::Registration(_)),
-            Self::Placement(_)
+            Self::Dma(_)
+            | Self::Placement(_)
             | Self::Thread { .. }
             | Self::TooLittleMemory(_)
             | Self::NotUp { .. } => false,

@@ -2,6 +2,7 @@
 
 mod end;
 
+use super::dma;
 use super::engine::Engine;
 use super::guest_frames::Compared;
 use super::header::header;
@@ -17,6 +18,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant, SystemTime};
 use underfoot_abi::{GuestState, Phase};
 use underfoot_migrator::PageSize;
+use underfoot_vmm::dma::DmaDevice;
 use underfoot_vmm::stats::Stats;
 use underfoot_vmm::{
     Boot, ExitReport, HostInfo, Machine, MachineConfig, MemorySize, Progress, Wake,
@@ -62,6 +64,7 @@ pub struct Session<'a> {
     /// Before the machine, so that it goes first: whoever the kernel still keeps waiting for a page
     /// is let go by that.
     pub engine: Option<Engine>,
+    pub dma: Option<DmaDevice>,
     pub machine: Machine,
     stalls: Option<StallReader>,
     ended: Option<Outcome>,
@@ -126,6 +129,7 @@ impl<'a> Session<'a> {
             progress,
             machine,
             engine: None,
+            dma: None,
             stalls: None,
             ended: None,
             reports_before_end: None,
@@ -170,6 +174,7 @@ impl<'a> Session<'a> {
     fn measure(&mut self) -> Result<(), RunError> {
         let experiment = self.experiment;
         let engine = Engine::start(experiment, &self.machine)?;
+        self.dma = dma::start(experiment, &self.machine, &engine)?;
         let reader = StallReader::new(
             engine.recorders().to_vec(),
             self.machine.tsc_khz(),

@@ -53,6 +53,13 @@ impl Subscription {
             || listener.awaits(&self.registry.pool)
     }
 
+    /// Invalidations that this subscription counts as open: starts less ends. Never negative, but in
+    /// busted forms; 0 where the space counts instead.
+    #[must_use]
+    pub fn balance(&self) -> i64 {
+        self.registry.listener(self.index).open()
+    }
+
     /// Begins a fault. `None` while an invalidation is open: try again later.
     #[must_use]
     pub fn read_begin(&self) -> Option<Snapshot> {

@@ -82,6 +82,8 @@ impl Channel {
 
     /// Drops the registrations and registers anew, as a driver does that maps its buffers again.
     pub(super) fn renew(&mut self) -> Result<(), RegisterError> {
+        let negative = self.subscriptions.iter().filter(|one| one.balance() < 0);
+        add(&self.counts.negative, negative.count() as u64);
         self.subscriptions.clear();
         // Nobody tells it of changes at this moment, so it must not remember what was.
         self.ranges

@@ -21,6 +21,9 @@ pub struct DmaCounts {
     pub retries_in_a_row: u64,
     /// Times that a thread dropped its registrations and registered anew.
     pub renewed: u64,
+    /// Registrations that had counted more ends of invalidations than starts when they were dropped:
+    /// the registry is wrong.
+    pub negative: u64,
 }
 
 /// The same while threads count.
@@ -34,6 +37,7 @@ pub(super) struct LiveCounts {
     pub(super) retries: AtomicU64,
     pub(super) retries_in_a_row: AtomicU64,
     pub(super) renewed: AtomicU64,
+    pub(super) negative: AtomicU64,
 }
 
 impl LiveCounts {
@@ -48,6 +52,7 @@ impl LiveCounts {
             retries: read(&self.retries),
             retries_in_a_row: read(&self.retries_in_a_row),
             renewed: read(&self.renewed),
+            negative: read(&self.negative),
         }
     }
 }

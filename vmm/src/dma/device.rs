@@ -132,6 +132,7 @@ impl DmaDevice {
             sum.retries += one.retries;
             sum.retries_in_a_row = sum.retries_in_a_row.max(one.retries_in_a_row);
             sum.renewed += one.renewed;
+            sum.negative += one.negative;
         }
         sum
     }

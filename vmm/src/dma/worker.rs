@@ -17,7 +17,7 @@ const LOOKS: u32 = 16;
 /// Its first nap, doubled until the longest: what an idle device costs, and the last word in how
 /// soon a thread sees a doorbell or a stop.
 const FIRST_NAP: Duration = Duration::from_micros(50);
-const LONGEST_NAP: Duration = Duration::from_millis(1);
+const LONGEST_NAP: Duration = Duration::from_micros(400);
 
 pub(super) struct Worker {
     pub(super) channel: Channel,

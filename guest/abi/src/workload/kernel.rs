@@ -79,6 +79,35 @@ pub(super) const CHASE: Description = Description {
     ],
 };
 
+pub(super) const DMA: Description = Description {
+    name: "dma",
+    about: "a device copies buffers that migrate, from threads of its own; every byte is checked",
+    parameters: &[
+        Parameter::number("depth", "descriptors posted at a time", 1, 64, 8),
+        Parameter::number("bytes", "bytes of each, in whole words", 8, 16_384, 4096),
+        Parameter::number(
+            "renew",
+            "descriptors after which a thread of the device registers anew; 0: never",
+            0,
+            1_000_000,
+            1000,
+        ),
+        Parameter::number("cache", "translations that a thread caches", 1, 4096, 64),
+    ],
+    counters: &[
+        OPERATIONS,
+        Counter::new("copies", "descriptors done"),
+        Counter::new("bytes", "bytes that arrived"),
+        Counter::new("slept", "sleeps while the device was not done"),
+    ],
+};
+
+/// Where the device finds what it is told among the parameters of `dma`: how often it registers
+/// anew, and how many translations a thread caches.
+pub const DMA_RENEW: usize = 2;
+/// See [`DMA_RENEW`].
+pub const DMA_CACHE: usize = 3;
+
 pub(super) const IDLE: Description = Description {
     name: "idle",
     about: "one thread that wakes ten times a second: what a guest costs that does nothing",

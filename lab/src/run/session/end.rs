@@ -2,7 +2,7 @@
 
 use super::{Session, Stage};
 use crate::record::{Ending, Outcome};
-use crate::run::waiting;
+use crate::run::{dma, waiting};
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 use underfoot_abi::GuestState;
@@ -18,7 +18,7 @@ const HASTY_AUDIT: Duration = Duration::from_secs(5);
 const HANGING_NS: u64 = 1_000_000_000;
 
 impl Session<'_> {
-    /// Stops movers, guest and fault service, in this order; nothing runs afterwards.
+    /// Stops movers, guest, device and fault service, in this order; nothing runs afterwards.
     pub(super) fn end(&mut self) -> Outcome {
         let mut causes = Vec::new();
         if let Some(engine) = &mut self.engine {
@@ -65,6 +65,8 @@ impl Session<'_> {
                 None => self.end_by_hanging(),
             }
         }
+        // The guest's last descriptors are done, and its pages are still brought in.
+        causes.extend(dma::stop(self.dma.as_mut()).map(|error| crate::error::chain(&error)));
         if let Some(engine) = &mut self.engine {
             causes.extend(
                 engine
