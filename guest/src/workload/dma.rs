@@ -18,8 +18,8 @@ use core::sync::atomic::{
     Ordering::{Acquire, Relaxed, Release},
 };
 use underfoot_abi::{
-    DMA_MAX_BYTES, DMA_RING, DmaDescriptor, DmaQueue, DmaStatus, Metric, PAGE_SIZE, PageByte,
-    PageKind,
+    DMA_MAX_BYTES, DMA_RING, DmaDescriptor, DmaQueue, DmaStatus, MAX_CPUS, Metric, PAGE_SIZE,
+    PageByte, PageKind,
 };
 
 /// Parameters, in the order of the contract. The device reads the others.
@@ -40,16 +40,20 @@ const TARGET_AT: usize = 3;
 const REMEMBERED: usize = 4;
 
 /// How long a CPU spins for the device before it sleeps for a tick: the device may need that CPU.
-const SPIN_NS: u64 = 200_000;
+const SPIN_NS: u64 = 1_000_000;
 const SLEEP_NS: u64 = 100_000;
 /// A descriptor that is not answered for so long is lost.
 const LOST_NS: u64 = 4_000_000_000;
+
+type Buffers = [&'static [AtomicU64]; MAX_CPUS];
 
 /// The queues and buffers of all CPUs.
 pub struct Dma {
     /// A page for each CPU.
     queues: &'static [AtomicU64],
-    buffers: &'static [AtomicU64],
+    /// By CPU, for one descriptor after the other.
+    sources: Buffers,
+    targets: Buffers,
     memory: &'static [AtomicU64],
     depth: usize,
     /// Words that each descriptor copies.
@@ -81,13 +85,20 @@ impl Dma {
         let words = bytes.div_ceil(size_of::<u64>());
         // The device reaches them: it is a thread of the hypervisor's.
         let byte = PageByte::new(PageKind::Data, true);
-        let slices = cpus * depth;
+        let buffers = || -> Option<Buffers> {
+            let mut all: Buffers = [&[]; MAX_CPUS];
+            for one in &mut all[..cpus] {
+                *one = pages.zeroed_slice(cpu, depth * each(words), byte)?;
+            }
+            Some(all)
+        };
         Some(Self {
             queues: pages.zeroed_slice(cpu, cpus * WORDS, byte)?,
-            buffers: pages.zeroed_slice(cpu, 2 * slices * each(words), byte)?,
+            sources: buffers()?,
+            targets: buffers()?,
             memory: pages.zeroed_slice(
                 cpu,
-                slices * REMEMBERED,
+                cpus * depth * REMEMBERED,
                 PageByte::new(PageKind::Data, false),
             )?,
             depth,
@@ -105,20 +116,26 @@ impl Dma {
         unsafe { &*page.cast() }
     }
 
+    /// Where the device finds it: addresses are physical too.
+    fn queue_address(&self, number: usize) -> u64 {
+        from_ref(self.queue(number)).expose_provenance() as u64
+    }
+
     /// The buffers of descriptor `nth` of CPU `number`, as far as `words` go from where they are
     /// remembered to begin.
     fn slice(&self, number: usize, nth: usize) -> Slice<'_> {
-        let (slice, each) = (number * self.depth + nth, each(self.words));
+        let slice = number * self.depth + nth;
         let remembered = &self.memory[slice * REMEMBERED..(slice + 1) * REMEMBERED];
-        let at = |which: usize| remembered[which].load(Relaxed) as usize % (each - self.words + 1);
-        let (source, target) = (
-            2 * slice * each + at(SOURCE_AT),
-            (2 * slice + 1) * each + at(TARGET_AT),
-        );
+        let part = |buffers: &Buffers, which: usize| {
+            let room = each(self.words);
+            let free = room - self.words + 1;
+            let first = nth * room + remembered[which].load(Relaxed) as usize % free;
+            &buffers[number][first..first + self.words]
+        };
         Slice {
             remembered,
-            source: &self.buffers[source..source + self.words],
-            target: &self.buffers[target..target + self.words],
+            source: part(&self.sources, SOURCE_AT),
+            target: part(&self.targets, TARGET_AT),
         }
     }
 
@@ -243,8 +260,9 @@ impl Workload for Dma {
 
     fn run(&self, cpu: &'static Cpu, number: usize) {
         let mut random = Random::new(self.seed, number as u64);
-        let queue = from_ref(self.queue(number)).addr() as u64;
-        cpu.area.dma_queue.store(queue, Relaxed);
+        cpu.area
+            .dma_queue
+            .store(self.queue_address(number), Relaxed);
         let mut operations = 0;
         while !is_over(cpu) {
             self.operation(cpu, number, &mut random);
@@ -275,3 +293,6 @@ impl Workload for Dma {
         audit
     }
 }
+
+#[cfg(all(test, not(loom)))]
+mod tests;

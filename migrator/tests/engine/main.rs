@@ -2,6 +2,7 @@
 
 mod builder;
 mod busted;
+mod consumers;
 mod faults;
 mod huge;
 mod lost;
