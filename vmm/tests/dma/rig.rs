@@ -60,10 +60,8 @@ impl Frames {
         let file = unsafe { OwnedFd::from_raw_fd(raw) };
         let bytes = FRAMES as usize * PAGE_SIZE;
         // SAFETY: an ordinary call on a file of ours.
-        assert_eq!(
-            unsafe { libc::ftruncate(file.as_raw_fd(), bytes as i64) },
-            0
-        );
+        let sized = unsafe { libc::ftruncate(file.as_raw_fd(), bytes as i64) };
+        assert_eq!(sized, 0);
         let rights = libc::PROT_READ | libc::PROT_WRITE;
         let raw = file.as_raw_fd();
         // SAFETY: a new mapping, wherever the kernel likes.
@@ -105,7 +103,7 @@ impl Frames {
     fn dawdle(&self) {
         let number = self.random.fetch_add(1, Ordering::Relaxed);
         let mixed = number.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 40;
-        if mixed % DAWDLES == 0 {
+        if mixed.is_multiple_of(DAWDLES) {
             (0..mixed / DAWDLES % 4 + 1).for_each(|_| thread::yield_now());
         }
     }
