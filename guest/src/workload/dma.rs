@@ -40,7 +40,7 @@ const TARGET_AT: usize = 3;
 const REMEMBERED: usize = 4;
 
 /// How long a CPU spins for the device before it sleeps for a tick: the device may need that CPU.
-const SPIN_NS: u64 = 1_000_000;
+const SPIN_NS: u64 = 200_000;
 const SLEEP_NS: u64 = 100_000;
 /// A descriptor that is not answered for so long is lost.
 const LOST_NS: u64 = 4_000_000_000;

@@ -99,7 +99,8 @@ impl Invalidations {
         Self::sized(memory, options, Self::POOL, MAX_SUBSCRIPTIONS)
     }
 
-    pub(super) fn sized(
+    /// The same, with so many slots in its pool and so many places.
+    pub(crate) fn sized(
         memory: impl IntoIterator<Item = PageRange>,
         options: InvalidationOptions,
         pool: usize,

@@ -181,7 +181,7 @@ pub(super) fn try_migrate(
             hva: 0,
             lane: Lane::Blocking,
         };
-        let invalidations = Invalidations::new([], InvalidationOptions::default());
+        let invalidations = Invalidations::sized([], InvalidationOptions::default(), 1, 0);
         let consumers = pin!(OpenRange::new(&invalidations));
         let mut transaction = Transaction::new(
             claim,
