@@ -6,12 +6,19 @@ use std::time::Duration;
 
 use underfoot_migrator::{
     AbortReason, Consumer, Event, Gfn, Inject, InjectAction, Observer, PAGE_SIZE, PageRange, Phase,
-    Sharing, Stop, Tracking,
+    Sharing, Stop, StrategyKind, Tracking,
 };
 
 use crate::rig::{Rig, holes, rights};
 
 const PAGES: usize = 32;
+
+/// Those that open a window in ways of their own.
+const STRATEGIES: [StrategyKind; 3] = [
+    StrategyKind::UnmapCopy,
+    StrategyKind::ProtectCopy,
+    StrategyKind::Transactional,
+];
 
 /// A consumer of all memory, which looks whether pages are there when it is told that they go.
 struct Watcher {
@@ -79,9 +86,12 @@ fn pages_are_there_unless_an_invalidation_is_open_whatever_ends_the_migration() 
         Some((Phase::Unmapped, InjectAction::Abort)),
         Some((Phase::Copied, InjectAction::Panic)),
     ];
-    for (tracking, fault) in Tracking::ALL.into_iter().zip(actions) {
+    let ways = Tracking::ALL
+        .into_iter()
+        .flat_map(|tracking| STRATEGIES.map(|strategy| (tracking, strategy)));
+    for ((tracking, strategy), fault) in ways.zip(actions.into_iter().cycle()) {
         let rig = Rig::new(PAGES, PAGES);
-        let mut builder = rig.builder().tracking(tracking).batch(3);
+        let mut builder = rig.builder().strategy(strategy).tracking(tracking).batch(3);
         if let Some((phase, action)) = fault {
             builder = builder.inject(Inject {
                 phase,
@@ -104,7 +114,7 @@ fn pages_are_there_unless_an_invalidation_is_open_whatever_ends_the_migration() 
         let over = AtomicBool::new(false);
         let (outcome, said) = std::thread::scope(|scope| {
             let looking = scope.spawn(|| look(&rig, 5, &one, &over));
-            let outcome = rig.run(&migrator, 2, PAGES, 3000);
+            let outcome = rig.run(&migrator, 2, PAGES, 1000);
             over.store(true, Ordering::Relaxed);
             (outcome, looking.join().expect("the page is there"))
         });
@@ -138,9 +148,14 @@ fn a_page_whose_consumer_does_not_acknowledge_stays_where_it_is() {
     if !rights() {
         return;
     }
+    STRATEGIES.into_iter().for_each(stays);
+}
+
+fn stays(strategy: StrategyKind) {
     let rig = Rig::new(PAGES, PAGES);
     let migrator = rig
         .builder()
+        .strategy(strategy)
         .patience(Duration::from_micros(200))
         .build()
         .expect("sound");
