@@ -159,8 +159,10 @@ impl Dma {
         cpu.area
             .dma_posted
             .store(first + self.depth as u64, Release);
-        let answered = (0..self.depth).all(|nth| await_answer(cpu, descriptor(queue, first, nth)));
-        if !answered {
+        let began = tsc();
+        let wait = |nth: usize| await_answer(cpu, descriptor(queue, first, nth), began);
+        // Each of them, whatever became of another: the ring is free then.
+        if (0..self.depth).filter(|nth| wait(*nth)).count() < self.depth {
             return;
         }
         span.finish(cpu, Metric::Operation);
@@ -210,11 +212,10 @@ fn descriptor(queue: &DmaQueue, first: u64, nth: usize) -> &DmaDescriptor {
     &queue.descriptors[(first as usize + nth) % DMA_RING]
 }
 
-/// Waits until the device has done with `descriptor`; false if it never does. An answer other than
-/// "done" is an error.
-fn await_answer(cpu: &Cpu, descriptor: &DmaDescriptor) -> bool {
+/// Waits until the device has done with `descriptor`, posted at `began`; false if it never does. An answer
+/// other than "done" is an error.
+fn await_answer(cpu: &Cpu, descriptor: &DmaDescriptor, began: u64) -> bool {
     let address = from_ref(&descriptor.status).addr();
-    let began = tsc();
     loop {
         // Acquire: pairs with the device's release; what was copied is there.
         let status = access(cpu, address, || descriptor.status.load(Acquire));
