@@ -5,8 +5,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use underfoot_migrator::{
-    AbortReason, Consumer, Event, Gfn, Inject, InjectAction, Observer, PAGE_SIZE, PageRange, Phase,
-    Sharing, Stop, StrategyKind, Tracking,
+    AbortReason, BackendKind, Consumer, Event, Gfn, Inject, InjectAction, Observer, PAGE_SIZE,
+    PageRange, Phase, Sharing, Stop, StrategyKind, Tracking,
 };
 
 use crate::rig::{Rig, holes, rights};
@@ -14,11 +14,20 @@ use crate::rig::{Rig, holes, rights};
 const PAGES: usize = 32;
 
 /// Those that open a window in ways of their own.
-const STRATEGIES: [StrategyKind; 3] = [
+const STRATEGIES: [StrategyKind; 4] = [
     StrategyKind::UnmapCopy,
     StrategyKind::ProtectCopy,
     StrategyKind::Transactional,
+    StrategyKind::Lazy,
 ];
+
+/// One that suits it.
+fn backend(strategy: StrategyKind) -> BackendKind {
+    match strategy {
+        StrategyKind::Lazy => BackendKind::Copy,
+        _ => BackendKind::Move,
+    }
+}
 
 /// A consumer of all memory, which looks whether pages are there when it is told that they go.
 struct Watcher {
@@ -91,7 +100,12 @@ fn pages_are_there_unless_an_invalidation_is_open_whatever_ends_the_migration() 
         .flat_map(|tracking| STRATEGIES.map(|strategy| (tracking, strategy)));
     for ((tracking, strategy), fault) in ways.zip(actions.into_iter().cycle()) {
         let rig = Rig::new(PAGES, PAGES);
-        let mut builder = rig.builder().strategy(strategy).tracking(tracking).batch(3);
+        let mut builder = rig
+            .builder()
+            .strategy(strategy)
+            .backend(backend(strategy))
+            .tracking(tracking)
+            .batch(3);
         if let Some((phase, action)) = fault {
             builder = builder.inject(Inject {
                 phase,
@@ -156,6 +170,7 @@ fn stays(strategy: StrategyKind) {
     let migrator = rig
         .builder()
         .strategy(strategy)
+        .backend(backend(strategy))
         .patience(Duration::from_micros(200))
         .build()
         .expect("sound");
