@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use vm_memory::GuestMemoryMmap;
 
+use crate::alias::Alias;
 use crate::engine::{Config, Engine};
 use crate::event::Silent;
 use crate::regions::{RegionError, Regions};
@@ -282,7 +283,12 @@ impl Builder {
     pub fn build(self) -> Result<Migrator, BuildError> {
         self.check()?;
         let page_map = self.page_map.ok_or(BuildError::NoPageMap)?;
-        let regions = Regions::new(&self.memory)?;
+        let remaps = self.backend.needs_file();
+        let regions = Regions::new(&self.memory, remaps)?;
+        let alias = match remaps {
+            true => Some(Arc::new(Alias::new(&self.memory, &regions)?)),
+            false => None,
+        };
         if self.page_size == PageSize::Huge {
             regions.check_huge()?;
         }
@@ -292,7 +298,8 @@ impl Builder {
         } else {
             Watch::Missing
         };
-        let (registration, words) = Registration::new(&regions, &self.excluded, watch, signal)?;
+        let (registration, words) =
+            Registration::new(&regions, &self.excluded, watch, remaps, signal)?;
         let memory = regions
             .iter()
             .map(|region| PageRange::new(region.gfn, region.pages));
@@ -320,6 +327,8 @@ impl Builder {
                 rest_ticks: clock::ticks(self.rest, tsc_hz),
             },
             regions,
+            alias,
+            watch,
             words,
             registration: Arc::new(registration),
             windows: Arc::new(Windows::default()),

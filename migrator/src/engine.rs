@@ -4,11 +4,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use vm_memory::GuestMemoryMmap;
 
+use crate::alias::Alias;
 use crate::counters::{Counters, LiveCounters};
 use crate::page_word::{Lane, PageWord};
 use crate::regions::Regions;
 use crate::registration::Registration;
 use crate::sync::AtomicU32;
+use crate::uffd::Watch;
 use crate::windows::Windows;
 use crate::{
     BackendKind, Class, ClassSet, Inject, Invalidations, Observer, PageMap, PageSize, Rate,
@@ -37,6 +39,10 @@ pub(crate) struct Config {
 pub(crate) struct Engine {
     pub(crate) config: Config,
     pub(crate) regions: Regions,
+    /// Where guest memory lies in a file.
+    pub(crate) alias: Option<Arc<Alias>>,
+    /// What guest memory is registered for.
+    pub(crate) watch: Watch,
     pub(crate) words: Box<[PageWord]>,
     pub(crate) registration: Arc<Registration>,
     pub(crate) windows: Arc<Windows>,

@@ -15,6 +15,7 @@
 //! faults ([`probe`]).
 
 mod address;
+mod alias;
 mod arena;
 mod backend;
 mod batch;

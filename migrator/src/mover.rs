@@ -9,7 +9,7 @@ use std::thread;
 use std::time::Duration;
 
 use crate::arena::ArenaError;
-use crate::backend::{Backend, CopyIn, MoveIn};
+use crate::backend::{Backend, CopyIn, MoveIn, RemapIn};
 use crate::batch::Batch;
 use crate::counters::{Counters, LiveCounters};
 use crate::engine::Engine;
@@ -145,6 +145,18 @@ impl Mover {
                 registration,
             )?),
             BackendKind::Copy => Box::new(CopyIn::new(batch, limbo, stride, registration)?),
+            BackendKind::Remap => {
+                let alias = engine.alias.as_ref().expect("made by the builder");
+                Box::new(RemapIn::new(
+                    batch,
+                    limbo,
+                    stride,
+                    Arc::clone(alias),
+                    registration,
+                    engine.watch,
+                    engine.regions.clone(),
+                )?)
+            }
         };
         let verifier = Verifier::new(config.verify, batch).map_err(NewMoverError::Pagemap)?;
         let pagemap = Pagemap::open(1).map_err(NewMoverError::Pagemap)?;
@@ -294,7 +306,7 @@ impl Mover {
             },
             start,
         );
-        if engine.config.strategy.copies_mapped() {
+        if engine.config.strategy.copies_mapped() && engine.alias.is_none() {
             // A copy that met a hole would wait for itself.
             let present = self.present.count(hva, range.pages);
             let present = present.map_err(MoverError::Pagemap)?;
@@ -305,13 +317,19 @@ impl Mover {
         let verify = self.verifier.wants(classes);
         let mut looked = Ok(());
         if verify {
-            looked = self.verifier.before(hva, range.pages);
+            looked = transaction
+                .backend()
+                .populate(hva, range.pages)
+                .and_then(|()| self.verifier.before(hva, range.pages));
         }
         run_window(engine, &mut transaction)?;
         let mapped = transaction.mapped();
         let verify = verify && mapped > 0 && looked.is_ok();
         if verify {
-            looked = self.verifier.after(hva, mapped, transaction.backend());
+            let backend = transaction.backend();
+            looked = backend
+                .populate(hva, mapped)
+                .and_then(|()| self.verifier.after(hva, mapped, backend));
         }
         if let Some(address) = transaction.doubtful() {
             match self.pagemap.one(address) {

@@ -17,6 +17,22 @@ pub enum RegionError {
         /// Guest physical address of the region.
         gpa: u64,
     },
+    /// Not a file that is mapped shared.
+    #[error(
+        "guest memory at {gpa:#x} does not lie in the one file that is mapped shared, and only that can \
+         be moved by remapping; build all regions over one memfd, with MAP_SHARED, and page-aligned"
+    )]
+    NotShared {
+        /// Guest physical address of the region.
+        gpa: u64,
+    },
+    /// The file cannot be mapped once more.
+    #[error("the file of guest memory cannot be mapped once more")]
+    Alias {
+        /// What the kernel said.
+        #[source]
+        source: std::io::Error,
+    },
     /// Not whole pages.
     #[error("guest memory at {gpa:#x} has {len:#x} bytes: both must be multiples of {PAGE_SIZE}")]
     Unaligned {
@@ -76,19 +92,26 @@ impl Region {
 }
 
 /// All of guest memory, its pages numbered from 0 without holes.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Regions(Vec<Region>);
 
 impl Regions {
-    pub(crate) fn new(memory: &GuestMemoryMmap) -> Result<Self, RegionError> {
+    /// The regions of `memory`, which lies in one file if `file`, and else is anonymous.
+    pub(crate) fn new(memory: &GuestMemoryMmap, file: bool) -> Result<Self, RegionError> {
         let mut regions = Vec::new();
         let mut total = 0u64;
         for region in memory.iter() {
             let (gpa, len) = (region.start_addr().raw_value(), region.len());
             let mapping = region.get_mmap();
             let anonymous = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
-            if mapping.file_offset().is_some() || mapping.flags() & anonymous != anonymous {
-                return Err(RegionError::NotAnonymous { gpa });
+            let is_anonymous =
+                mapping.file_offset().is_none() && mapping.flags() & anonymous == anonymous;
+            match file {
+                true if mapping.flags() & libc::MAP_SHARED == 0 => {
+                    return Err(RegionError::NotShared { gpa });
+                }
+                false if !is_anonymous => return Err(RegionError::NotAnonymous { gpa }),
+                _ => {}
             }
             if !(gpa | len).is_multiple_of(PAGE_SIZE as u64) {
                 return Err(RegionError::Unaligned { gpa, len });
@@ -179,7 +202,7 @@ mod tests {
             (GuestAddress(0x10000), 0x2000),
         ])
         .expect("memory");
-        let regions = Regions::new(&memory).expect("regions");
+        let regions = Regions::new(&memory, false).expect("regions");
         assert_eq!(regions.pages(), 5);
         for (page, gfn) in [1, 2, 3, 16, 17].into_iter().enumerate() {
             let page = page as u32;
@@ -195,7 +218,7 @@ mod tests {
     #[test]
     fn half_pages_are_refused() {
         let memory = GuestMemoryMmap::<()>::from_ranges(&[(GuestAddress(0), 0x1800)]);
-        let error = Regions::new(&memory.expect("memory")).expect_err("not whole pages");
+        let error = Regions::new(&memory.expect("memory"), false).expect_err("not whole pages");
         assert!(matches!(error, RegionError::Unaligned { len: 0x1800, .. }));
     }
 }

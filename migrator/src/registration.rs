@@ -24,8 +24,9 @@ pub enum RegistrationError {
     Uffd(#[from] UffdError),
     /// The ranges would need more mappings than a process may have.
     #[error(
-        "pages that wait by sleeping and by signal lie in {ranges} ranges, a mapping each; the \
-         process has {mapped} mappings of {limit}; raise vm.max_map_count, or do without signals"
+        "guest memory would take up to {ranges} mappings, one for each page that is remapped or for each \
+         range of pages that wait alike; the process has {mapped} of {limit}; raise vm.max_map_count, give \
+         less memory, or use the backend move and a wait policy that sleeps"
     )]
     Mappings {
         /// How many ranges.
@@ -75,16 +76,21 @@ pub(crate) struct Registration {
 impl Registration {
     /// Registers guest memory but for `excluded`, and makes the state words of its pages.
     ///
-    /// `watch` says whether they can be write-protected. With `signal`, pages that do not sleep by its word are registered to signal, and populated
+    /// `watch` says whether they can be write-protected, `each_a_mapping` whether each page may become
+    /// a mapping of its own. With `signal`, pages that do not sleep by its word are registered to signal, and populated
     /// first, as nobody would be told of their holes.
     pub(crate) fn new(
         regions: &Regions,
         excluded: &[PageRange],
         watch: Watch,
+        each_a_mapping: bool,
         signal: Option<&dyn PageMap>,
     ) -> Result<(Self, Box<[PageWord]>), RegistrationError> {
         let (runs, mut words) = assign(regions, excluded, signal);
-        check_mappings(runs.len())?;
+        check_mappings(match each_a_mapping {
+            true => regions.pages() as usize,
+            false => runs.len(),
+        })?;
         let mut registration = Self {
             blocking: Userfaultfd::new(Waiting::Sleep)?,
             signalling: match signal {
@@ -266,7 +272,7 @@ mod tests {
     #[test]
     fn neighbours_of_one_lane_are_one_range() {
         let memory = GuestMemoryMmap::<()>::from_ranges(&[(GuestAddress(0), 0xa000)]);
-        let regions = Regions::new(&memory.expect("memory")).expect("regions");
+        let regions = Regions::new(&memory.expect("memory"), false).expect("regions");
         let excluded = [PageRange::new(Gfn(2), 2)];
         let (runs, words) = assign(&regions, &excluded, Some(&Every(5)));
         let lanes: Vec<_> = runs.iter().map(|run| (run.pages, run.lane)).collect();

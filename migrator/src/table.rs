@@ -23,7 +23,22 @@ struct Refusal {
 }
 
 /// What is not in here is sound.
-const REFUSALS: [Refusal; 11] = [
+const REFUSALS: [Refusal; 13] = [
+    Refusal {
+        applies: |way| {
+            way.backend == BackendKind::Remap
+                && !matches!(
+                    way.strategy,
+                    StrategyKind::None | StrategyKind::StopWorld | StrategyKind::ProtectCopy
+                )
+        },
+        reason: "with remap a page is never missing, so that only a write-protection or stopped vCPUs \
+                 keep writes from the old one; use protect-copy or stop-world",
+    },
+    Refusal {
+        applies: |way| way.page_size == PageSize::Huge && way.backend == BackendKind::Remap,
+        reason: "files in memory lie in small pages here; use the backend move, or pages of 4KiB",
+    },
     Refusal {
         applies: |way| way.page_size == PageSize::Huge && way.backend == BackendKind::Copy,
         reason: "UFFDIO_COPY brings small pages, so that no huge page would be left after it; use the \
@@ -132,10 +147,11 @@ mod tests {
             * PageSize::ALL.len();
         assert_eq!((all.len(), distinct.len()), (count, count));
         let refused = |way: &&Combination| match (way.strategy, way.backend) {
-            (StrategyKind::Lazy, BackendKind::Move) => true,
-            (StrategyKind::Lazy, _) if way.wait.signals() => true,
-            (StrategyKind::Transactional, BackendKind::Copy) => true,
-            (_, BackendKind::Copy) => way.page_size == PageSize::Huge,
+            (_, BackendKind::Copy | BackendKind::Remap) if way.page_size == PageSize::Huge => true,
+            (StrategyKind::Lazy, BackendKind::Copy) => way.wait.signals(),
+            (StrategyKind::Lazy, _) => true,
+            (StrategyKind::Transactional, backend) => backend != BackendKind::Move,
+            (StrategyKind::UnmapCopy, backend) => backend == BackendKind::Remap,
             _ => false,
         };
         let found = all.iter().filter(|way| way.check().is_err());

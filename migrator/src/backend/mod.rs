@@ -4,6 +4,7 @@ mod bytes;
 mod copy_in;
 mod move_in;
 mod pool;
+mod remap;
 mod sample;
 mod settle;
 
@@ -15,8 +16,10 @@ use crate::uffd::{Transfer, UffdError};
 
 pub(crate) use copy_in::CopyIn;
 pub(crate) use move_in::MoveIn;
+pub(crate) use remap::RemapIn;
 
-/// How a new frame arrives, after `UFFDIO_MOVE` has taken the old one into limbo.
+/// How a new frame arrives. With [`Move`](Self::Move) and [`Copy`](Self::Copy), `UFFDIO_MOVE` has taken the
+/// old one into limbo before.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum BackendKind {
     /// A frame from staging, filled beforehand, by `UFFDIO_MOVE`. Old frames become staging frames.
@@ -24,11 +27,14 @@ pub enum BackendKind {
     Move,
     /// A fresh frame from the kernel, by `UFFDIO_COPY`. Old frames go back to the kernel in bulk.
     Copy,
+    /// Guest memory is a file in memory: another page of it is mapped in the old one's place, by
+    /// `mmap(MAP_FIXED)`, which takes the address-space lock for writing.
+    Remap,
 }
 
 impl BackendKind {
     /// Every backend.
-    pub const ALL: [Self; 2] = [Self::Move, Self::Copy];
+    pub const ALL: [Self; 3] = [Self::Move, Self::Copy, Self::Remap];
 
     /// The name that users write and read.
     #[must_use]
@@ -36,6 +42,7 @@ impl BackendKind {
         match self {
             Self::Move => "move",
             Self::Copy => "copy",
+            Self::Remap => "remap",
         }
     }
 
@@ -45,7 +52,15 @@ impl BackendKind {
         match self {
             Self::Move => "a staged frame by UFFDIO_MOVE; old frames are recycled",
             Self::Copy => "a fresh frame by UFFDIO_COPY; old frames go back to the kernel",
+            Self::Remap => "another page of a memfd by mmap, under the address-space lock",
         }
+    }
+
+    /// Whether guest memory must be one file that is mapped shared, as of memfd_create(2). For the
+    /// others it must be private anonymous memory.
+    #[must_use]
+    pub const fn needs_file(self) -> bool {
+        matches!(self, Self::Remap)
     }
 }
 
@@ -100,4 +115,9 @@ pub(crate) trait Backend {
     fn audit(&mut self) -> u32;
     /// Pages that the kernel moved and did not count, since the last call.
     fn take_uncounted(&mut self) -> u32;
+    /// Has the kernel map pages that it would map when they are touched, so that their frames can be
+    /// compared.
+    fn populate(&self, _hva: usize, _pages: u32) -> io::Result<()> {
+        Ok(())
+    }
 }

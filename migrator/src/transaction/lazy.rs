@@ -1,11 +1,11 @@
 //! [`StrategyKind::Lazy`](crate::StrategyKind::Lazy): pages that are away, and come one by one.
 
-use super::steps::{TRIES, TRIES_BACK, is_transient};
+use super::steps::{BUSTED_GAP, TRIES, TRIES_BACK, is_transient};
 use super::window::OpenWindow;
 use super::{Fatal, Transaction};
 use crate::page_word::{Away, Leave};
 use crate::sync::Ordering;
-use crate::{AbortReason, MAX_BATCH, Phase, clock};
+use crate::{AbortReason, MAX_BATCH, Phase, Variant, clock};
 
 /// A set of pages of a batch.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -60,6 +60,10 @@ impl Transaction<'_> {
         // The kernel copies as it maps.
         this.times.copied = this.times.unmapped;
         this.send_away();
+        if this.tools.variant == Variant::ZeroFill {
+            // Long enough for the guest to touch one of the pages.
+            std::thread::sleep(BUSTED_GAP);
+        }
         if !this.strikes_in_window(Phase::Away) {
             this.fetch_all();
         }

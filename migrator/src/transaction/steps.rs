@@ -14,7 +14,7 @@ pub(super) const TRIES_BACK: u32 = 1 << 16;
 
 /// Between a copy that is not guarded and what unmaps, in the busted variants: long enough for a vCPU to
 /// write, whatever else the host does.
-const BUSTED_GAP: Duration = Duration::from_micros(20);
+pub(super) const BUSTED_GAP: Duration = Duration::from_micros(20);
 
 impl Transaction<'_> {
     /// Write-protects what the migration reaches; false if that is refused, or all is given up.

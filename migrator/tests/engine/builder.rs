@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use underfoot_migrator::{
-    BuildError, Builder, ClassSet, MAX_LIMBO, Migrator, PageSize, StrategyKind, Variant, Verify,
+    BackendKind, BuildError, Builder, ClassSet, MAX_LIMBO, Migrator, PageSize, StrategyKind,
+    Variant, Verify,
 };
 use vm_memory::{FileOffset, GuestAddress, GuestMemoryMmap};
 
@@ -92,4 +93,17 @@ fn memory_of_a_file_is_refused() {
             .to_string()
             .contains("0x8000 is not private anonymous")
     );
+}
+
+#[test]
+#[cfg_attr(no_userfaultfd, ignore = "this host has no userfaultfd for us")]
+fn memory_that_is_no_shared_file_cannot_be_remapped() {
+    let remap = builder()
+        .strategy(StrategyKind::ProtectCopy)
+        .backend(BackendKind::Remap);
+    let BuildError::Region(source) = refusal(remap) else {
+        panic!("refused for another reason");
+    };
+    let message = source.to_string();
+    assert!(message.contains("memfd"), "{message}");
 }

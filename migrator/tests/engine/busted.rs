@@ -10,7 +10,11 @@ fn run(variant: Variant, backend: BackendKind) -> Outcome {
 }
 
 fn run_batches(variant: Variant, backend: BackendKind, batch: u32) -> Outcome {
-    run_strategy(StrategyKind::UnmapCopy, variant, backend, batch)
+    let strategy = match backend {
+        BackendKind::Remap => StrategyKind::ProtectCopy,
+        _ => StrategyKind::UnmapCopy,
+    };
+    run_strategy(strategy, variant, backend, batch)
 }
 
 fn run_strategy(
@@ -19,7 +23,7 @@ fn run_strategy(
     backend: BackendKind,
     batch: u32,
 ) -> Outcome {
-    let rig = Rig::new(64, 64);
+    let rig = Rig::fit(backend, 64);
     let migrator = rig
         .builder()
         .strategy(strategy)

@@ -46,7 +46,7 @@ fn an_abort_in_any_phase_puts_the_old_frames_back() {
         for &phase in before_commit(way.strategy) {
             for batch in [1, 7, 512] {
                 let what = format!("{} {} {phase} {batch}", way.strategy, way.backend);
-                let rig = Rig::new(PAGES, PAGES);
+                let rig = Rig::fit(way.backend, PAGES);
                 let migrator = rig
                     .builder()
                     .strategy(way.strategy)
@@ -61,7 +61,8 @@ fn an_abort_in_any_phase_puts_the_old_frames_back() {
                 let total = outcome.counters.total();
                 // Pages that are away may be fetched before they are called back.
                 assert!(total.committed == 0 || phase == Phase::Away, "{what}");
-                assert!(total.aborted * 10 >= 9 * 1000, "{what}: {total:?}");
+                assert!(total.aborted + total.committed >= 1000, "{what}: {total:?}");
+                assert!(total.aborted > 0, "{what}: {total:?}");
                 assert_eq!(rig.tally.aborted.load(Ordering::Relaxed), total.aborted);
                 assert_eq!(rig.tally.half_windows.load(Ordering::Relaxed), 0, "{what}");
                 assert!(outcome.increments > 0, "{what}: the writers got on");
@@ -79,7 +80,7 @@ fn one_abort_among_commits_keeps_the_frame_pool_in_step() {
     for way in ways() {
         for &phase in before_commit(way.strategy) {
             let what = format!("{} {} {phase}", way.strategy, way.backend);
-            let rig = Rig::new(PAGES, PAGES);
+            let rig = Rig::fit(way.backend, PAGES);
             let migrator = rig
                 .builder()
                 .strategy(way.strategy)

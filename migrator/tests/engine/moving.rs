@@ -13,6 +13,14 @@ use underfoot_migrator::{
 
 const PAGES: usize = 1024;
 
+/// A strategy that goes with any backend but `remap`, or with that.
+fn suiting(backend: BackendKind) -> StrategyKind {
+    match backend {
+        BackendKind::Remap => StrategyKind::ProtectCopy,
+        _ => StrategyKind::UnmapCopy,
+    }
+}
+
 #[test]
 #[cfg_attr(no_userfaultfd, ignore = "this host has no userfaultfd for us")]
 fn every_sound_combination_moves_pages_and_loses_nothing() {
@@ -30,7 +38,7 @@ fn every_sound_combination_moves_pages_and_loses_nothing() {
         }
         for batch in [1, 7, 32, 512] {
             let what = format!("{} {} {batch}", way.strategy, way.backend);
-            let rig = Rig::new(PAGES, PAGES);
+            let rig = Rig::fit(way.backend, PAGES);
             let migrator = rig
                 .builder()
                 .strategy(way.strategy)
@@ -95,9 +103,10 @@ fn every_frame_is_verified_on_demand() {
         return;
     }
     for backend in BackendKind::ALL {
-        let rig = Rig::new(PAGES, PAGES);
+        let rig = Rig::fit(backend, PAGES);
         let migrator = rig
             .builder()
+            .strategy(suiting(backend))
             .backend(backend)
             .verify(Verify::Full)
             .batch(32)

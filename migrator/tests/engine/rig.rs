@@ -1,15 +1,17 @@
 //! Memory with threads in the guest's place, which write it while its pages move.
 
+use std::fs::File;
+use std::os::fd::FromRawFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use underfoot_migrator::{
-    Builder, Class, Counters, Event, Gfn, Handler, Migrator, Mover, MoverError, Observer,
-    PAGE_SIZE, PageMap, Stop, Vcpus, probe,
+    BackendKind, Builder, Class, Counters, Event, Gfn, Handler, Migrator, Mover, MoverError,
+    Observer, PAGE_SIZE, PageMap, Stop, Vcpus, probe,
 };
-use vm_memory::{GuestAddress, GuestMemoryBackend, GuestMemoryMmap};
+use vm_memory::{FileOffset, GuestAddress, GuestMemoryBackend, GuestMemoryMmap};
 
 /// After this a run that does not get on is taken for hung. No outcome depends on it otherwise.
 const HUNG: Duration = Duration::from_secs(60);
@@ -150,6 +152,17 @@ impl Vcpus for Gate {
     }
 }
 
+/// A file in memory.
+fn memfd(bytes: usize) -> File {
+    // SAFETY: a name and flags; a new descriptor comes back, or -1.
+    let fd = unsafe { libc::memfd_create(c"guest".as_ptr(), libc::MFD_CLOEXEC) };
+    assert!(fd >= 0, "{}", std::io::Error::last_os_error());
+    // SAFETY: the kernel just made this descriptor for us.
+    let file = unsafe { File::from_raw_fd(fd) };
+    file.set_len(bytes as u64).expect("room");
+    file
+}
+
 pub struct Rig {
     pub memory: Arc<GuestMemoryMmap>,
     pub tally: Arc<Tally>,
@@ -181,9 +194,28 @@ impl Rig {
         Self::advised(pages, pages, libc::MADV_HUGEPAGE)
     }
 
+    /// `pages` pages, all written, of the kind that `backend` works on.
+    pub fn fit(backend: BackendKind, pages: usize) -> Self {
+        if !backend.needs_file() {
+            return Self::new(pages, pages);
+        }
+        let file = memfd(pages * PAGE_SIZE);
+        let ranges = [(
+            GuestAddress(0),
+            pages * PAGE_SIZE,
+            Some(FileOffset::new(file, 0)),
+        )];
+        let memory = GuestMemoryMmap::from_ranges_with_files(ranges).expect("guest memory");
+        Self::over(memory, pages, pages, libc::MADV_NOHUGEPAGE)
+    }
+
     fn advised(pages: usize, filled: usize, advice: libc::c_int) -> Self {
         let ranges = [(GuestAddress(0), pages * PAGE_SIZE)];
         let memory = GuestMemoryMmap::from_ranges(&ranges).expect("guest memory");
+        Self::over(memory, pages, filled, advice)
+    }
+
+    fn over(memory: GuestMemoryMmap, pages: usize, filled: usize, advice: libc::c_int) -> Self {
         let base = memory
             .get_host_address(GuestAddress(0))
             .expect("the first page") as usize;
