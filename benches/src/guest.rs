@@ -6,7 +6,7 @@ use underfoot_abi::{Cpl, GuestState, Phase, Variant, WorkloadId};
 use underfoot_vmm::placement::Placement;
 use underfoot_vmm::wait::WaitKind;
 use underfoot_vmm::{
-    Boot, Console, HeaderInit, Machine, MachineConfig, MemorySize, MoverInit, RamRange,
+    Backing, Boot, Console, HeaderInit, Machine, MachineConfig, MemorySize, MoverInit, RamRange,
 };
 
 const UP: Duration = Duration::from_secs(30);
@@ -21,7 +21,7 @@ pub fn boot(cpus: u32, bytes: u64) -> Machine {
     let mut machine = Machine::new(MachineConfig {
         kvm: "/dev/kvm".into(),
         memory: MemorySize::new(bytes, u64::MAX).expect("a size that works"),
-        huge_pages: false,
+        backing: Backing::Small,
         cpus,
         boot: Boot {
             image: GUEST_IMAGE,

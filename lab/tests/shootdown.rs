@@ -8,7 +8,7 @@ use underfoot_abi::{Cpl, GuestState, Phase, RecordedPhase, Variant, WorkloadId};
 use underfoot_vmm::placement::Placement;
 use underfoot_vmm::wait::WaitKind;
 use underfoot_vmm::{
-    Boot, Console, HeaderInit, Machine, MachineConfig, MemorySize, MoverInit, Wake,
+    Backing, Boot, Console, HeaderInit, Machine, MachineConfig, MemorySize, MoverInit, Wake,
 };
 
 const IPI: u64 = 0;
@@ -28,7 +28,7 @@ fn storm(way: u64, variant: Variant) -> Option<Machine> {
     let mut machine = Machine::new(MachineConfig {
         kvm: PathBuf::from("/dev/kvm"),
         memory: MemorySize::new(64 << 20, 64 << 20).expect("a size"),
-        huge_pages: false,
+        backing: Backing::Small,
         cpus: 2,
         boot: Boot {
             image: GUEST_IMAGE,

@@ -85,7 +85,7 @@ pub use registration::RegistrationError;
 pub use stop::Stop;
 pub use strategy::StrategyKind;
 pub use table::Combination;
-pub use translate::{OwnMapping, Translate};
+pub use translate::Translate;
 pub use uffd::{UffdError, probe};
 pub use variant::Variant;
 pub use vcpus::{Paused, Vcpus};

@@ -10,8 +10,9 @@ use crate::engine::Engine;
 use crate::handler::Handler;
 use crate::mover::{Mover, NewMoverError};
 use crate::page_word::{Lane, PageWord};
+use crate::translate::{OwnMapping, SecondMapping};
 use crate::windows::Windows;
-use crate::{Gfn, Invalidations, OwnMapping};
+use crate::{Gfn, Invalidations, Translate};
 
 /// Guest memory whose pages can be moved.
 ///
@@ -56,9 +57,21 @@ impl Migrator {
         Arc::clone(&self.0.invalidations)
     }
 
-    /// This process's own mapping of guest memory, as a consumer may use it.
+    /// Where a consumer finds guest pages: in a second mapping of the frames, where those of a file are
+    /// remapped ([`BackendKind::needs_file`](crate::BackendKind::needs_file)), and else in this
+    /// process's own mapping.
     #[must_use]
-    pub fn own_mapping(&self) -> OwnMapping {
+    pub fn translate(&self) -> Arc<dyn Translate> {
+        match &self.0.alias {
+            Some(alias) => Arc::new(SecondMapping::new(
+                Arc::clone(alias),
+                self.0.regions.clone(),
+            )),
+            None => Arc::new(self.own_mapping()),
+        }
+    }
+
+    fn own_mapping(&self) -> OwnMapping {
         let signalling = self.0.regions.iter().flat_map(|region| {
             let signals = |page: &u32| self.0.words[*page as usize].lane() == Lane::Signalling;
             (region.first..region.end())

@@ -7,6 +7,8 @@ use vm_memory::{
     GuestAddress, GuestMemoryBackend, GuestMemoryMmap, GuestMemoryRegion, MemoryRegionAddress,
 };
 
+use crate::alias::Alias;
+use crate::regions::Regions;
 use crate::{Gfn, PAGE_SIZE, PageRange};
 
 /// Where a consumer of [`Invalidations`](crate::Invalidations) finds guest pages: what it looks up when
@@ -22,7 +24,7 @@ pub trait Translate: Send + Sync {
 /// not mapped there, so that whoever touches it waits in userfaultfd. Pages whose window sends a signal
 /// instead ([`Migrator::signals`](crate::Migrator::signals)) have no translation here.
 #[derive(Clone, Debug)]
-pub struct OwnMapping {
+pub(crate) struct OwnMapping {
     memory: Arc<GuestMemoryMmap>,
     /// In rising order, apart from each other.
     signalling: Arc<[PageRange]>,
@@ -65,6 +67,26 @@ impl Translate for OwnMapping {
             .get_slice(MemoryRegionAddress(offset.0), PAGE_SIZE)
             .ok()?;
         NonNull::new(page.ptr_guard_mut().as_ptr())
+    }
+}
+
+/// A second mapping of the file that guest memory lies in. A page that is remapped is another page of
+/// it afterwards: who goes on with the old translation reads old data, and its writes are lost.
+pub(crate) struct SecondMapping {
+    alias: Arc<Alias>,
+    regions: Regions,
+}
+
+impl SecondMapping {
+    pub(crate) fn new(alias: Arc<Alias>, regions: Regions) -> Self {
+        Self { alias, regions }
+    }
+}
+
+impl Translate for SecondMapping {
+    fn translate(&self, gfn: Gfn) -> Option<NonNull<u8>> {
+        let page = self.regions.by_gfn(gfn)?;
+        NonNull::new(self.alias.at(self.alias.place(page)))
     }
 }
 

@@ -9,8 +9,8 @@ use underfoot_abi::{Cpl, GuestState, Phase, Variant, WorkloadId};
 use underfoot_vmm::placement::Placement;
 use underfoot_vmm::stats::{Stats, StatsError};
 use underfoot_vmm::{
-    Boot, Console, HeaderInit, HostInfo, Machine, MachineConfig, MemorySize, MoverInit, Wake,
-    capability,
+    Backing, Boot, Console, HeaderInit, HostInfo, Machine, MachineConfig, MemorySize, MoverInit,
+    Wake, capability,
 };
 
 fn main() -> Result<(), Box<dyn Error>> {
@@ -32,7 +32,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let mut machine = Machine::new(MachineConfig {
         kvm: PathBuf::from("/dev/kvm"),
         memory: MemorySize::new(64 << 20, capability::available_memory(Path::new("/"))?)?,
-        huge_pages: false,
+        backing: Backing::Small,
         cpus: argument(1, "2").parse()?,
         boot: Boot {
             image: &image,

@@ -215,12 +215,12 @@ impl Entry {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::memory::MemorySize;
+    use crate::memory::{Backing, MemorySize};
 
     #[test]
     fn the_map_covers_ram_once_and_reserves_the_shared_region() {
         let size = MemorySize::new(4 << 30, 8 << 30).unwrap();
-        let ram = GuestRam::new(size, 4, false).unwrap();
+        let ram = GuestRam::new(size, 4, Backing::Small).unwrap();
         let map = memory_map(&ram);
         for pair in map.windows(2) {
             assert!(pair[0].addr + pair[0].size <= pair[1].addr);
@@ -234,7 +234,12 @@ mod tests {
 
     #[test]
     fn bad_images_and_command_lines_are_refused() {
-        let ram = GuestRam::new(MemorySize::new(16 << 20, 1 << 30).unwrap(), 1, false).unwrap();
+        let ram = GuestRam::new(
+            MemorySize::new(16 << 20, 1 << 30).unwrap(),
+            1,
+            Backing::Small,
+        )
+        .unwrap();
         let refusal = |image: &[u8]| Boot { image, cmdline: "" }.load(&ram).unwrap_err();
         assert!(matches!(refusal(b""), BootError::Load { bytes: 0, .. }));
         assert!(matches!(refusal(&[0x7f; 4096]), BootError::Load { .. }));

@@ -2,7 +2,7 @@
 
 use crate::boot::Boot;
 use crate::console::Console;
-use crate::memory::MemorySize;
+use crate::memory::{Backing, MemorySize};
 use crate::placement::Placement;
 use crate::shared::HeaderInit;
 use crate::wait::WaitKind;
@@ -15,8 +15,8 @@ pub struct MachineConfig<'a> {
     pub kvm: PathBuf,
     /// RAM.
     pub memory: MemorySize,
-    /// Whether huge pages may back it.
-    pub huge_pages: bool,
+    /// What it lies in.
+    pub backing: Backing,
     /// vCPUs, 1 to 64.
     pub cpus: u32,
     /// What to boot.

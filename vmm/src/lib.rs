@@ -55,7 +55,7 @@ pub use exit::{ExitReason, ExitReport, Registers};
 pub use host::{HostError, HostInfo, Stage2};
 pub use machine::{Machine, StopOutcome};
 pub use machine_error::MachineError;
-pub use memory::{GuestRam, MemoryError, MemorySize, RamRange};
+pub use memory::{Backing, GuestRam, MemoryError, MemorySize, RamRange};
 pub use migration::PageMapView;
 pub use progress::{Progress, ProgressWatch};
 pub use report::{GuestReport, guest_text};

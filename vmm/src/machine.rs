@@ -79,7 +79,7 @@ impl Machine {
             });
         }
         config.placement.check()?;
-        let ram = GuestRam::new(config.memory, config.cpus, config.huge_pages)?;
+        let ram = GuestRam::new(config.memory, config.cpus, config.backing)?;
         let entry = config.boot.load(&ram)?;
         let vm = kvm::create_vm(&kvm, config.wait)?;
         kvm::register_memory(&vm, &ram)?;

@@ -4,7 +4,7 @@ use crate::sys;
 use std::sync::Arc;
 use underfoot_abi::{Layout, PAGE_SIZE};
 use vm_memory::{
-    Address, GuestAddress, GuestMemoryBackend, GuestMemoryMmap, GuestMemoryRegion,
+    Address, FileOffset, GuestAddress, GuestMemoryBackend, GuestMemoryMmap, GuestMemoryRegion,
     mmap::FromRangesError,
 };
 
@@ -73,6 +73,15 @@ pub enum MemoryError {
         /// What the system said.
         #[source]
         source: FromRangesError,
+    },
+    /// memfd_create or ftruncate refused.
+    #[error("the host refused a file in memory of {} MiB", .bytes >> 20)]
+    File {
+        /// Bytes asked for.
+        bytes: u64,
+        /// What the system said.
+        #[source]
+        source: std::io::Error,
     },
     /// madvise refused.
     #[error("the host refused to set the huge-page advice on guest memory")]
@@ -162,6 +171,25 @@ impl MemorySize {
         }
     }
 
+    /// The ranges of RAM, one after the other in a file that was made for them.
+    fn ranges_of_file(self) -> Result<Vec<(GuestAddress, usize, Option<FileOffset>)>, MemoryError> {
+        let file = sys::memfd(c"underfoot-guest", self.0).map_err(|source| MemoryError::File {
+            bytes: self.0,
+            source,
+        })?;
+        let file = Arc::new(file);
+        let mut start = 0;
+        Ok(self
+            .ranges()
+            .into_iter()
+            .map(|(gpa, len)| {
+                let offset = FileOffset::from_arc(Arc::clone(&file), start);
+                start += len as u64;
+                (gpa, len, Some(offset))
+            })
+            .collect())
+    }
+
     fn ranges(self) -> Vec<(GuestAddress, usize)> {
         let low = self.low_end();
         let mut ranges = vec![(GuestAddress(0), low as usize)];
@@ -178,6 +206,18 @@ impl std::fmt::Display for MemorySize {
     }
 }
 
+/// What guest memory lies in.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Backing {
+    /// Private anonymous memory, advised against huge pages.
+    #[default]
+    Small,
+    /// Private anonymous memory, advised to lie in huge pages.
+    Huge,
+    /// One file in memory (memfd_create(2)), mapped shared.
+    File,
+}
+
 /// One mapped range of RAM.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RamRange {
@@ -189,7 +229,7 @@ pub struct RamRange {
     pub len: u64,
 }
 
-/// The guest's RAM: private anonymous memory, and the shared region at the top of its low part.
+/// The guest's RAM, and the shared region at the top of its low part.
 #[derive(Clone, Debug)]
 pub struct GuestRam {
     memory: Arc<GuestMemoryMmap>,
@@ -200,11 +240,11 @@ pub struct GuestRam {
 
 impl GuestRam {
     /// Maps `size` of RAM from GPA 0 to 3 GiB and on from 4 GiB, and sets the shared region for
-    /// `cpus` vCPUs aside. Transparent huge pages are advised against unless `huge_pages`.
+    /// `cpus` vCPUs aside.
     ///
     /// # Errors
     /// [`MemoryError::SharedTooLarge`], [`MemoryError::Map`] or [`MemoryError::Advice`].
-    pub fn new(size: MemorySize, cpus: u32, huge_pages: bool) -> Result<Self, MemoryError> {
+    pub fn new(size: MemorySize, cpus: u32, backing: Backing) -> Result<Self, MemoryError> {
         let layout = Layout::new(size.frames(), cpus);
         let shared = layout.size as u64;
         let left = size.low_end().saturating_sub(shared);
@@ -217,13 +257,17 @@ impl GuestRam {
                 bytes,
             });
         }
-        let memory =
-            GuestMemoryMmap::from_ranges(&size.ranges()).map_err(|source| MemoryError::Map {
-                bytes: size.bytes(),
-                source,
-            })?;
+        let memory = match backing {
+            Backing::Small | Backing::Huge => GuestMemoryMmap::from_ranges(&size.ranges()),
+            Backing::File => GuestMemoryMmap::from_ranges_with_files(size.ranges_of_file()?),
+        };
+        let memory = memory.map_err(|source| MemoryError::Map {
+            bytes: size.bytes(),
+            source,
+        })?;
         for region in memory.iter() {
-            sys::advise_huge_pages(region, huge_pages).map_err(MemoryError::Advice)?;
+            sys::advise_huge_pages(region, backing == Backing::Huge)
+                .map_err(MemoryError::Advice)?;
         }
         Ok(Self {
             memory: Arc::new(memory),
@@ -329,7 +373,7 @@ mod tests {
     #[test]
     fn populated_memory_is_zeroed_and_resident() {
         let size = MemorySize::new(MemorySize::MIN, u64::MAX).unwrap();
-        let ram = GuestRam::new(size, 1, false).unwrap();
+        let ram = GuestRam::new(size, 1, Backing::Small).unwrap();
         let resident = || {
             let region = ram.memory().iter().next().unwrap();
             let mut pages = vec![0u8; region.len() as usize / underfoot_abi::PAGE_SIZE];
@@ -380,7 +424,7 @@ mod tests {
     #[test]
     fn the_hole_below_four_gib_stays_free() {
         let size = MemorySize::new(8 * GIB, 24 * GIB).unwrap();
-        let ram = GuestRam::new(size, 2, false).unwrap();
+        let ram = GuestRam::new(size, 2, Backing::Small).unwrap();
         let ranges: Vec<_> = ram.ranges().iter().map(|r| (r.gpa, r.len)).collect();
         assert_eq!(ranges, [(0, 3 * GIB), (4 * GIB, 5 * GIB)]);
         assert_eq!(size.frames(), 9 * GIB / PAGE_SIZE as u64);
@@ -391,8 +435,8 @@ mod tests {
     #[test]
     fn a_shared_region_that_leaves_too_little_is_refused() {
         let size = MemorySize::new(16 * MIB, GIB).unwrap();
-        assert!(GuestRam::new(size, 2, false).is_ok());
-        let error = GuestRam::new(size, 64, false).unwrap_err();
+        assert!(GuestRam::new(size, 2, Backing::Small).is_ok());
+        let error = GuestRam::new(size, 64, Backing::Small).unwrap_err();
         assert!(
             matches!(error, MemoryError::SharedTooLarge { cpus: 64, .. }),
             "{error}"

@@ -58,13 +58,18 @@ impl Window for Windows {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::memory::{GuestRam, MemorySize};
+    use crate::memory::{Backing, GuestRam, MemorySize};
     use std::sync::atomic::Ordering;
     use underfoot_abi::PageByte;
 
     #[test]
     fn the_engine_sees_what_the_guest_published() {
-        let ram = GuestRam::new(MemorySize::new(16 << 20, 1 << 30).unwrap(), 1, false).unwrap();
+        let ram = GuestRam::new(
+            MemorySize::new(16 << 20, 1 << 30).unwrap(),
+            1,
+            Backing::Small,
+        )
+        .unwrap();
         let shared = SharedRegion::new(&ram);
         let view = PageMapView::new(shared.clone());
         assert_eq!(view.class(Gfn(5)), None);

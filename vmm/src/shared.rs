@@ -347,13 +347,13 @@ impl SharedRegion {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::memory::MemorySize;
+    use crate::memory::{Backing, MemorySize};
     use underfoot_abi::PageKind;
     use vm_memory::Bytes;
 
     fn region(cpus: u32) -> (GuestRam, SharedRegion) {
         let size = MemorySize::new(16 << 20, 16 << 20).unwrap();
-        let ram = GuestRam::new(size, cpus, false).unwrap();
+        let ram = GuestRam::new(size, cpus, Backing::Small).unwrap();
         let shared = SharedRegion::new(&ram);
         (ram, shared)
     }

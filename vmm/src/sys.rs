@@ -2,6 +2,7 @@
 
 use kvm_bindings::{KVM_VCPU_TSC_CTRL, KVM_VCPU_TSC_OFFSET, KVMIO, kvm_device_attr};
 use kvm_ioctls::VcpuFd;
+use std::ffi::CStr;
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd};
@@ -45,6 +46,16 @@ pub(crate) fn populate(region: &GuestRegionMmap) -> io::Result<()> {
     // SAFETY: the range is exactly the mapping that `region` owns, and what it contains stays.
     check(unsafe { libc::madvise(start, bytes, libc::MADV_POPULATE_WRITE) })?;
     Ok(())
+}
+
+/// A file of `bytes` bytes in memory, memfd_create(2).
+pub(crate) fn memfd(name: &CStr, bytes: u64) -> io::Result<File> {
+    // SAFETY: the call reads the name, which ends in 0, and returns a new descriptor or -1.
+    let fd = check(unsafe { libc::memfd_create(name.as_ptr(), libc::MFD_CLOEXEC) })?;
+    // SAFETY: the kernel just made this descriptor for us, and nobody else knows it.
+    let file = unsafe { File::from_raw_fd(fd) };
+    file.set_len(bytes)?;
+    Ok(file)
 }
 
 /// The file of KVM's binary statistics of a VM or a vCPU.

@@ -44,7 +44,7 @@ mod tests {
     #[test]
     fn walks_small_and_large_entries_and_leaves_no_memory() {
         let size = MemorySize::new(16 << 20, u64::MAX).expect("a size");
-        let ram = GuestRam::new(size, 1, false).expect("memory");
+        let ram = GuestRam::new(size, 1, Backing::Small).expect("memory");
         let set = |table: u64, index: u64, entry: u64| {
             let at = GuestAddress(table + index * 8);
             ram.memory().write_obj(entry, at).expect("in memory");

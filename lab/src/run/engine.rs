@@ -172,7 +172,7 @@ impl Engine {
 
     /// Where consumers find pages.
     pub fn translate(&self) -> Arc<dyn Translate> {
-        Arc::new(self.migrator.own_mapping())
+        self.migrator.translate()
     }
 
     /// What the movers counted; exact once they have ended.

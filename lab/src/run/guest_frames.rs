@@ -101,6 +101,7 @@ fn rests(ram: &GuestRam, frame: u64) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use underfoot_vmm::Backing;
     use underfoot_vmm::MemorySize;
 
     const PRESENT: u64 = 1;
@@ -110,7 +111,7 @@ mod tests {
     /// Memory whose first 2 MiB are mapped to themselves.
     fn ram() -> GuestRam {
         let size = MemorySize::new(16 << 20, u64::MAX).expect("a size");
-        let ram = GuestRam::new(size, 1, false).expect("memory");
+        let ram = GuestRam::new(size, 1, Backing::Small).expect("memory");
         for table in [ROOT, 0x2000, 0x3000] {
             write(&ram, table, (table + PAGE) | PRESENT);
         }

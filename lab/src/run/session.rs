@@ -21,7 +21,7 @@ use underfoot_migrator::PageSize;
 use underfoot_vmm::dma::DmaDevice;
 use underfoot_vmm::stats::Stats;
 use underfoot_vmm::{
-    Boot, ExitReport, HostInfo, Machine, MachineConfig, MemorySize, Progress, Wake,
+    Backing, Boot, ExitReport, HostInfo, Machine, MachineConfig, MemorySize, Progress, Wake,
 };
 
 const KVM: &str = "/dev/kvm";
@@ -47,6 +47,15 @@ pub enum Stage {
     Moving,
     /// The guest verifies its objects.
     Audit,
+}
+
+/// What guest memory must lie in.
+fn backing(experiment: &Experiment) -> Backing {
+    match experiment.hugepages {
+        _ if experiment.backend.needs_file() => Backing::File,
+        true => Backing::Huge,
+        false => Backing::Small,
+    }
 }
 
 /// KVM's counters of the VM and of each vCPU at one moment.
@@ -102,7 +111,7 @@ impl<'a> Session<'a> {
             kvm: PathBuf::from(KVM),
             memory: MemorySize::new(experiment.memory.bytes(), u64::MAX)
                 .map_err(underfoot_vmm::MachineError::from)?,
-            huge_pages: experiment.hugepages,
+            backing: backing(experiment),
             cpus: experiment.cpus.get().into(),
             boot: Boot { image, cmdline: "" },
             header: header(experiment),

@@ -7,7 +7,8 @@ use underfoot_abi::{Cpl, PORT_DOORBELL, PORT_EXIT, PORT_SERIAL, Variant, Workloa
 use underfoot_vmm::placement::Placement;
 use underfoot_vmm::wait::WaitKind;
 use underfoot_vmm::{
-    Boot, Console, ExitReport, HeaderInit, Machine, MachineConfig, MemorySize, MoverInit, Wake,
+    Backing, Boot, Console, ExitReport, HeaderInit, Machine, MachineConfig, MemorySize, MoverInit,
+    Wake,
 };
 use vm_memory::{Bytes, GuestAddress};
 
@@ -203,7 +204,7 @@ pub fn config(image: &[u8], cpus: u32) -> MachineConfig<'_> {
     MachineConfig {
         kvm: PathBuf::from("/dev/kvm"),
         memory: MemorySize::new(16 << 20, 16 << 20).unwrap(),
-        huge_pages: false,
+        backing: Backing::Small,
         cpus,
         boot: Boot { image, cmdline: "" },
         header: HeaderInit {
