@@ -39,7 +39,7 @@ impl GuestRam {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::MemorySize;
+    use crate::{Backing, MemorySize};
 
     #[test]
     fn walks_small_and_large_entries_and_leaves_no_memory() {
