@@ -39,7 +39,7 @@ pub use vcpu::{
 };
 pub use workload::{
     CHANGES, Counter, FAULT_OUTCOMES, MAX_COUNTERS, MAX_PARAMETERS, MIX_PARTS, OPERATIONS,
-    PRESSURE_COUNTERS, Parameter, TABLE_SAMPLES, TABLES_REUSED, WorkloadId, mix_counters,
+    PRESSURE_COUNTERS, Parameter, SHOTS, TABLE_SAMPLES, TABLES_REUSED, WorkloadId, mix_counters,
 };
 
 /// The kernel command-line key whose hexadecimal value is the GPA of the shared region.

@@ -3,11 +3,15 @@
 use super::{
     change::{ChangeError, begin, end, range_of},
     entry::{Entry, index},
+    gather::Gather,
     object::Space,
     spaces::Spaces,
     vma::Vma,
 };
-use crate::{Cpu, mm::watermark::Mode};
+use crate::{
+    Cpu,
+    mm::{fragment::ENTRIES, watermark::Mode},
+};
 use core::{
     ops::Range,
     sync::atomic::Ordering::{AcqRel, Release},
@@ -105,29 +109,48 @@ impl Spaces {
     }
 
     /// Moves the entries. A page is for a moment at neither place; faults on it wait for the locks.
-    fn move_pages(&self, cpu: &Cpu, space: &Space, from: &Range<usize>, to: &Range<usize>) {
+    ///
+    /// Translations of the old place are shot down before the pages are at the new one, a table's at a
+    /// time: who takes a page away from there, as reclaim may at once, shoots that place's alone ("mremap:
+    /// properly flush TLB before releasing the page", Linux commit eb66ae030829, 2018).
+    fn move_pages(&'static self, cpu: &Cpu, space: &Space, from: &Range<usize>, to: &Range<usize>) {
         self.leaves(cpu, space, from, |leaf, part| {
-            for address in part.step_by(PAGE_SIZE) {
-                let entry = &leaf.entries()[index(address, 0)];
-                let lock = self.tables.lock_of(leaf);
-                let found = {
-                    let _locked = lock.map(|lock| lock.lock(cpu));
-                    entry.swap(0, AcqRel)
-                };
-                if found == 0 {
-                    continue;
+            let Some(lock) = self.tables.lock_of(leaf) else {
+                return;
+            };
+            let mut moved = [0; ENTRIES];
+            let mut gather = Gather::new(self, space);
+            let addresses = || part.clone().step_by(PAGE_SIZE);
+            {
+                let _locked = lock.lock(cpu);
+                for (found, address) in moved.iter_mut().zip(addresses()) {
+                    *found = leaf.entries()[index(address, 0)].swap(0, AcqRel);
+                    if *found != 0 {
+                        gather.forget(address);
+                    }
                 }
-                let address = to.start + (address - from.start);
-                let Some(leaf) = self.leaf(cpu, space, address) else {
-                    crate::record::error(cpu, address, found);
-                    continue;
-                };
-                let lock = self.tables.lock_of(leaf);
-                let _locked = lock.map(|lock| lock.lock(cpu));
-                self.note_mapping(space, Entry(found).address(), address);
-                // Release: who finds the page finds it whole.
-                leaf.entries()[index(address, 0)].store(found, Release);
+            }
+            gather.finish(cpu);
+            for (found, address) in moved.into_iter().zip(addresses()) {
+                if found != 0 {
+                    let address = to.start + (address - from.start);
+                    self.put(cpu, space, address, Entry(found));
+                }
             }
         });
+    }
+
+    /// Maps a page that was mapped elsewhere at `address`, which has a leaf table.
+    fn put(&self, cpu: &Cpu, space: &Space, address: usize, entry: Entry) {
+        let leaf = self.leaf(cpu, space, address);
+        let place = leaf.and_then(|leaf| Some((leaf, self.tables.lock_of(leaf)?)));
+        let Some((leaf, lock)) = place else {
+            crate::record::error(cpu, address, entry.0);
+            return;
+        };
+        let _locked = lock.lock(cpu);
+        self.note_mapping(space, entry.address(), address);
+        // Release: who finds the page finds it whole.
+        leaf.entries()[index(address, 0)].store(entry.0, Release);
     }
 }

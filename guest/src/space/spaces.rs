@@ -4,6 +4,7 @@ use super::{
     edit::Edit,
     object::Space,
     reclaim::Rmap,
+    shootdowns::{Shootdowns, Translations},
     tree::{Node, Side, Tree},
     vma::Vma,
 };
@@ -70,10 +71,13 @@ pub struct Spaces {
     pub(super) nodes: Objects<Node>,
     pub(super) spaces: Objects<Space>,
     pub(super) rmap: Rmap,
+    /// What is unmapped waits for a grace period if there are none.
+    pub(super) shootdowns: Option<Shootdowns>,
 }
 
 impl Spaces {
-    /// For at most about `most` address spaces at a time. `None` if no page is left. Never freed.
+    /// For at most about `most` address spaces at a time. What is unmapped waits for shootdowns where it
+    /// is told with what these are done, else for a grace period. `None` if no page is left. Never freed.
     #[must_use]
     pub fn build(
         cpu: &Cpu,
@@ -81,6 +85,7 @@ impl Spaces {
         rcu: &'static Rcu,
         tables: &'static TableAllocator,
         rules: Rules,
+        translations: Option<Translations>,
         most: usize,
     ) -> Option<&'static Self> {
         let pages = memory.pages;
@@ -95,6 +100,7 @@ impl Spaces {
             nodes: Objects::build(cpu, pages, most * 64 + 16384)?,
             spaces: Objects::build(cpu, pages, most * 4 + 256)?,
             rmap: Rmap::new(),
+            shootdowns: translations.map(Shootdowns::new),
         };
         pages.place(cpu, PageByte::new(PageKind::Data, false), spaces)
     }
@@ -135,6 +141,10 @@ impl Spaces {
     /// # Safety
     /// Nobody uses the space any more.
     pub unsafe fn destroy(&'static self, cpu: &Cpu, space: &'static Space) {
+        if let Some(shootdowns) = &self.shootdowns {
+            // Also where it is lazy: from here on no CPU has translations of it.
+            shootdowns.retire(cpu, space);
+        }
         self.unmap_all(cpu, space);
         self.free_tree(cpu, space.mappings.load(Relaxed));
         if let Some(root) = self.tables.at(space.root.load(Relaxed)) {

@@ -203,7 +203,7 @@ proptest! {
     ) {
         let kind = if whole { TableKind::Whole } else { TableKind::Fragments };
         let rules = Rules { path, ..RULES };
-        let (rig, cpu) = Rig::with(1, Variant::None, rules, kind, &NoReclaim);
+        let (rig, cpu) = Rig::with(1, Variant::None, rules, kind, &NoReclaim, None);
         let space = rig.spaces.create(&cpu).expect("memory");
         // By address: whether it may be written, and whether a page is there.
         let mut model: BTreeMap<usize, (bool, bool)> = BTreeMap::new();
