@@ -118,7 +118,7 @@ impl Tlb {
         &self.kernel
     }
 
-    /// The translations that this CPU's checker uses.
+    /// The translations that this CPU keeps in software, of the space that is loaded.
     #[must_use]
     pub fn soft(&self, cpu: &Cpu) -> &SoftTlb {
         &self.cpus[cpu.id].soft

@@ -1,4 +1,4 @@
-//! A TLB in software: what the checker translates by.
+//! A TLB in software: what address spaces translate by, and the checker of `shootdown`.
 //!
 //! A hypervisor's shadow pages, and many a processor, drop translations earlier than they must, and
 //! so hide a shootdown that was forgotten. This cache drops one only when it is told to.
