@@ -1,7 +1,8 @@
 //! Translations that are shot down.
 
 use super::*;
-use underfoot_abi::{Metric, RecordedPhase::Moving};
+use crate::space::entry::index;
+use underfoot_abi::{Metric, RecordedPhase::Moving, Wait};
 
 const LEN: usize = 8 * PAGE_SIZE;
 /// Where no table of the first mapping is of use.
@@ -100,6 +101,32 @@ fn moved_pages_are_used_at_their_new_place_alone() {
         let new = ELSEWHERE + address;
         assert_eq!(rig.spaces.access(&other, space, new, true), Ok(0));
     }
+    rig.destroy(&cpu, space);
+    rig.assert_clean(&cpu);
+}
+
+/// As long as a CPU may use the old translations, reclaim must not find the pages at their new place.
+#[test]
+fn moved_pages_are_at_neither_place_until_all_have_answered() {
+    let (rig, [cpu, other], space) = rig();
+    let mapped = |address| {
+        let leaf = rig.spaces.leaf(&other, space, address);
+        leaf.map(|leaf| leaf.entries()[index(address, 0)].load(Relaxed) != 0)
+    };
+    let meanwhile = std::thread::scope(|scope| {
+        let remap = scope.spawn(|| rig.spaces.remap(&cpu, space, 0, LEN, ELSEWHERE));
+        while cpu.context().wait().0 != Wait::Ipi {
+            std::thread::yield_now();
+        }
+        let meanwhile = [0, ELSEWHERE].map(mapped);
+        while !remap.is_finished() {
+            rig.tlb.poll(&other);
+        }
+        assert_eq!(remap.join().expect("no panic"), Ok(()));
+        meanwhile
+    });
+    assert_eq!(meanwhile, [Some(false); 2]);
+    assert_eq!([0, ELSEWHERE].map(mapped), [None, Some(true)]);
     rig.destroy(&cpu, space);
     rig.assert_clean(&cpu);
 }
