@@ -354,6 +354,11 @@ impl Spaces {
 /// Locks a mapping for a change, within `level` others; faults on it wait, or fall back.
 pub(super) fn begin(cpu: &Cpu, vma: &Vma, level: usize) {
     lock_vma(cpu, vma);
+    begin_locked(cpu, vma, level);
+}
+
+/// The rest of [`begin`] after [`lock_vma`].
+pub(super) fn begin_locked(cpu: &Cpu, vma: &Vma, level: usize) {
     vma.seq.write_begin_classed::<VmSequence>(cpu, level);
 }
 
@@ -364,13 +369,13 @@ pub(super) fn end(cpu: &Cpu, vma: &Vma) {
 }
 
 /// Waits for the faults on a mapping. The busted form does not.
-fn lock_vma(cpu: &Cpu, vma: &Vma) {
+pub(super) fn lock_vma(cpu: &Cpu, vma: &Vma) {
     if cpu.header.variant != Variant::NoVmaLock as u32 {
         vma.lock.write(cpu);
     }
 }
 
-fn unlock_vma(cpu: &Cpu, vma: &Vma) {
+pub(super) fn unlock_vma(cpu: &Cpu, vma: &Vma) {
     if cpu.header.variant != Variant::NoVmaLock as u32 {
         vma.lock.write_end();
     }

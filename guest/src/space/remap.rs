@@ -1,7 +1,7 @@
 //! Moving a mapping (mremap).
 
 use super::{
-    change::{ChangeError, begin, end, range_of},
+    change::{ChangeError, begin, begin_locked, end, lock_vma, range_of, unlock_vma},
     entry::{Entry, index},
     gather::Gather,
     object::Space,
@@ -22,7 +22,7 @@ impl Spaces {
     /// Moves what is mapped in `len` bytes from `start` on, which one mapping must have, to `to` and
     /// on, where nothing may be mapped. Pages move with their content.
     ///
-    /// The tables that are needed are made first: allocating within the write sections of the
+    /// The tables that are needed are made before: allocating within the write sections of the
     /// mappings' sequence counts is what closed the lock cycle of "Speculative page faults"
     /// (2017-08).
     ///
@@ -70,12 +70,15 @@ impl Spaces {
             .remove(from.start)
             .and_then(|()| edit.insert(new))
             .is_ok();
+        // Faults under this lock make tables: from here on there are as many as will be moved.
+        lock_vma(cpu, old);
         if !edited || !self.make_tables(cpu, space, &from, &to) {
+            unlock_vma(cpu, old);
             self.prune(cpu, space, &to, &self.tree(space).hole(&to));
             self.vmas.free(cpu, new);
             return Err(ChangeError::OutOfMemory);
         }
-        begin(cpu, old, 0);
+        begin_locked(cpu, old, 0);
         begin(cpu, new, 1);
         old.detach();
         Self::publish(space, &edit);
