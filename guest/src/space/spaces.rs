@@ -13,7 +13,7 @@ use crate::{
     mm::{
         Objects,
         fragment::{TableAllocator, TableOwner},
-        watermark::{Mode, Refused, Watermarks},
+        watermark::{AfterGracePeriod, Mode, Reclaim, Refused, Watermarks},
     },
     sync::{Rcu, RcuHead},
 };
@@ -23,6 +23,10 @@ use core::{
     sync::atomic::Ordering::{Acquire, Relaxed, Release},
 };
 use underfoot_abi::{PageByte, PageKind};
+
+/// Grace periods that a new space waits for at most: a space that is gone needs two, as the halves of
+/// a page of tables have one callback head, and one more may have begun before it went.
+const CREATE_WAITS: usize = 3;
 
 /// How faults are handled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -111,11 +115,23 @@ impl Spaces {
         self.tables
     }
 
-    /// An address space that maps nothing.
+    /// An address space that maps nothing. May sleep.
     ///
     /// # Errors
     /// [`Refused`] if there is no memory, or there are too many.
     pub fn create(&'static self, cpu: &Cpu) -> Result<&'static Space, Refused> {
+        let after = AfterGracePeriod { rcu: self.rcu };
+        for _ in 0..CREATE_WAITS {
+            if let Ok(space) = self.try_create(cpu) {
+                return Ok(space);
+            }
+            // Many that are gone may wait for their grace periods, though memory is not short.
+            after.reclaim(cpu, 1);
+        }
+        self.try_create(cpu)
+    }
+
+    fn try_create(&'static self, cpu: &Cpu) -> Result<&'static Space, Refused> {
         let owner = self.tables.enter(cpu).ok_or(Refused::Empty)?;
         let root = match self.tables.allocate(cpu, owner, Mode::Kernel) {
             Ok(root) => root,
