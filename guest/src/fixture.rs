@@ -16,8 +16,31 @@ use underfoot_abi::{Context, Header, Phase, Variant, VcpuArea};
 #[cfg(not(loom))]
 use underfoot_abi::{Metric, RecordedPhase};
 
-/// Nothing is privileged on the host, and nothing interrupts.
-struct HostOps;
+/// Nothing is privileged on the host. What interrupts would bring is looked for where they are opened,
+/// and in waits.
+#[derive(Default)]
+struct HostOps {
+    #[cfg(not(loom))]
+    interrupt: std::sync::OnceLock<Interrupt>,
+}
+
+/// What interrupts bring.
+#[cfg(not(loom))]
+type Interrupt = Box<dyn Fn(&Cpu) + Send + Sync>;
+
+impl HostOps {
+    /// Takes interrupts that wait, if they are open.
+    fn look(&self, cpu: &Cpu) {
+        #[cfg(not(loom))]
+        if let Some(interrupt) = self.interrupt.get()
+            && !cpu.context().masked()
+        {
+            interrupt(cpu);
+        }
+        #[cfg(loom)]
+        let _ = (self, cpu);
+    }
+}
 
 impl PrivOps for HostOps {
     fn irq_save(&self, cpu: &Cpu) -> bool {
@@ -27,9 +50,11 @@ impl PrivOps for HostOps {
     fn irq_restore(&self, cpu: &Cpu, open: bool) {
         if open {
             cpu.area.context.fetch_and(!Context::MASKED, Relaxed);
+            self.look(cpu);
         }
     }
-    fn halt(&self, _cpu: &Cpu) {
+    fn halt(&self, cpu: &Cpu) {
+        self.look(cpu);
         std::thread::yield_now();
     }
     fn kick(&self, _cpu: &Cpu, _id: usize) {}
@@ -49,6 +74,7 @@ impl PrivOps for HostOps {
 /// Every CPU runs one thread, of the same number: the test's, or the model's.
 struct HostSched {
     locals: [ThreadLocal; 64],
+    ops: &'static HostOps,
 }
 
 impl Sched for HostSched {
@@ -69,7 +95,8 @@ impl Sched for HostSched {
     fn is_alone(&self, _cpu: &Cpu) -> bool {
         true
     }
-    fn yield_now(&self, _cpu: &Cpu) {
+    fn yield_now(&self, cpu: &Cpu) {
+        self.ops.look(cpu);
         #[cfg(loom)]
         loom::thread::yield_now();
         #[cfg(not(loom))]
@@ -141,15 +168,25 @@ impl Fixture {
         Self {
             header,
             areas,
-            sched: Box::leak(Box::new(HostSched { locals })),
+            sched: Box::leak(Box::new(HostSched {
+                locals,
+                ops: Box::leak(Box::default()),
+            })),
         }
+    }
+
+    /// From now on `interrupt` is called wherever a CPU looks for interrupts. Once.
+    #[cfg(not(loom))]
+    pub fn interrupt_by(&self, interrupt: impl Fn(&Cpu) + Send + Sync + 'static) {
+        let set = self.sched.ops.interrupt.set(Box::new(interrupt));
+        assert!(set.is_ok(), "told twice");
     }
 
     /// CPU `id`, with a TSC of 1 GHz.
     pub fn cpu(&self, id: usize) -> Cpu {
         Cpu {
             id,
-            ops: &HostOps,
+            ops: self.sched.ops,
             header: self.header,
             area: self.areas[id],
             ns_per_tick_q32: 1 << 32,

@@ -17,14 +17,23 @@ const HYPERCALL: u64 = 2;
 
 /// A guest of two CPUs that does nothing but shoot, from the first, and read, on both.
 fn storm(way: u64, variant: Variant) -> Option<Machine> {
+    let told = [("way", way), ("initiators", 1)];
+    guest(WorkloadId::Shootdown, &told, variant)
+}
+
+/// A guest of two CPUs whose workload is told this, and the defaults.
+fn guest(workload: WorkloadId, told: &[(&str, u64)], variant: Variant) -> Option<Machine> {
     if !PathBuf::from("/dev/kvm").exists() {
         let required = std::env::var("UNDERFOOT_REQUIRE_KVM").is_ok_and(|value| value == "1");
         assert!(!required, "there is no /dev/kvm");
         eprintln!("skipped: there is no /dev/kvm");
         return None;
     }
-    let mut parameters = [0; underfoot_abi::MAX_PARAMETERS];
-    parameters[..4].copy_from_slice(&[way, 8, 1, 1]);
+    let mut parameters = workload.defaults();
+    for (name, value) in told {
+        let index = workload.parameters().iter().position(|p| p.name == *name);
+        parameters[index.expect("a parameter of the workload")] = *value;
+    }
     let mut machine = Machine::new(MachineConfig {
         kvm: PathBuf::from("/dev/kvm"),
         memory: MemorySize::new(64 << 20, 64 << 20).expect("a size"),
@@ -38,7 +47,7 @@ fn storm(way: u64, variant: Variant) -> Option<Machine> {
             seed: 1,
             tsc_khz: 0,
             cpl: Cpl::Auto,
-            workload: WorkloadId::Shootdown,
+            workload,
             variant,
             stall_threshold_ns: 2_000,
             probe_period_ns: 0,
@@ -74,9 +83,13 @@ fn until(what: &str, done: impl Fn() -> bool) {
     }
 }
 
-/// A counter of the workload, by its name.
+/// A counter of the workload `shootdown`, by its name.
 fn count(machine: &Machine, name: &str) -> u64 {
-    let counters = WorkloadId::Shootdown.counters();
+    count_of(WorkloadId::Shootdown, machine, name)
+}
+
+fn count_of(workload: WorkloadId, machine: &Machine, name: &str) -> u64 {
+    let counters = workload.counters();
     let index = counters.iter().position(|counter| counter.name == name);
     let index = index.expect("a counter of the workload");
     let of = |cpu| &machine.shared().vcpu(cpu).counters[RecordedPhase::Control as usize][index];
@@ -147,6 +160,37 @@ fn a_vcpu_that_the_vmm_holds_is_left_a_note_and_flushes_before_it_runs() {
         until("reads of the vCPU that was held", || progress() > then + 1);
     }
     works(&machine);
+}
+
+/// The same of an address space, by what unmaps its pages: a vCPU that is held in the midst of an access is
+/// waited for, any other one is not.
+#[test]
+fn a_vcpu_that_the_vmm_holds_forgets_what_was_unmapped() {
+    // The default is `rcu`.
+    let told = [("shootdown", 1 + PV), ("pages", 4)];
+    let Some(machine) = guest(WorkloadId::Mmap1, &told, Variant::None) else {
+        return;
+    };
+    let count = |name| count_of(WorkloadId::Mmap1, &machine, name);
+    let deadline = patience();
+    let mut noted = 0;
+    while noted < 3 {
+        assert!(Instant::now() < deadline, "{noted} holds with a note");
+        let before = count("spared-notes");
+        let held = machine.vcpus().hold(1);
+        let enough = Instant::now() + Duration::from_millis(50);
+        while count("spared-notes") == before && Instant::now() < enough {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        drop(held);
+        noted += u32::from(count("spared-notes") > before);
+        let progress = || machine.shared().vcpu(1).progress.load(Relaxed);
+        let then = progress();
+        until("accesses of the vCPU that was held", || progress() > then);
+    }
+    let changes = count("changes");
+    until("ten changes", || count("changes") > changes + 10);
+    assert_eq!(errors(&machine), 0);
 }
 
 #[test]

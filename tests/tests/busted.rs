@@ -224,6 +224,16 @@ fn checkers_of_the_guest_speak_for_themselves() {
     for (variant, more, check) in [
         ("busted-lock-order", "--workload lock-order", "lock-cycle"),
         ("busted-skip-cpu", "--workload shootdown", "translation"),
+        (
+            "busted-skip-cpu",
+            "--workload mmap1 --parameters shootdown=ipi",
+            "translation",
+        ),
+        (
+            "busted-skip-cpu",
+            "--workload pressure --memory 16MiB --rate 5000 --parameters shootdown=ipi",
+            "translation",
+        ),
         ("busted-no-pending-check", "--workload mmap1", "fragment"),
         (
             "busted-no-pending-check",

@@ -70,6 +70,36 @@ fn page_tables_move_alone_under_those_who_change_them() {
     }
 }
 
+/// What is unmapped is free once it was shot down: in each way, and by each workload that unmaps.
+#[test]
+#[cfg_attr(no_kvm, ignore = "this host has no /dev/kvm for us")]
+fn address_spaces_shoot_down_what_they_unmap() {
+    if !kvm() {
+        return;
+    }
+    for (name, more, cpus) in [
+        ("mmap1", "shootdown=ipi,remap=on", 2),
+        ("mmap1", "shootdown=ipi,remap=on,lockdep=on", 4),
+        ("mmap1", "shootdown=pv,path=speculative", 4),
+        ("mmap1", "shootdown=hypercall", 2),
+        ("exit", "shootdown=ipi", 4),
+        ("fault", "shootdown=pv,mappers=1", 2),
+        ("pressure --memory 32MiB", "shootdown=ipi", 4),
+    ] {
+        let line = format!(
+            "--workload {name} --parameters {more} --cpus {cpus} --target all --rate max --duration {}s",
+            seconds()
+        );
+        let (summary, _) = run(&Scratch::new(), &line);
+        assert_worked(&summary, &line);
+        let counter = |name: &str| summary.number(&format!("/guest/counters/moving/{name}"));
+        let shots = counter("shootdowns");
+        assert!(shots > 0, "{line}: no shootdowns");
+        assert!(counter("shot-pages") >= shots, "{line}");
+        assert!(counter("hypercalls-refused") <= shots, "{line}");
+    }
+}
+
 #[test]
 #[cfg_attr(no_kvm, ignore = "this host has no /dev/kvm for us")]
 fn ticks_are_timed_where_they_interrupt() {

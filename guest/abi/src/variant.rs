@@ -77,6 +77,7 @@ const ONLY_SPECULATIVE: Idle = idle("path", &[0, 1]);
 const ONLY_VMA_LOCK: Idle = idle("path", &[0, 2]);
 const NOT_MMAP_LOCK: Idle = idle("path", &[0]);
 const NOT_ORDINARY: Idle = idle("fallback", &[2]);
+const SOME_SHOOTDOWNS: Idle = idle("shootdown", &[0]);
 const ONLY_RECLAIM: Idle = idle("fallback", &[1, 2]);
 const ONLY_FRAGMENTS: Idle = idle("tables", &[1]);
 const SOME_MAPPERS: Idle = idle("mappers", &[0]);
@@ -113,7 +114,8 @@ impl Variant {
                 workload == W::Torture
             }
             Self::LockOrder => workload == W::Order,
-            Self::SkipCpu => workload == W::Shootdown,
+            // In the others no CPU uses what another one unmaps.
+            Self::SkipCpu => matches!(workload, W::Shootdown | W::Mmap1 | W::Pressure),
             Self::PlainLock | Self::OwnerGone => {
                 matches!(workload, W::Mmap1 | W::Exit | W::Fault)
             }
@@ -178,6 +180,7 @@ impl Variant {
             Self::ReclaimsUnderRcu => &[ONLY_SPECULATIVE, NOT_ORDINARY, SOME_FAULTERS],
             Self::NeverPays => &[NOT_MMAP_LOCK, ONLY_RECLAIM, SOME_FAULTERS],
             Self::DropsUpdates => &[SOME_FAULTERS],
+            Self::SkipCpu => &[SOME_SHOOTDOWNS, SOME_FAULTERS],
             Self::RcuStall => &[NOT_SLEEPABLE, NOT_PROTECTED_BY_SLEEPABLE],
             Self::RcuClassicBusted => &[ONLY_CLASSIC],
             Self::RcuPreemptBusted => &[ONLY_PREEMPTIBLE],
@@ -244,6 +247,9 @@ mod tests {
                 Some("reserve"),
             ),
             (Variant::NoLock, W::Lock, &[("touches", 0)], Some("touches")),
+            (Variant::SkipCpu, W::Shootdown, &[], None),
+            (Variant::SkipCpu, W::Mmap1, &[], Some("shootdown")),
+            (Variant::SkipCpu, W::Mmap1, &[("shootdown", 1)], None),
             (Variant::NoLock, W::Mix, &[("walk", 0)], None),
             (
                 Variant::NoLock,

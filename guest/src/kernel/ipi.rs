@@ -1,11 +1,11 @@
 //! Inter-processor interrupts: TLB shootdown, and waking halted CPUs.
 
-use super::{once::Once, state};
+use super::{grace::RCU, once::Once, state};
 use underfoot_guest::Cpu;
 use underfoot_guest::arch::Kvm;
-use underfoot_guest::mm::PageTable;
+use underfoot_guest::mm::{PageAllocator, PageTable};
 use underfoot_guest::tlb::{Batch, HostWords, Shot, Space, Tlb, Way};
-use underfoot_guest::workload::ShootdownParts;
+use underfoot_guest::workload::{ShootdownParts, SpaceParts};
 
 /// There from the start.
 pub static TLB: Tlb = Tlb::new();
@@ -32,6 +32,17 @@ fn host_words(id: usize) -> Option<HostWords<'static>> {
         held: &area.held,
         preempted: &area.steal_time.preempted,
     })
+}
+
+/// What workloads over address spaces need.
+pub fn space_parts(pages: &'static PageAllocator, between: fn(&Cpu, u64)) -> SpaceParts {
+    SpaceParts {
+        pages,
+        rcu: &RCU,
+        tlb: &TLB,
+        words: host_words,
+        between,
+    }
 }
 
 /// What the workload `shootdown` needs. Once.

@@ -2,6 +2,7 @@
 
 use super::boot::TICK_HZ;
 use super::grace::FLAVOURS;
+use super::ipi::TLB;
 use super::state::{self, Kernel};
 use super::{fail, mover};
 use core::ops::Range;
@@ -28,6 +29,8 @@ pub static SCHEDULER: Scheduler = Scheduler::new(Hooks {
         for rcu in &FLAVOURS {
             rcu.note_switch(cpu, local, thread);
         }
+        // Whoever comes next may need no space; if it does, its first access says so.
+        TLB.be_lazy(cpu);
     },
     bottom_halves,
 });

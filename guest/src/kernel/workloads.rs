@@ -1,6 +1,6 @@
 //! The workload that the host asked for.
 
-use super::grace::{FLAVOURS, RCU};
+use super::grace::FLAVOURS;
 use super::{fail, ipi, work};
 use underfoot_abi::{MIX_PARTS, PageByte, PageKind, WorkloadId};
 use underfoot_guest::Cpu;
@@ -36,6 +36,7 @@ pub fn build(ground: &Ground<'_>) -> &'static dyn Workload {
 impl Ground<'_> {
     fn build(&self, workload: WorkloadId, told: &Parameters) -> &'static dyn Workload {
         let (cpu, pages, between) = (self.cpu, self.pages, work::between);
+        let spaces = ipi::space_parts(pages, between);
         match workload {
             WorkloadId::Walk => {
                 let objects = Tree::objects_for(pages.free_pages(cpu));
@@ -59,10 +60,10 @@ impl Ground<'_> {
                 };
                 self.place(shootdown)
             }
-            WorkloadId::Mmap1 => self.place(Mmap1::build(cpu, pages, &RCU, told, between)),
-            WorkloadId::Exit => self.place(Exit::build(cpu, pages, &RCU, told, between)),
-            WorkloadId::Fault => self.place(Fault::build(cpu, pages, &RCU, told, between)),
-            WorkloadId::Pressure => self.place(Pressure::build(cpu, pages, &RCU, told, between)),
+            WorkloadId::Mmap1 => self.place(Mmap1::build(cpu, spaces, told)),
+            WorkloadId::Exit => self.place(Exit::build(cpu, spaces, told)),
+            WorkloadId::Fault => self.place(Fault::build(cpu, spaces, told)),
+            WorkloadId::Pressure => self.place(Pressure::build(cpu, spaces, told)),
         }
     }
 

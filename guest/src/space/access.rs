@@ -62,34 +62,59 @@ impl Spaces {
         Err(AccessError::Starved { address })
     }
 
-    /// The access, if a page is mapped that allows it. Tables and page stay as long as the section.
+    /// The access, if a page is mapped that allows it: by a walk of the tables, which stay as long as
+    /// the read section, or by this CPU's translation, which is then there until it is shot down.
     fn try_access(&self, cpu: &Cpu, space: &Space, address: usize, write: bool) -> bool {
         let _section = self.rcu.read_lock(cpu);
-        let Some(leaf) = self.leaf(cpu, space, address) else {
-            return false;
+        let walk = || {
+            let leaf = self.leaf(cpu, space, address)?;
+            // Pairs with the release of who mapped the page.
+            let found = Entry(leaf.entries()[index(address, 0)].load(Acquire));
+            (!found.is_none()).then_some(found.0)
         };
-        let entry = &leaf.entries()[index(address, 0)];
-        // Pairs with the release of who mapped the page.
-        let found = Entry(entry.load(Acquire));
-        if found.is_none() || (write && !found.is_writable()) {
-            return false;
+        let by = |found| Self::use_page(cpu, address, write, Entry(found));
+        let Some(shootdowns) = &self.shootdowns else {
+            return walk().and_then(by).is_some();
+        };
+        let soft = shootdowns.activate(cpu, self, space);
+        let done = soft.access_in_steps(cpu, page_of(address), walk, |found| {
+            let sound = by(found)?;
+            if !sound {
+                let now = walk();
+                if now != Some(found) {
+                    shootdowns.stale(cpu, address, found, now);
+                }
+            }
+            Some(())
+        });
+        done.is_some()
+    }
+
+    /// Uses the page at `address` by what its entry was; whether it was the right one. `None` if the
+    /// entry does not allow it.
+    fn use_page(cpu: &Cpu, address: usize, write: bool, found: Entry) -> Option<bool> {
+        if write && !found.is_writable() {
+            return None;
         }
         if !found.is_page() {
-            record::error(cpu, core::ptr::from_ref(entry).addr(), found.0);
-            return true;
+            record::error(cpu, address, found.0);
+            return Some(false);
         }
-        // SAFETY: what an entry maps is an allocated page, and stays one until the section ends.
+        // SAFETY: what an entry maps is an allocated page, and stays one until the read section ends, or
+        // until this CPU has answered a shootdown.
         let page = unsafe { UserPage::at(found.address()) };
-        record::access(cpu, found.address(), || {
-            if page.verify(cpu) {
-                record::checked(cpu, 1);
-                if !found.maps(page.identity()) {
-                    record::error(cpu, core::ptr::from_ref(entry).addr(), found.0);
-                }
-                page.touch(cpu, (address % PAGE_SIZE) / 8, write);
+        Some(record::access(cpu, found.address(), || {
+            if !page.verify(cpu) {
+                return false;
             }
-        });
-        true
+            record::checked(cpu, 1);
+            if !found.maps(page.identity()) {
+                record::error(cpu, found.address(), found.0);
+                return false;
+            }
+            page.touch(cpu, (address % PAGE_SIZE) / 8, write);
+            true
+        }))
     }
 
     /// Verifies that every page of `space` is where it belongs, with nobody else at work in it; the

@@ -3,6 +3,7 @@
 use super::{
     edit::{Edit, NoNode},
     entry::{END, Entry, index},
+    gather::Gather,
     object::Space,
     spaces::Spaces,
     vma::{Protection, Vma},
@@ -142,12 +143,14 @@ impl Spaces {
         self.locked(cpu, space, || {
             self.split(cpu, space, range.start)?;
             self.split(cpu, space, range.end)?;
+            let mut gather = Gather::new(self, space);
             for vma in self.tree(space).overlapping(&range) {
                 begin(cpu, vma, 0);
                 vma.set_protection(protection);
-                self.set_writable(cpu, space, vma);
+                self.set_writable(cpu, space, vma, &mut gather);
                 end(cpu, vma);
             }
+            gather.finish(cpu);
             self.merge_around(cpu, space, &range);
             Ok(())
         })
@@ -167,7 +170,9 @@ impl Spaces {
     ) -> Result<(), ChangeError> {
         let range = range_of(start, len)?;
         let _held = space.lock.read(cpu);
-        self.zap(cpu, space, &range);
+        let mut gather = Gather::new(self, space);
+        self.zap(cpu, space, &range, &mut gather);
+        gather.finish(cpu);
         Ok(())
     }
 
@@ -287,7 +292,7 @@ impl Spaces {
         let old = self.tree(space);
         let gone = || old.overlapping(range);
         // Any number of mappings at once, which nobody else changes: one stretch for the checker.
-        let _sections = lockdep::enter::<VmSequence>(cpu);
+        let sections = lockdep::enter::<VmSequence>(cpu);
         for vma in gone() {
             lock_vma(cpu, vma);
             vma.seq.write_begin();
@@ -300,8 +305,9 @@ impl Spaces {
             }
             None => range.clone(),
         };
+        let mut gather = Gather::new(self, space);
         for vma in gone() {
-            self.zap(cpu, space, &vma.range());
+            self.zap(cpu, space, &vma.range(), &mut gather);
         }
         // All at once: several of them may need one table, which must be empty when it is freed.
         let first = gone().next().map(|vma| vma.range().start);
@@ -315,13 +321,16 @@ impl Spaces {
             // SAFETY: detached, and in no tree from now on but one that dies with the space.
             unsafe { self.free_vma(cpu, vma) };
         }
+        drop(sections);
+        gather.finish(cpu);
         if let Some(edit) = edit {
             self.finish(cpu, edit);
         }
     }
 
-    /// Makes the entries under a locked mapping say what it allows.
-    fn set_writable(&self, cpu: &Cpu, space: &Space, vma: &Vma) {
+    /// Makes the entries under a locked mapping say what it allows. Translations that allow less than
+    /// that are left alone: who needs more finds out by a fault.
+    fn set_writable(&self, cpu: &Cpu, space: &Space, vma: &Vma, gather: &mut Gather<'_>) {
         let writable = vma.allows(true);
         self.leaves(cpu, space, &vma.range(), |leaf, part| {
             let Some(lock) = self.tables.lock_of(leaf) else {
@@ -333,6 +342,9 @@ impl Spaces {
                 let found = Entry(entry.load(Relaxed));
                 if found.is_page() {
                     entry.store(found.with_writable(writable).0, Release);
+                    if found.is_writable() && !writable {
+                        gather.forget(address);
+                    }
                 }
             }
         });
@@ -342,6 +354,11 @@ impl Spaces {
 /// Locks a mapping for a change, within `level` others; faults on it wait, or fall back.
 pub(super) fn begin(cpu: &Cpu, vma: &Vma, level: usize) {
     lock_vma(cpu, vma);
+    begin_locked(cpu, vma, level);
+}
+
+/// The rest of [`begin`] after [`lock_vma`].
+pub(super) fn begin_locked(cpu: &Cpu, vma: &Vma, level: usize) {
     vma.seq.write_begin_classed::<VmSequence>(cpu, level);
 }
 
@@ -352,13 +369,13 @@ pub(super) fn end(cpu: &Cpu, vma: &Vma) {
 }
 
 /// Waits for the faults on a mapping. The busted form does not.
-fn lock_vma(cpu: &Cpu, vma: &Vma) {
+pub(super) fn lock_vma(cpu: &Cpu, vma: &Vma) {
     if cpu.header.variant != Variant::NoVmaLock as u32 {
         vma.lock.write(cpu);
     }
 }
 
-fn unlock_vma(cpu: &Cpu, vma: &Vma) {
+pub(super) fn unlock_vma(cpu: &Cpu, vma: &Vma) {
     if cpu.header.variant != Variant::NoVmaLock as u32 {
         vma.lock.write_end();
     }

@@ -18,12 +18,14 @@ use core::{
     fmt,
     sync::atomic::Ordering::{Acquire, Relaxed, Release},
 };
-use underfoot_abi::{Metric, PAGE_SIZE, PageByte, PageKind, ReportKind, Variant};
+use underfoot_abi::{Metric, Mover, PAGE_SIZE, PageByte, PageKind, ReportKind, Variant};
 
 /// Times that a fast path makes room and tries again before it takes the classic one.
 const RETRIES: usize = 3;
 
-pub(super) const PAGE: PageByte = PageByte::new(PageKind::Data, false);
+const PAGE: PageByte = PageByte::new(PageKind::Data, false);
+/// One that the guest's own mover leaves alone.
+const PINNED: PageByte = PageByte::new(PageKind::Reserved, false);
 
 /// Why a fault could not be handled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -270,7 +272,13 @@ impl Spaces {
         if !Entry(entry.load(Acquire)).is_none() {
             return Ok(Some(Outcome::Spurious));
         }
-        let page = self.memory.allocate(cpu, PAGE, mode);
+        // Who waits for the guest's own mover answers shootdowns, also in the midst of an access, which
+        // must use no page then that may go.
+        let moves_itself = cpu.header.mover == Mover::Guest as u32;
+        let pinned = moves_itself && self.shootdowns.is_some();
+        let page = self
+            .memory
+            .allocate(cpu, if pinned { PINNED } else { PAGE }, mode);
         let page = page.map_err(|_| Outcome::NoMemory)?;
         // SAFETY: just allocated.
         let user = unsafe { UserPage::at(page) };

@@ -6,9 +6,10 @@
 //! balanced tree that readers find under RCU. Changes of the mappings take the space's lock for writing, then the
 //! locks of the VMAs that they change; faults go one of three ways ([`Path`]).
 //!
-//! Accesses walk the tables and use the page in one read section, as the kernel's own walkers do
-//! (mm/gup.c, `gup_fast`): tables, pages and VMAs are freed after a grace period, which is the
-//! software's shootdown.
+//! Accesses take one of two forms. Without [`Translations`] they walk the tables and use the page in one
+//! read section, as the kernel's own walkers do (mm/gup.c, `gup_fast`): tables, pages and VMAs are freed
+//! after a grace period. With them each CPU accesses by translations of its own, as a processor does,
+//! and pages are free once these were shot down; tables and VMAs still wait for a grace period.
 
 #[cfg(not(loom))]
 mod access;
@@ -21,6 +22,8 @@ mod entry;
 #[cfg(not(loom))]
 mod fault;
 #[cfg(not(loom))]
+mod gather;
+#[cfg(not(loom))]
 mod object;
 #[cfg(not(loom))]
 mod outcome;
@@ -31,6 +34,8 @@ mod reclaim;
 #[cfg(not(loom))]
 mod remap;
 mod rwcount;
+#[cfg(not(loom))]
+mod shootdowns;
 #[cfg(not(loom))]
 mod spaces;
 #[cfg(not(loom))]
@@ -55,6 +60,8 @@ pub use outcome::Outcome;
 #[cfg(not(loom))]
 pub use reclaim::SpaceReclaim;
 pub use rwcount::RwCount;
+#[cfg(not(loom))]
+pub use shootdowns::Translations;
 #[cfg(not(loom))]
 pub use spaces::{Fallback, Path, Rules, Spaces};
 #[cfg(not(loom))]

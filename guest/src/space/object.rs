@@ -4,6 +4,7 @@ use crate::{
     Cpu, lock_class,
     mm::{Object, fragment::Table},
     sync::{RcuHead, RwSemaphore},
+    tlb,
 };
 use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 
@@ -24,11 +25,13 @@ pub struct Space {
     pub(super) lock: RwSemaphore<(), MmapLock>,
     /// It is freed after a grace period: reclaim may be following a page to it.
     pub(super) rcu: RcuHead,
+    /// What shootdowns know of it.
+    pub(super) tlb: tlb::Space,
     padding: AtomicU64,
     slab_tail: AtomicU64,
 }
 
-const _: () = assert!(size_of::<Space>() == 128);
+const _: () = assert!(size_of::<Space>() == 160);
 
 // SAFETY: atomics, and what the semaphore guards, which is integers; the first and last words are the slab's.
 unsafe impl Object for Space {}
@@ -46,6 +49,7 @@ impl Space {
         self.owner.store(owner, Relaxed);
         self.root.store(root.address(), Relaxed);
         self.mappings.store(0, Relaxed);
+        self.tlb.reset_software();
         self.padding.store(0, Relaxed);
         self.lock.reset(cpu);
     }

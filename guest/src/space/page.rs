@@ -5,11 +5,11 @@ use crate::{Cpu, random::mix, record, sync::RcuHead};
 use core::{
     mem::offset_of,
     ptr::NonNull,
-    sync::atomic::{AtomicU64, Ordering::Relaxed},
+    sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed},
 };
 use underfoot_abi::PAGE_SIZE;
 
-const WORDS: usize = PAGE_SIZE / 8 - 9;
+const WORDS: usize = PAGE_SIZE / 8 - 10;
 const MAGIC: u64 = 0x0a90_0000_0000_0000;
 
 /// A page of an address space: whose it is stands at both ends, so that a lost or a foreign page is
@@ -21,6 +21,8 @@ pub(super) struct UserPage {
     identity: AtomicU64,
     rcu: RcuHead,
     updates: AtomicU64,
+    /// The next page that the same change takes away.
+    link: AtomicUsize,
     words: [AtomicU64; WORDS],
     last: AtomicU64,
 }
@@ -37,7 +39,7 @@ impl UserPage {
         unsafe { &*core::ptr::with_exposed_provenance(address) }
     }
 
-    fn address(&self) -> usize {
+    pub(super) fn address(&self) -> usize {
         core::ptr::from_ref(self).expose_provenance()
     }
 
@@ -96,6 +98,27 @@ impl UserPage {
         self.updates.store(0, Relaxed);
     }
 
+    /// Links the page with the one at `next`, before nobody uses it any more.
+    pub(super) fn link(&self, next: usize) {
+        self.link.store(next, Relaxed);
+    }
+
+    /// What [`Self::link`] was told.
+    pub(super) fn linked(&self) -> usize {
+        self.link.load(Relaxed)
+    }
+
+    /// Gives the page back.
+    ///
+    /// # Safety
+    /// As of [`Self::free_deferred`], and nobody is using the page, or will.
+    pub(super) unsafe fn free(&self, cpu: &Cpu, spaces: &Spaces) {
+        // The last one who used it is gone, and with him the last update.
+        spaces.write_back(self.updates.load(Relaxed));
+        // SAFETY: the caller's promise.
+        unsafe { spaces.memory.pages.free(cpu, self.address(), 0) };
+    }
+
     /// Gives the page back after a grace period: walkers may be using it.
     ///
     /// # Safety
@@ -104,12 +127,12 @@ impl UserPage {
     pub(super) unsafe fn free_deferred(&'static self, cpu: &Cpu, spaces: &'static Spaces) {
         let head = NonNull::from(&self.rcu);
         let spaces_at = core::ptr::from_ref(spaces).expose_provenance();
-        // SAFETY: the page is nobody's any more, so its head is in no list; it stays until `free`,
+        // SAFETY: the page is nobody's any more, so its head is in no list; it stays until `free_now`,
         // which gets the spaces that it is from, alive for ever.
         unsafe {
             spaces
                 .rcu
-                .call_sized(cpu, head, free, spaces_at, PAGE_SIZE as u32);
+                .call_sized(cpu, head, free_now, spaces_at, PAGE_SIZE as u32);
         }
     }
 }
@@ -117,14 +140,12 @@ impl UserPage {
 /// # Safety
 /// `head` is the `rcu` of a page that [`UserPage::free_deferred`] was called for, and `spaces` the
 /// exposed address of its [`Spaces`].
-unsafe fn free(cpu: &Cpu, head: NonNull<RcuHead>, spaces: usize) {
+unsafe fn free_now(cpu: &Cpu, head: NonNull<RcuHead>, spaces: usize) {
     // SAFETY: the caller's promise.
     let spaces = unsafe { &*core::ptr::with_exposed_provenance::<Spaces>(spaces) };
     let address = head.addr().get() - offset_of!(UserPage, rcu);
     // SAFETY: an allocated page, for atomics only.
     let page = unsafe { UserPage::at(address) };
-    // The last walker is gone, and with it the last update.
-    spaces.write_back(page.updates.load(Relaxed));
     // SAFETY: its grace period is over, and no entry led to it before that.
-    unsafe { spaces.memory.pages.free(cpu, address, 0) };
+    unsafe { page.free(cpu, spaces) };
 }

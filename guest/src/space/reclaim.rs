@@ -2,6 +2,7 @@
 
 use super::{
     entry::{Entry, index},
+    gather::Gather,
     object::Space,
     page::UserPage,
     spaces::Spaces,
@@ -79,22 +80,17 @@ impl Spaces {
         self.memory.pages.set_mapping(page, mapping);
     }
 
-    /// Takes about `pages` pages away from whatever spaces have them; how many it took. They become
-    /// free after a grace period: walkers may be using them. What a page says of itself can be made
-    /// anew, and its updates are added up. May sleep.
+    /// Takes about `pages` pages away from whatever spaces have them; how many it took. They are free
+    /// by now, or become so after a grace period: see [`Gather::finish`]. What a page says of itself can
+    /// be made anew, and its updates are added up. May sleep.
     pub(super) fn evict(&'static self, cpu: &Cpu, pages: usize) -> usize {
         let covers = self.memory.pages.covers();
         let frames = covers.len() / PAGE_SIZE;
         let mut taken = 0;
         for _ in 0..frames.div_ceil(STRIDE) {
             let first = self.rmap.hand.fetch_add(STRIDE, Relaxed);
-            for frame in first..first + STRIDE {
-                let page = covers.start + frame % frames * PAGE_SIZE;
-                let _section = self.rcu.read_lock(cpu);
-                if let Some(mapping) = self.memory.pages.mapping(page) {
-                    taken += usize::from(self.evict_one(cpu, page, mapping));
-                }
-            }
+            let stride = first..first + STRIDE;
+            taken += self.evict_among(cpu, stride.map(|frame| frame % frames));
             if taken >= pages {
                 break;
             }
@@ -103,14 +99,43 @@ impl Spaces {
         taken
     }
 
-    /// Takes `page` away if `mapping`, which was found in this read section, is still where it is
-    /// mapped (Linux's `try_to_unmap_one`).
-    fn evict_one(&'static self, cpu: &Cpu, page: usize, mapping: Mapping) -> bool {
+    /// Takes the pages among these frames away; how many.
+    fn evict_among(&'static self, cpu: &Cpu, frames: impl Iterator<Item = usize>) -> usize {
         let base = self.memory.pages.covers().start;
-        // It is freed a grace period after its last page was unmapped at the earliest.
-        let Some(space) = self.spaces.at(base + mapping.space as usize * UNIT) else {
-            return false;
-        };
+        // A space is freed a grace period after its last page was unmapped at the earliest: those that
+        // are found in this section stay until it ends.
+        let _section = self.rcu.read_lock(cpu);
+        let mut taken = 0;
+        let mut gather: Option<Gather<'_>> = None;
+        for page in frames.map(|frame| base + frame * PAGE_SIZE) {
+            let Some(mapping) = self.memory.pages.mapping(page) else {
+                continue;
+            };
+            let Some(space) = self.spaces.at(base + mapping.space as usize * UNIT) else {
+                continue;
+            };
+            if let Some(other) = gather.take_if(|gather| !gather.is_of(space)) {
+                other.finish(cpu);
+            }
+            let gather = gather.get_or_insert_with(|| Gather::new(self, space));
+            taken += usize::from(self.evict_one(cpu, space, page, mapping, gather));
+        }
+        if let Some(gather) = gather {
+            gather.finish(cpu);
+        }
+        taken
+    }
+
+    /// Takes `page` away from `space` if `mapping`, which was found in this read section, is still where
+    /// it is mapped (Linux's `try_to_unmap_one`).
+    fn evict_one(
+        &'static self,
+        cpu: &Cpu,
+        space: &Space,
+        page: usize,
+        mapping: Mapping,
+        gather: &mut Gather<'_>,
+    ) -> bool {
         let address = mapping.number as usize * PAGE_SIZE;
         let Some(leaf) = self.leaf(cpu, space, address) else {
             return false;
@@ -134,7 +159,7 @@ impl Spaces {
             user.forget_updates();
         }
         // SAFETY: as above, and no entry leads to it any more.
-        unsafe { user.free_deferred(cpu, self) };
+        unsafe { gather.take(address, user) };
         true
     }
 }
@@ -170,6 +195,10 @@ impl Reclaim for SpaceReclaim {
         // SAFETY: null, or what `attach` was given, which lives for ever.
         let spaces = unsafe { spaces.as_ref::<'static>() };
         let taken = spaces.map_or(0, |spaces| spaces.evict(cpu, pages));
+        if taken > 0 && spaces.is_some_and(|spaces| spaces.shootdowns.is_some()) {
+            // They are free already.
+            return taken;
+        }
         self.after.reclaim(cpu, pages.max(taken))
     }
 }

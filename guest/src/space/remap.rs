@@ -1,13 +1,17 @@
 //! Moving a mapping (mremap).
 
 use super::{
-    change::{ChangeError, begin, end, range_of},
+    change::{ChangeError, begin, begin_locked, end, lock_vma, range_of, unlock_vma},
     entry::{Entry, index},
+    gather::Gather,
     object::Space,
     spaces::Spaces,
     vma::Vma,
 };
-use crate::{Cpu, mm::watermark::Mode};
+use crate::{
+    Cpu,
+    mm::{fragment::ENTRIES, watermark::Mode},
+};
 use core::{
     ops::Range,
     sync::atomic::Ordering::{AcqRel, Release},
@@ -18,7 +22,7 @@ impl Spaces {
     /// Moves what is mapped in `len` bytes from `start` on, which one mapping must have, to `to` and
     /// on, where nothing may be mapped. Pages move with their content.
     ///
-    /// The tables that are needed are made first: allocating within the write sections of the
+    /// The tables that are needed are made before: allocating within the write sections of the
     /// mappings' sequence counts is what closed the lock cycle of "Speculative page faults"
     /// (2017-08).
     ///
@@ -66,12 +70,15 @@ impl Spaces {
             .remove(from.start)
             .and_then(|()| edit.insert(new))
             .is_ok();
+        // Faults under this lock make tables: from here on there are as many as will be moved.
+        lock_vma(cpu, old);
         if !edited || !self.make_tables(cpu, space, &from, &to) {
+            unlock_vma(cpu, old);
             self.prune(cpu, space, &to, &self.tree(space).hole(&to));
             self.vmas.free(cpu, new);
             return Err(ChangeError::OutOfMemory);
         }
-        begin(cpu, old, 0);
+        begin_locked(cpu, old, 0);
         begin(cpu, new, 1);
         old.detach();
         Self::publish(space, &edit);
@@ -105,29 +112,48 @@ impl Spaces {
     }
 
     /// Moves the entries. A page is for a moment at neither place; faults on it wait for the locks.
-    fn move_pages(&self, cpu: &Cpu, space: &Space, from: &Range<usize>, to: &Range<usize>) {
+    ///
+    /// Translations of the old place are shot down before the pages are at the new one, a table's at a
+    /// time: who takes a page away from there, as reclaim may at once, shoots that place's alone ("mremap:
+    /// properly flush TLB before releasing the page", Linux commit eb66ae030829, 2018).
+    fn move_pages(&'static self, cpu: &Cpu, space: &Space, from: &Range<usize>, to: &Range<usize>) {
         self.leaves(cpu, space, from, |leaf, part| {
-            for address in part.step_by(PAGE_SIZE) {
-                let entry = &leaf.entries()[index(address, 0)];
-                let lock = self.tables.lock_of(leaf);
-                let found = {
-                    let _locked = lock.map(|lock| lock.lock(cpu));
-                    entry.swap(0, AcqRel)
-                };
-                if found == 0 {
-                    continue;
+            let Some(lock) = self.tables.lock_of(leaf) else {
+                return;
+            };
+            let mut moved = [0; ENTRIES];
+            let mut gather = Gather::new(self, space);
+            let addresses = || part.clone().step_by(PAGE_SIZE);
+            {
+                let _locked = lock.lock(cpu);
+                for (found, address) in moved.iter_mut().zip(addresses()) {
+                    *found = leaf.entries()[index(address, 0)].swap(0, AcqRel);
+                    if *found != 0 {
+                        gather.forget(address);
+                    }
                 }
-                let address = to.start + (address - from.start);
-                let Some(leaf) = self.leaf(cpu, space, address) else {
-                    crate::record::error(cpu, address, found);
-                    continue;
-                };
-                let lock = self.tables.lock_of(leaf);
-                let _locked = lock.map(|lock| lock.lock(cpu));
-                self.note_mapping(space, Entry(found).address(), address);
-                // Release: who finds the page finds it whole.
-                leaf.entries()[index(address, 0)].store(found, Release);
+            }
+            gather.finish(cpu);
+            for (found, address) in moved.into_iter().zip(addresses()) {
+                if found != 0 {
+                    let address = to.start + (address - from.start);
+                    self.put(cpu, space, address, Entry(found));
+                }
             }
         });
+    }
+
+    /// Maps a page that was mapped elsewhere at `address`, which has a leaf table.
+    fn put(&self, cpu: &Cpu, space: &Space, address: usize, entry: Entry) {
+        let leaf = self.leaf(cpu, space, address);
+        let place = leaf.and_then(|leaf| Some((leaf, self.tables.lock_of(leaf)?)));
+        let Some((leaf, lock)) = place else {
+            crate::record::error(cpu, address, entry.0);
+            return;
+        };
+        let _locked = lock.lock(cpu);
+        self.note_mapping(space, entry.address(), address);
+        // Release: who finds the page finds it whole.
+        leaf.entries()[index(address, 0)].store(entry.0, Release);
     }
 }

@@ -4,6 +4,7 @@ use super::{
     edit::Edit,
     object::Space,
     reclaim::Rmap,
+    shootdowns::{Shootdowns, Translations},
     tree::{Node, Side, Tree},
     vma::Vma,
 };
@@ -12,7 +13,7 @@ use crate::{
     mm::{
         Objects,
         fragment::{TableAllocator, TableOwner},
-        watermark::{Mode, Refused, Watermarks},
+        watermark::{AfterGracePeriod, Mode, Reclaim, Refused, Watermarks},
     },
     sync::{Rcu, RcuHead},
 };
@@ -22,6 +23,10 @@ use core::{
     sync::atomic::Ordering::{Acquire, Relaxed, Release},
 };
 use underfoot_abi::{PageByte, PageKind};
+
+/// Grace periods that a new space waits for at most: a space that is gone needs two, as the halves of
+/// a page of tables have one callback head, and one more may have begun before it went.
+const CREATE_WAITS: usize = 3;
 
 /// How faults are handled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -70,10 +75,13 @@ pub struct Spaces {
     pub(super) nodes: Objects<Node>,
     pub(super) spaces: Objects<Space>,
     pub(super) rmap: Rmap,
+    /// What is unmapped waits for a grace period if there are none.
+    pub(super) shootdowns: Option<Shootdowns>,
 }
 
 impl Spaces {
-    /// For at most about `most` address spaces at a time. `None` if no page is left. Never freed.
+    /// For at most about `most` address spaces at a time. What is unmapped waits for shootdowns where it
+    /// is told with what these are done, else for a grace period. `None` if no page is left. Never freed.
     #[must_use]
     pub fn build(
         cpu: &Cpu,
@@ -81,6 +89,7 @@ impl Spaces {
         rcu: &'static Rcu,
         tables: &'static TableAllocator,
         rules: Rules,
+        translations: Option<Translations>,
         most: usize,
     ) -> Option<&'static Self> {
         let pages = memory.pages;
@@ -95,6 +104,7 @@ impl Spaces {
             nodes: Objects::build(cpu, pages, most * 64 + 16384)?,
             spaces: Objects::build(cpu, pages, most * 4 + 256)?,
             rmap: Rmap::new(),
+            shootdowns: translations.map(Shootdowns::new),
         };
         pages.place(cpu, PageByte::new(PageKind::Data, false), spaces)
     }
@@ -105,11 +115,23 @@ impl Spaces {
         self.tables
     }
 
-    /// An address space that maps nothing.
+    /// An address space that maps nothing. May sleep.
     ///
     /// # Errors
     /// [`Refused`] if there is no memory, or there are too many.
     pub fn create(&'static self, cpu: &Cpu) -> Result<&'static Space, Refused> {
+        let after = AfterGracePeriod { rcu: self.rcu };
+        for _ in 0..CREATE_WAITS {
+            if let Ok(space) = self.try_create(cpu) {
+                return Ok(space);
+            }
+            // Many that are gone may wait for their grace periods, though memory is not short.
+            after.reclaim(cpu, 1);
+        }
+        self.try_create(cpu)
+    }
+
+    fn try_create(&'static self, cpu: &Cpu) -> Result<&'static Space, Refused> {
         let owner = self.tables.enter(cpu).ok_or(Refused::Empty)?;
         let root = match self.tables.allocate(cpu, owner, Mode::Kernel) {
             Ok(root) => root,
@@ -135,6 +157,10 @@ impl Spaces {
     /// # Safety
     /// Nobody uses the space any more.
     pub unsafe fn destroy(&'static self, cpu: &Cpu, space: &'static Space) {
+        if let Some(shootdowns) = &self.shootdowns {
+            // Also where it is lazy: from here on no CPU has translations of it.
+            shootdowns.retire(cpu, space);
+        }
         self.unmap_all(cpu, space);
         self.free_tree(cpu, space.mappings.load(Relaxed));
         if let Some(root) = self.tables.at(space.root.load(Relaxed)) {

@@ -2,6 +2,7 @@
 
 use super::{
     entry::{Entry, LEVELS, entry_span, index, table_span},
+    gather::Gather,
     object::Space,
     page::UserPage,
     spaces::Spaces,
@@ -54,11 +55,17 @@ impl Spaces {
         }
     }
 
-    /// Unmaps every page in `range`, whose tables are kept by the space's lock; walkers may go on using
-    /// the pages until their read sections end.
-    pub(super) fn zap(&'static self, cpu: &Cpu, space: &Space, range: &Range<usize>) {
+    /// Unmaps every page in `range`, whose tables are kept by the space's lock; they are used until
+    /// `gather`, into which they go, is finished.
+    pub(super) fn zap(
+        &'static self,
+        cpu: &Cpu,
+        space: &Space,
+        range: &Range<usize>,
+        gather: &mut Gather<'_>,
+    ) {
         self.leaves(cpu, space, range, |leaf, part| {
-            let mut taken = [0; ENTRIES];
+            let mut taken = [(0, 0); ENTRIES];
             let mut count = 0;
             let Some(lock) = self.tables.lock_of(leaf) else {
                 return;
@@ -70,14 +77,14 @@ impl Spaces {
                     let found = Entry(entry.swap(0, AcqRel));
                     if found.is_page() {
                         self.memory.pages.clear_mapping(found.address());
-                        taken[count] = found.address();
+                        taken[count] = (address, found.address());
                         count += 1;
                     }
                 }
             }
-            for &page in &taken[..count] {
+            for &(address, page) in &taken[..count] {
                 // SAFETY: it was mapped by this entry alone, which led to an allocated page.
-                unsafe { UserPage::at(page).free_deferred(cpu, self) };
+                unsafe { gather.take(address, UserPage::at(page)) };
             }
         });
     }

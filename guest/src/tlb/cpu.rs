@@ -69,6 +69,10 @@ impl PerCpu {
 
     /// Uses the loaded space `space` again. Interrupts are masked.
     pub(super) fn resume(&self, cpu: &Cpu, space: &Space) {
+        if self.lazy.load(Relaxed) == 0 {
+            // It was in use all the time: whoever changed it has asked.
+            return;
+        }
         self.lazy.store(0, Relaxed);
         // The fence in there stands between the store and the load: an initiator that still found
         // this CPU lazy has left its generation.

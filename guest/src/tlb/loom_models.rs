@@ -2,7 +2,7 @@
 //! old frame is written once the shootdown is done: whoever still translates to it races with that, or
 //! finds it written.
 
-use super::{Batch, Space, Tlb, Way, note};
+use super::{Batch, HostWords, Space, Tlb, Way, note};
 use crate::{
     Cpu, fixture,
     sync::{
@@ -239,4 +239,109 @@ fn loom_note_without_compare_exchange_is_left_for_a_vcpu_that_runs() {
         preempted
     };
     paravirtual(store, exchange);
+}
+
+/// A vCPU that its host stops in the midst of an access, by `access`, of several steps.
+fn stopped_amid(access: fn(&Model, &Cpu, &dyn Fn(u64) -> u64) -> Option<u64>) {
+    explore(3, move || {
+        let model = Model::new();
+        let held = Arc::new(AtomicU8::new(0));
+        let vcpu = {
+            let (model, held) = (model.clone(), held.clone());
+            thread::spawn(move || {
+                let cpu = fixture::shared_cpu(1);
+                let found = access(&model, &cpu, &|entry| {
+                    held.store(VCPU_PREEMPTED, Release);
+                    exchange(&held);
+                    u64::from(model.frames[entry as usize].get())
+                });
+                assert_eq!(found, Some(0), "given up before");
+                model.serve(&cpu, 1, Tlb::poll);
+            })
+        };
+        let cpu = fixture::shared_cpu(0);
+        let old = model.entry.swap(1, Relaxed);
+        let running = AtomicU8::new(0);
+        let words = |_| {
+            Some(HostWords {
+                held: &held,
+                preempted: &running,
+            })
+        };
+        let batch = Batch::page(PAGE);
+        model
+            .tlb
+            .shoot_with(&cpu, &model.space, &batch, Way::Pv, words);
+        model.frames[old as usize].add();
+        model.over.fetch_add(1, Release);
+        vcpu.join().expect("no panic");
+    });
+}
+
+#[test]
+fn loom_vcpu_stopped_amid_an_access_is_asked() {
+    stopped_amid(|model, cpu, frame| {
+        let walk = || Some(model.entry.load(Relaxed));
+        let soft = model.tlb.soft(cpu);
+        soft.access_in_steps(cpu, PAGE, walk, |entry| Some(frame(entry)))
+    });
+}
+
+/// The access that is done again after a flush is no good where its steps cannot be taken back.
+#[test]
+#[should_panic(expected = "Causality violation")]
+fn loom_note_is_not_enough_amid_an_access() {
+    stopped_amid(|model, cpu, frame| {
+        let walk = || Some(model.entry.load(Relaxed));
+        model.tlb.soft(cpu).access(cpu, PAGE, walk, frame)
+    });
+}
+
+/// Both CPUs unmap the page, which each has read, and neither may use it afterwards, though one of them
+/// finds that there is nothing to unmap any more. `beside` says whether that one shoots all the same.
+fn unmapped_twice(beside: fn(&Space) -> bool) {
+    explore(2, move || {
+        let model = Model::new();
+        let both = move |model: &Model, id: usize| {
+            const NONE: u64 = 2;
+            let cpu = fixture::shared_cpu(id);
+            let walk = || Some(model.entry.load(Relaxed)).filter(|entry| *entry != NONE);
+            let read = || {
+                let soft = model.tlb.soft(&cpu);
+                soft.access_in_steps(&cpu, PAGE, walk, Some)
+            };
+            read();
+            model.space.begin_gather();
+            // The page table's lock is in this exchange.
+            let mut batch = Batch::new();
+            if model.entry.swap(NONE, AcqRel) != NONE {
+                batch.add(PAGE, 1);
+            }
+            if beside(&model.space) {
+                batch = Batch::all();
+            }
+            model.tlb.shoot(&cpu, &model.space, &batch, Way::Ipi);
+            model.space.end_gather();
+            assert_eq!(read(), None, "used after it was unmapped");
+            model.over.fetch_add(1, Release);
+            model.serve(&cpu, 2, Tlb::poll);
+        };
+        let other = {
+            let model = model.clone();
+            thread::spawn(move || both(&model, 1))
+        };
+        both(&model, 0);
+        other.join().expect("no panic");
+    });
+}
+
+#[test]
+fn loom_who_finds_a_page_gone_shoots_it_too() {
+    unmapped_twice(Space::gathers_beside);
+}
+
+#[test]
+#[should_panic(expected = "used after it was unmapped")]
+fn loom_who_trusts_an_empty_entry_is_caught() {
+    unmapped_twice(|_| false);
 }

@@ -118,7 +118,7 @@ impl Tlb {
         &self.kernel
     }
 
-    /// The translations that this CPU's checker uses.
+    /// The translations that this CPU keeps in software, of the space that is loaded.
     #[must_use]
     pub fn soft(&self, cpu: &Cpu) -> &SoftTlb {
         &self.cpus[cpu.id].soft
@@ -306,15 +306,16 @@ impl Tlb {
 /// Leaves the note with whichever host keeps the vCPU from running.
 fn leave_note(target: &PerCpu, words: &HostWords<'_>, shot: &mut Shot) -> bool {
     let announce = || target.soft.announce();
-    if note::leave(words.held, announce) {
-        shot.notes_held += 1;
-        return true;
-    }
-    if note::leave(words.preempted, announce) {
-        shot.notes_preempted += 1;
-        return true;
-    }
-    false
+    let (left, notes) = if note::leave(words.held, announce) {
+        (true, &mut shot.notes_held)
+    } else {
+        let left = note::leave(words.preempted, announce);
+        (left, &mut shot.notes_preempted)
+    };
+    // What it was stopped in the midst of it will end by the old translation: it must be waited for.
+    let enough = left && !target.soft.is_amid();
+    *notes += u32::from(enough);
+    enough
 }
 
 /// Calls `with` for every bit of `mask`.

@@ -1,4 +1,4 @@
-//! A TLB in software: what the checker translates by.
+//! A TLB in software: what address spaces translate by, and the checker of `shootdown`.
 //!
 //! A hypervisor's shadow pages, and many a processor, drop translations earlier than they must, and
 //! so hide a shootdown that was forgotten. This cache drops one only when it is told to.
@@ -7,11 +7,12 @@ use super::batch::PageRange;
 use crate::{
     Cpu,
     sync::atomic::{
-        AtomicU64,
+        AtomicU32, AtomicU64,
         Ordering::{Acquire, Relaxed, Release},
         const_fn,
     },
 };
+use core::sync::atomic::{Ordering::SeqCst, compiler_fence};
 use underfoot_abi::PAGE_SIZE;
 
 /// Entries, direct-mapped by page number.
@@ -28,6 +29,8 @@ pub struct SoftTlb {
     announced: AtomicU64,
     /// How many of these were carried out here.
     honoured: AtomicU64,
+    /// The CPU is in the midst of [`Self::access_in_steps`].
+    amid: AtomicU32,
 }
 
 impl SoftTlb {
@@ -52,6 +55,7 @@ impl SoftTlb {
                 entries,
                 announced: AtomicU64::new(0),
                 honoured: AtomicU64::new(0),
+                amid: AtomicU32::new(0),
             }
         }
     }
@@ -82,7 +86,43 @@ impl SoftTlb {
         }
     }
 
-    fn translate(&self, page: usize, walk: impl Fn() -> Option<u64>) -> Option<u64> {
+    /// As [`Self::access`], where `access` takes several steps that cannot be taken back. A host that
+    /// stops the CPU in their midst is no excuse for not asking it. Where `access` says `None`, which is
+    /// a page fault, the translation is dropped: x86 does so too (SDM 3A, 4.10.4.1), so that one
+    /// that another CPU has made allow more needs no shootdown.
+    pub fn access_in_steps<T>(
+        &self,
+        cpu: &Cpu,
+        page: usize,
+        walk: impl FnOnce() -> Option<u64>,
+        access: impl FnOnce(u64) -> Option<T>,
+    ) -> Option<T> {
+        let open = cpu.ops.irq_save(cpu);
+        self.amid.store(1, Relaxed);
+        // A host stops the CPU between two instructions, so their order is all that is needed: stopped
+        // before this it honours the announcement, after it others see that they must ask.
+        compiler_fence(SeqCst);
+        self.honour();
+        let value = self.translate(page, walk).and_then(access);
+        if value.is_none() {
+            self.flush(PageRange {
+                address: page,
+                pages: 1,
+            });
+        }
+        self.amid.store(0, Release);
+        cpu.ops.irq_restore(cpu, open);
+        value
+    }
+
+    /// Whether the CPU, which its host kept from running a moment ago, stood in the midst of an access of
+    /// several steps that is not over. After the host's word was read by an acquire.
+    pub(super) fn is_amid(&self) -> bool {
+        // Acquire: what it accessed in one that is over came before. Pairs with the release there.
+        self.amid.load(Acquire) != 0
+    }
+
+    fn translate(&self, page: usize, walk: impl FnOnce() -> Option<u64>) -> Option<u64> {
         let index = index(page);
         if self.tags[index].load(Relaxed) == tag(page) {
             return Some(self.entries[index].load(Relaxed));

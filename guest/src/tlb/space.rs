@@ -2,7 +2,7 @@
 
 use crate::sync::atomic::{
     AtomicU64, AtomicUsize,
-    Ordering::{AcqRel, Acquire, Relaxed, SeqCst},
+    Ordering::{AcqRel, Acquire, Relaxed, Release, SeqCst},
     const_fn, fence,
 };
 
@@ -17,6 +17,8 @@ pub struct Space {
     generation: AtomicU64,
     /// The CPUs that use it, or keep it lazily.
     active: AtomicU64,
+    /// Changes that have begun to take entries away, and whose shootdown is not over.
+    gathering: AtomicU64,
 }
 
 impl Space {
@@ -41,6 +43,7 @@ impl Space {
         self.root.store(SOFTWARE, Relaxed);
         self.generation.store(1, Relaxed);
         self.active.store(0, Relaxed);
+        self.gathering.store(0, Relaxed);
     }
 
     const_fn! {
@@ -49,6 +52,7 @@ impl Space {
                 root: AtomicUsize::new(root),
                 generation: AtomicU64::new(1),
                 active: AtomicU64::new(0),
+                gathering: AtomicU64::new(0),
             }
         }
     }
@@ -92,6 +96,26 @@ impl Space {
     pub(super) fn leave(&self, cpu: usize) {
         // Release: this CPU's accesses through the space come before.
         self.active.fetch_and(!(1 << cpu), AcqRel);
+    }
+
+    /// The caller is about to take entries away, and to shoot their translations down later. Before it
+    /// takes the lock of the first table (Linux's `inc_tlb_flush_pending`).
+    pub fn begin_gather(&self) {
+        // The tables' locks order it: who finds an entry gone sees that somebody gathers.
+        self.gathering.fetch_add(1, Relaxed);
+    }
+
+    /// Whether somebody else gathers too. Entries that the caller found gone may be among his, whose
+    /// translations are still in use: then the caller must shoot all of them down before it says that
+    /// they are gone (Linux's `mm_tlb_flush_nested`). After the caller has left the tables' locks.
+    pub fn gathers_beside(&self) -> bool {
+        // Acquire: who gathers no more has shot down. Pairs with the release in `end_gather`.
+        self.gathering.load(Acquire) > 1
+    }
+
+    /// The shootdown that follows [`Self::begin_gather`] is over.
+    pub fn end_gather(&self) {
+        self.gathering.fetch_sub(1, Release);
     }
 
     /// The CPUs on which the space is or may be active, a bit each.

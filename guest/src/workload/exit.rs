@@ -3,14 +3,13 @@
 use super::{
     Audit,
     plan::{Parameters, Workload, is_over},
-    stage::{OWN, Stage},
+    stage::{OWN, SpaceParts, Stage},
 };
 use crate::{
     Cpu,
-    mm::{PageAllocator, watermark::Watermarks},
+    mm::watermark::Watermarks,
     record::{self, Span},
     space::{Protection, Space},
-    sync::Rcu,
 };
 use underfoot_abi::{Metric, PAGE_SIZE};
 
@@ -31,21 +30,14 @@ pub struct Exit {
 }
 
 impl Exit {
-    /// Builds it. `between` runs after each operation of a thread, with the number of them. `None`
-    /// if there is too little memory.
+    /// Builds it. `None` if there is too little memory.
     #[must_use]
-    pub fn build(
-        cpu: &Cpu,
-        pages: &'static PageAllocator,
-        rcu: &'static Rcu,
-        parameters: &Parameters,
-        between: fn(&Cpu, u64),
-    ) -> Option<Self> {
+    pub fn build(cpu: &Cpu, parts: SpaceParts, parameters: &Parameters) -> Option<Self> {
         let threads_each = parameters[THREADS].max(1) as usize;
         let most = threads_each * cpu.header.cpus as usize;
         let wait = parameters[FREE] != 0;
         Some(Self {
-            stage: Stage::build(cpu, pages, rcu, parameters, between, most, wait)?,
+            stage: Stage::build(cpu, parts, parameters, most, wait)?,
             threads_each,
             regions: parameters[REGIONS].max(1) as usize,
             pages: parameters[PAGES].max(1) as usize,

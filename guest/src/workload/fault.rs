@@ -3,14 +3,13 @@
 use super::{
     Audit,
     plan::{Parameters, Workload, is_over},
-    stage::{OWN, Stage},
+    stage::{OWN, SpaceParts, Stage},
 };
 use crate::{
     Cpu,
-    mm::{PageAllocator, watermark::Watermarks},
+    mm::watermark::Watermarks,
     record::{self, Span},
     space::{ChangeError, Protection, Space},
-    sync::Rcu,
 };
 use underfoot_abi::{Metric, PAGE_SIZE};
 
@@ -32,21 +31,14 @@ pub struct Fault {
 }
 
 impl Fault {
-    /// Builds it. `between` runs after each operation of a thread, with the number of them. `None`
-    /// if there is too little memory.
+    /// Builds it. `None` if there is too little memory.
     #[must_use]
-    pub fn build(
-        cpu: &Cpu,
-        pages: &'static PageAllocator,
-        rcu: &'static Rcu,
-        parameters: &Parameters,
-        between: fn(&Cpu, u64),
-    ) -> Option<Self> {
+    pub fn build(cpu: &Cpu, parts: SpaceParts, parameters: &Parameters) -> Option<Self> {
         let threads = match parameters[THREADS] as usize {
             0 => cpu.header.cpus as usize,
             threads => threads,
         };
-        let stage = Stage::build(cpu, pages, rcu, parameters, between, 1, false)?;
+        let stage = Stage::build(cpu, parts, parameters, 1, false)?;
         let space = stage.spaces.create(cpu).ok()?;
         let each = parameters[PAGES].max(1) as usize;
         for thread in 0..threads {

@@ -4,26 +4,29 @@
 use super::{
     Audit,
     plan::{Parameters, Workload, is_over},
-    stage::{OWN, Stage},
+    stage::{OWN, SpaceParts, Stage},
 };
 use crate::random::Random;
 use crate::{
     Cpu,
-    mm::{PageAllocator, watermark::Watermarks},
+    mm::watermark::Watermarks,
     record::{self, Span},
     space::{AccessError, ChangeError, FaultError, Protection, Space},
-    sync::Rcu,
 };
 use core::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use underfoot_abi::{MAX_CPUS, Metric, PAGE_SIZE};
 
 const ACCESSORS: usize = OWN;
 const PAGES: usize = OWN + 1;
+const REMAP: usize = OWN + 2;
 
 /// Always mapped: the first region shares tables of all levels but the leaves with it, the second
 /// one only the root.
 const NEIGHBOUR: usize = 1 << 30;
 const REGIONS: [usize; 2] = [NEIGHBOUR + (2 << 20), 3 << 36];
+/// Where regions are moved: not a multiple of what a leaf table spans further on, so that one table's
+/// pages come into two.
+const MOVED: usize = (5 << 36) + (1 << 20) - 3 * PAGE_SIZE;
 
 /// Groups of one mapper and its accessors, each in an address space of its own.
 pub struct Mmap1 {
@@ -33,23 +36,18 @@ pub struct Mmap1 {
     regions: [AtomicUsize; MAX_CPUS],
     accessors: usize,
     pages: usize,
+    /// Regions are moved before they are unmapped.
+    remap: bool,
     seed: u64,
 }
 
 impl Mmap1 {
-    /// Makes the address spaces. `between` runs after each operation of a thread, with the number of
-    /// them. `None` if there is too little memory.
+    /// Makes the address spaces. `None` if there is too little memory.
     #[must_use]
-    pub fn build(
-        cpu: &Cpu,
-        pages: &'static PageAllocator,
-        rcu: &'static Rcu,
-        parameters: &Parameters,
-        between: fn(&Cpu, u64),
-    ) -> Option<Self> {
+    pub fn build(cpu: &Cpu, parts: SpaceParts, parameters: &Parameters) -> Option<Self> {
         let accessors = parameters[ACCESSORS].max(1) as usize;
         let groups = groups(cpu.header.cpus as usize, accessors);
-        let stage = Stage::build(cpu, pages, rcu, parameters, between, groups, false)?;
+        let stage = Stage::build(cpu, parts, parameters, groups, false)?;
         let mut spaces = [None; MAX_CPUS];
         for space in &mut spaces[..groups] {
             let new = stage.spaces.create(cpu).ok()?;
@@ -65,6 +63,7 @@ impl Mmap1 {
             regions: [const { AtomicUsize::new(REGIONS[0]) }; MAX_CPUS],
             accessors,
             pages: parameters[PAGES].max(1) as usize,
+            remap: parameters[REMAP] != 0,
             seed: cpu.header.seed,
         })
     }
@@ -83,6 +82,9 @@ impl Mmap1 {
                 let _ = spaces.access(cpu, space, address, true);
             }
             cpu.sched.yield_now(cpu);
+            if self.remap {
+                self.move_away(cpu, group, space, start);
+            }
             self.stage.changed(cpu);
         }
         // Nor is it if this fails: it then stays for the next turn.
@@ -92,6 +94,26 @@ impl Mmap1 {
         }
         span.finish(cpu, Metric::Operation);
         record::operation(cpu);
+    }
+
+    /// Moves a region to another place, where others find it, and unmaps it there. Its pages must come along:
+    /// each says where it belongs, and an update that stays behind is missed by the audit.
+    fn move_away(&self, cpu: &Cpu, group: usize, space: &'static Space, start: usize) {
+        let (spaces, len) = (self.stage.spaces, self.pages * PAGE_SIZE);
+        // Also what an earlier turn had no memory to unmap.
+        let _ = spaces.unmap(cpu, space, MOVED, len);
+        match spaces.remap(cpu, space, start, len, MOVED) {
+            Ok(()) => (),
+            Err(ChangeError::OutOfMemory) => return self.stage.out_of_memory(cpu, "a move"),
+            // It has not come to be mapped.
+            Err(_) => return,
+        }
+        self.regions[group].store(MOVED, Relaxed);
+        for address in (MOVED..MOVED + len).step_by(PAGE_SIZE) {
+            let _ = spaces.access(cpu, space, address, address == MOVED);
+        }
+        cpu.sched.yield_now(cpu);
+        let _ = spaces.unmap(cpu, space, MOVED, len);
     }
 
     /// Accesses the region, which may go away at any time: whatever comes of it.

@@ -47,6 +47,7 @@ pub use order::Order;
 pub use plan::{Parameters, Seat, Workload, is_over};
 pub use pressure::Pressure;
 pub use shootdown::{Shootdown, ShootdownParts};
+pub use stage::SpaceParts;
 pub use torture::Torture;
 pub use touch::{DATA, DataPages, Targets, movable_image};
 pub use tree::{BuildError, Tree};

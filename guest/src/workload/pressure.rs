@@ -9,18 +9,14 @@
 use super::{
     Audit,
     plan::{Parameters, Workload, is_over},
-    stage::{OWN, Stage},
+    stage::{OWN, SpaceParts, Stage},
 };
 use crate::{
     Cpu,
-    mm::{
-        PageAllocator,
-        watermark::{Mode, Watermarks},
-    },
+    mm::watermark::{Mode, Watermarks},
     random::{Random, mix},
     record::{self, Span, access},
     space::{Protection, Space},
-    sync::Rcu,
 };
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use underfoot_abi::{Metric, PAGE_SIZE, PRESSURE_COUNTERS, PageByte, PageKind};
@@ -67,21 +63,14 @@ pub struct Pressure {
 }
 
 impl Pressure {
-    /// Builds it. `between` runs after each operation of a thread, with the number of them. `None`
-    /// if there is too little memory.
+    /// Builds it. `None` if there is too little memory.
     #[must_use]
-    pub fn build(
-        cpu: &Cpu,
-        pages: &'static PageAllocator,
-        rcu: &'static Rcu,
-        parameters: &Parameters,
-        between: fn(&Cpu, u64),
-    ) -> Option<Self> {
+    pub fn build(cpu: &Cpu, parts: SpaceParts, parameters: &Parameters) -> Option<Self> {
         let [faulters, allocators, demand, held, burst] =
             [FAULTERS, ALLOCATORS, DEMAND, HELD, BURST].map(|index| parameters[index] as usize);
-        let stage = Stage::build(cpu, pages, rcu, parameters, between, 1, false)?;
+        let stage = Stage::build(cpu, parts, parameters, 1, false)?;
         let space = stage.spaces.create(cpu).ok()?;
-        let wanted = pages.free_pages(cpu) / 100 * demand / faulters.max(1);
+        let wanted = parts.pages.free_pages(cpu) / 100 * demand / faulters.max(1);
         let wanted = wanted.clamp(1, APART / PAGE_SIZE);
         for faulter in 0..faulters {
             let (start, len) = (faulter * APART, wanted * PAGE_SIZE);

@@ -4,10 +4,13 @@ use super::*;
 use crate::{
     Cpu,
     fixture::{self, Fixture},
-    mm::PageAllocator,
     sync::{Rcu, RcuStall},
+    tlb::Tlb,
 };
-use core::{cell::Cell, sync::atomic::Ordering::Relaxed};
+use core::{
+    cell::Cell,
+    sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed},
+};
 use underfoot_abi::{
     CHANGES, FAULT_OUTCOMES, Header, MAX_PARAMETERS, PRESSURE_COUNTERS, Phase, RecordedPhase,
     ReportKind, TABLE_SAMPLES, Variant, WorkloadId,
@@ -30,24 +33,13 @@ fn between(cpu: &Cpu, _: u64) {
     std::thread::yield_now();
 }
 
-fn build(
-    id: WorkloadId,
-    cpu: &Cpu,
-    pages: &'static PageAllocator,
-    rcu: &'static Rcu,
-) -> &'static dyn Workload {
+fn build(id: WorkloadId, cpu: &Cpu, parts: SpaceParts) -> &'static dyn Workload {
     let told = &cpu.header.parameters;
     let workload: Option<Box<dyn Workload>> = match id {
-        WorkloadId::Mmap1 => {
-            Mmap1::build(cpu, pages, rcu, told, between).map(|it| Box::new(it) as Box<_>)
-        }
-        WorkloadId::Exit => {
-            Exit::build(cpu, pages, rcu, told, between).map(|it| Box::new(it) as Box<_>)
-        }
-        WorkloadId::Pressure => {
-            Pressure::build(cpu, pages, rcu, told, between).map(|it| Box::new(it) as Box<_>)
-        }
-        _ => Fault::build(cpu, pages, rcu, told, between).map(|it| Box::new(it) as Box<_>),
+        WorkloadId::Mmap1 => Mmap1::build(cpu, parts, told).map(|it| Box::new(it) as Box<_>),
+        WorkloadId::Exit => Exit::build(cpu, parts, told).map(|it| Box::new(it) as Box<_>),
+        WorkloadId::Pressure => Pressure::build(cpu, parts, told).map(|it| Box::new(it) as Box<_>),
+        _ => Fault::build(cpu, parts, told).map(|it| Box::new(it) as Box<_>),
     };
     Box::leak(workload.expect("memory"))
 }
@@ -70,17 +62,33 @@ fn run(fixture: &Fixture, id: WorkloadId, enough: impl Fn() -> bool) -> (Vec<u64
         .leak();
     let pages = fixture::allocator(&cpus[0], 4096);
     let rcu: &'static Rcu = Box::leak(Box::new(Rcu::new(u64::MAX, silent)));
-    let workload = build(id, &cpus[0], pages, rcu);
+    let tlb: &'static Tlb = Box::leak(Box::default());
+    fixture.interrupt_by(|cpu| tlb.poll(cpu));
+    let parts = SpaceParts {
+        pages,
+        rcu,
+        tlb,
+        words: |_| None,
+        between,
+    };
+    let workload = build(id, &cpus[0], parts);
     let threads = workload.threads(CPUS as usize);
     assert!(threads <= CPUS as usize, "a CPU is one thread here");
+    let ended = AtomicUsize::new(0);
     std::thread::scope(|scope| {
         for number in 0..threads {
             let cpu = &cpus[workload.seat(number, CPUS as usize).cpu];
             rcu.idle_exit(cpu);
+            let ended = &ended;
             scope.spawn(move || {
                 RCU.set(Some(rcu));
                 workload.run(cpu, number);
                 rcu.idle_enter(cpu);
+                // Its CPU takes interrupts until the others' threads have ended.
+                ended.fetch_add(1, Relaxed);
+                while ended.load(Relaxed) < threads {
+                    cpu.sched.yield_now(cpu);
+                }
             });
         }
         while !enough() {
@@ -89,8 +97,21 @@ fn run(fixture: &Fixture, id: WorkloadId, enough: impl Fn() -> bool) -> (Vec<u64
         fixture.header.phase.store(Phase::Stop as u32, Relaxed);
     });
     fixture.header.phase.store(Phase::Moving as u32, Relaxed);
-    // SAFETY: the threads have ended.
-    let audit = unsafe { workload.audit(&cpus[0]) };
+    let over = AtomicBool::new(false);
+    let audit = std::thread::scope(|scope| {
+        for cpu in &cpus[1..] {
+            let over = &over;
+            scope.spawn(move || {
+                while !over.load(Relaxed) {
+                    cpu.sched.yield_now(cpu);
+                }
+            });
+        }
+        // SAFETY: the threads have ended.
+        let audit = unsafe { workload.audit(&cpus[0]) };
+        over.store(true, Relaxed);
+        audit
+    });
     let counters = (0..id.counters().len()).map(|index| counter(fixture, index));
     (counters.collect(), audit)
 }
@@ -111,6 +132,8 @@ fn workloads_run_clean_on_every_path() {
                 let told = [
                     ("path", path),
                     ("tables", tables),
+                    ("shootdown", (path + tables) % 2),
+                    ("remap", tables),
                     ("threads", 1),
                     ("mappers", 1),
                     ("free", tables),
@@ -143,19 +166,29 @@ fn workloads_catch_the_busted_forms() {
         (WorkloadId::Mmap1, Variant::NoVmaLock),
         (WorkloadId::Mmap1, Variant::NoSequenceCheck),
         (WorkloadId::Exit, Variant::OwnerGone),
+        (WorkloadId::Mmap1, Variant::SkipCpu),
     ];
     for (id, variant) in table {
         let path = match variant {
             Variant::NoSequenceCheck => 2,
             _ => 1,
         };
-        let told = [("accessors", 2), ("threads", 1), ("path", path)];
+        let told = [
+            ("accessors", 2),
+            ("threads", 1),
+            ("path", path),
+            ("shootdown", u64::from(variant == Variant::SkipCpu)),
+        ];
         let fixture = guest(id, variant, &told);
         let header: &Header = fixture.header;
+        let right = match variant {
+            Variant::SkipCpu => ReportKind::Translation,
+            _ => ReportKind::Fragment,
+        };
         // What is lost by it may be scarce before that.
         let is_caught = || {
             let mut kinds = header.reports.iter().map(|it| it.kind.load(Relaxed));
-            kinds.any(|kind| kind == ReportKind::Fragment as u32)
+            kinds.any(|kind| kind == right as u32)
         };
         run(&fixture, id, is_caught);
         assert!(fixture.errors() > 0, "{variant:?}");
@@ -163,9 +196,10 @@ fn workloads_catch_the_busted_forms() {
 }
 
 /// What is told of `pressure`: of three CPUs two fault, and one allocates.
-fn pressed(variant: Variant, path: u64, fallback: u64) -> Fixture {
+fn pressed(variant: Variant, path: u64, fallback: u64, shootdown: u64) -> Fixture {
     let told = [
         ("path", path),
+        ("shootdown", shootdown),
         ("fallback", fallback),
         ("faulters", 2),
         ("allocators", 1),
@@ -177,13 +211,13 @@ fn pressed(variant: Variant, path: u64, fallback: u64) -> Fixture {
 #[test]
 fn pressure_is_borne_on_every_path() {
     for path in 0..3 {
-        for fallback in 0..2 {
-            let fixture = pressed(Variant::None, path, fallback);
+        for (fallback, shootdown) in [(0, 0), (0, 1), (1, 0), (1, 1)] {
+            let fixture = pressed(Variant::None, path, fallback, shootdown);
             let (_, audit) = run(&fixture, WorkloadId::Pressure, || {
                 let evicted = counter(&fixture, PRESSURE_COUNTERS + 7);
                 evicted > 1_000 && counter(&fixture, PRESSURE_COUNTERS) > 200
             });
-            let row = format!("path {path}, fallback {fallback}");
+            let row = format!("path {path}, fallback {fallback}, shootdown {shootdown}");
             assert_eq!((fixture.errors(), audit.errors), (0, 0), "{row}");
             assert_eq!(fixture.header.reports_made.load(Relaxed), 0, "{row}");
             assert_eq!(audit.updates, fixture.updates(), "{row}");
@@ -198,7 +232,7 @@ fn pressure_catches_the_busted_forms() {
         (Variant::ReclaimsUnderRcu, ReportKind::Allocation),
         (Variant::NeverPays, ReportKind::Starvation),
     ] {
-        let fixture = pressed(variant, 2, 0);
+        let fixture = pressed(variant, 2, 0, 0);
         let header: &Header = fixture.header;
         run(&fixture, WorkloadId::Pressure, || {
             header.reports_made.load(Relaxed) > 0
@@ -207,7 +241,7 @@ fn pressure_catches_the_busted_forms() {
         let found = header.reports[0].kind.load(Relaxed);
         assert_eq!(found, kind as u32, "{variant:?}");
     }
-    let fixture = pressed(Variant::DropsUpdates, 2, 0);
+    let fixture = pressed(Variant::DropsUpdates, 2, 0, 0);
     let (_, audit) = run(&fixture, WorkloadId::Pressure, || {
         counter(&fixture, PRESSURE_COUNTERS + 7) > 100
     });

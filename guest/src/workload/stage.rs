@@ -9,8 +9,9 @@ use crate::{
         watermark::{AfterGracePeriod, Levels, Watermarks},
     },
     record,
-    space::{Fallback, Outcome, Path, Rules, Space, SpaceReclaim, Spaces},
+    space::{Fallback, Outcome, Path, Rules, Space, SpaceReclaim, Spaces, Translations},
     sync::{Rcu, lockdep},
+    tlb::{HostWords, Tlb, Way},
 };
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use underfoot_abi::{
@@ -23,8 +24,24 @@ const PATH: usize = 1;
 const FALLBACK: usize = 2;
 const RESERVE: usize = 3;
 const LOCKDEP: usize = 4;
+const SHOOTDOWN: usize = 5;
 /// The first of a workload's own.
-pub(super) const OWN: usize = 5;
+pub(super) const OWN: usize = 6;
+
+/// What the kernel has for workloads over address spaces.
+#[derive(Clone, Copy)]
+pub struct SpaceParts {
+    /// Where all memory comes from.
+    pub pages: &'static PageAllocator,
+    /// What readers are in sections of.
+    pub rcu: &'static Rcu,
+    /// All CPUs' translations.
+    pub tlb: &'static Tlb,
+    /// The words of a vCPU's hosts.
+    pub words: fn(usize) -> Option<HostWords<'static>>,
+    /// What follows each of a thread's operations, with the number of them.
+    pub between: fn(&Cpu, u64),
+}
 
 /// How long a busted form rests: a grace period is over by then, and its callbacks have run.
 const GRACE_NS: u64 = 5_000_000;
@@ -35,25 +52,21 @@ const OUT_OF_MEMORY_NS: u64 = 1_000_000;
 pub(super) struct Stage {
     pub(super) spaces: &'static Spaces,
     pub(super) memory: &'static Watermarks,
-    pages: &'static PageAllocator,
-    rcu: &'static Rcu,
+    parts: SpaceParts,
     /// What of the allocator's totals of reused tables was counted.
     reused: [AtomicU64; 2],
-    /// What the kernel does between the operations of a thread.
-    between: fn(&Cpu, u64),
 }
 
 impl Stage {
     /// For at most about `most` address spaces at a time. `None` if there is too little memory.
     pub(super) fn build(
         cpu: &Cpu,
-        pages: &'static PageAllocator,
-        rcu: &'static Rcu,
+        parts: SpaceParts,
         parameters: &Parameters,
-        between: fn(&Cpu, u64),
         most: usize,
         wait_at_exit: bool,
     ) -> Option<Self> {
+        let SpaceParts { pages, rcu, .. } = parts;
         if parameters[LOCKDEP] != 0 {
             lockdep::enable();
         }
@@ -86,34 +99,39 @@ impl Stage {
         // Half of the memory may be tables, those that wait for their grace period among them.
         let tables = pages.free_pages(cpu) / 2;
         let tables = TableAllocator::build(cpu, memory, rcu, kind, tables, 4 * most)?;
-        let spaces = Spaces::build(cpu, memory, rcu, tables, rules, most)?;
+        let translations = parameters[SHOOTDOWN]
+            .checked_sub(1)
+            .map(|way| Translations {
+                tlb: parts.tlb,
+                words: parts.words,
+                way: Way::from_number(way),
+            });
+        let spaces = Spaces::build(cpu, memory, rcu, tables, rules, translations, most)?;
         reclaimer.attach(spaces);
         Some(Self {
             spaces,
             memory,
-            pages,
-            rcu,
+            parts,
             reused: [const { AtomicU64::new(0) }; 2],
-            between,
         })
     }
 
     /// What follows each of a thread's operations.
     pub(super) fn between(&self, cpu: &Cpu, operations: &mut u64) {
         *operations += 1;
-        self.rcu.quiescent(cpu);
+        self.parts.rcu.quiescent(cpu);
         if cpu.header.variant == Variant::FreedListed as u32 {
             // Widens its race: a listed page's free half is mostly taken before the other one's
             // callback comes, and such a page is not given back.
             cpu.sched.sleep_ns(cpu, GRACE_NS);
         }
-        (self.between)(cpu, *operations);
+        (self.parts.between)(cpu, *operations);
     }
 
     /// No memory was left for `what`, which is counted and reported as a fault's want is.
     pub(super) fn out_of_memory(&self, cpu: &Cpu, what: &str) {
         record::count(cpu, Outcome::OutOfMemory.counter(), 1);
-        let (free, min) = (self.pages.free_estimate(), self.memory.levels().min);
+        let (free, min) = (self.parts.pages.free_estimate(), self.memory.levels().min);
         record::report(
             cpu,
             ReportKind::OutOfMemory,
@@ -163,13 +181,13 @@ impl Stage {
         // Twice: a page of tables has one callback head, which its halves use by turns.
         for _ in 0..2 {
             // SAFETY: no CPU is in a read section, by the caller's promise.
-            unsafe { self.rcu.drain(cpu) };
+            unsafe { self.parts.rcu.drain(cpu) };
         }
         let left = self.spaces.tables().usage().pages;
         if left != 0 {
             record::error(cpu, 0, left);
         }
-        let pages = self.pages.audit(cpu);
+        let pages = self.parts.pages.audit(cpu);
         Audit {
             checked: pages + cpu.area.checked.load(Relaxed) - checked,
             errors: cpu.area.errors.load(Relaxed) - errors,

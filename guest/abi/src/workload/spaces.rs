@@ -58,9 +58,16 @@ const LOCKDEP: Parameter = Parameter::choice(
     &["off", "on"],
 );
 
-/// What workloads over address spaces count: [`OPERATIONS`], [`FAULT_OUTCOMES`], and what the tables
-/// took whenever somebody looked.
-const SPACE_COUNTERS: [Counter; FAULT_OUTCOMES.len() + 9] = space_counters();
+/// How what is unmapped is taken away from those who may be using it.
+const SHOOTDOWN: Parameter = Parameter::choice(
+    "shootdown",
+    "what unmapping waits for: a grace period, or that other CPUs have flushed, and how they are told to",
+    &["rcu", "ipi", "pv", "hypercall"],
+);
+
+/// What workloads over address spaces count: [`OPERATIONS`], [`FAULT_OUTCOMES`], what the tables took
+/// whenever somebody looked, and their shootdowns.
+const SPACE_COUNTERS: [Counter; FAULT_OUTCOMES.len() + 15] = space_counters();
 
 const fn space_counters<const N: usize>() -> [Counter; N] {
     let mut counters = [OPERATIONS; N];
@@ -80,6 +87,15 @@ const fn space_counters<const N: usize>() -> [Counter; N] {
         "reused-beside-pending",
         "those of them beside a freed table whose grace period was not over",
     );
+    counters[SHOTS] = Counter::new("shootdowns", "shootdowns, one for each change");
+    counters[SHOTS + 1] = Counter::new("shot-pages", "pages shot down by these");
+    counters[SHOTS + 2] = Counter::new("asked", "answers that they waited for");
+    counters[SHOTS + 3] = Counter::new("spared-lazy", "CPUs left alone: they were lazy");
+    counters[SHOTS + 4] = Counter::new("spared-notes", "vCPUs left a note: they did not run");
+    counters[SHOTS + 5] = Counter::new(
+        "hypercalls-refused",
+        "shootdowns that sent interrupts instead",
+    );
     counters
 }
 
@@ -92,6 +108,9 @@ pub const CHANGES: usize = TABLE_SAMPLES + 5;
 /// The counters of tables that were given out from pages in use, two in all: see their texts.
 pub const TABLES_REUSED: usize = CHANGES + 1;
 
+/// The counters of shootdowns, six in all: see their texts.
+pub const SHOTS: usize = TABLES_REUSED + 2;
+
 pub(super) const MMAP1: Description = Description {
     name: "mmap1",
     about: "threads map and unmap regions while others access them, as LTP's mmap1 does",
@@ -101,8 +120,14 @@ pub(super) const MMAP1: Description = Description {
         FALLBACK,
         RESERVE,
         LOCKDEP,
+        SHOOTDOWN,
         Parameter::number("accessors", "accessors for each mapper", 1, 16, 1),
         Parameter::number("pages", "pages of a region", 1, 1024, 16),
+        Parameter::choice(
+            "remap",
+            "whether each region is moved, with its pages, before it is unmapped",
+            &["off", "on"],
+        ),
     ],
     counters: &SPACE_COUNTERS,
 };
@@ -116,6 +141,7 @@ pub(super) const EXIT: Description = Description {
         FALLBACK,
         RESERVE,
         LOCKDEP,
+        SHOOTDOWN,
         THREADS,
         Parameter::number("regions", "regions of a space, apart", 1, 32, 4),
         Parameter::number("pages", "pages of a region, all accessed", 1, 1024, 8),
@@ -137,6 +163,7 @@ pub(super) const FAULT: Description = Description {
         FALLBACK,
         RESERVE,
         LOCKDEP,
+        SHOOTDOWN,
         Parameter::number("threads", "threads in all; 0: one on each CPU", 0, 64, 0),
         Parameter::number(
             "pages",
@@ -183,6 +210,7 @@ pub(super) const PRESSURE: Description = Description {
         FALLBACK,
         RESERVE,
         LOCKDEP,
+        SHOOTDOWN,
         Parameter::number("faulters", "threads that fault pages in", 0, 16, 2),
         Parameter::number(
             "allocators",

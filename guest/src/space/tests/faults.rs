@@ -152,7 +152,7 @@ fn who_is_given_no_page_pays() {
             fallback,
             ..RULES
         };
-        let (rig, cpu) = Rig::with(1, Variant::None, rules, TableKind::Fragments, hoard);
+        let (rig, cpu) = Rig::with(1, Variant::None, rules, TableKind::Fragments, hoard, None);
         let space = rig.spaces.create(&cpu).expect("memory");
         let mapped = rig
             .spaces

@@ -1,9 +1,15 @@
 //! Mappings: what each change leaves.
 
 use super::*;
+use crate::mm::watermark::Mode;
+use crate::space::{
+    entry::{Entry, index},
+    page::UserPage,
+};
 use Protection::{Read, Write};
 use proptest::prelude::*;
 use std::collections::BTreeMap;
+use underfoot_abi::PageByte;
 
 /// First page, the one after the last, protection.
 type Mapped = (usize, usize, Protection);
@@ -203,7 +209,7 @@ proptest! {
     ) {
         let kind = if whole { TableKind::Whole } else { TableKind::Fragments };
         let rules = Rules { path, ..RULES };
-        let (rig, cpu) = Rig::with(1, Variant::None, rules, kind, &NoReclaim);
+        let (rig, cpu) = Rig::with(1, Variant::None, rules, kind, &NoReclaim, None);
         let space = rig.spaces.create(&cpu).expect("memory");
         // By address: whether it may be written, and whether a page is there.
         let mut model: BTreeMap<usize, (bool, bool)> = BTreeMap::new();
@@ -261,4 +267,40 @@ proptest! {
         rig.destroy(&cpu, space);
         rig.assert_clean(&cpu);
     }
+}
+
+/// A fault that has the mapping's lock makes a table and maps a page just before the mapping moves.
+#[test]
+fn a_table_made_while_a_move_waits_is_moved_too() {
+    const TO: usize = 1 << 40;
+    let (rig, cpu) = Rig::new(Path::VmaLock);
+    let space = rig.spaces.create(&cpu).expect("memory");
+    let mapped = rig.spaces.map(&cpu, space, 0, PAGE_SIZE, Protection::Write);
+    assert_eq!(mapped, Ok(()));
+    let vma = rig.spaces.find(space, 0).expect("mapped");
+    assert!(vma.lock.try_read());
+    std::thread::scope(|scope| {
+        let other = rig.fixture.cpu(0);
+        let (rig, cpu) = (&rig, &cpu);
+        let remap = scope.spawn(move || rig.spaces.remap(cpu, space, 0, PAGE_SIZE, TO));
+        // Until it waits for the lock.
+        while vma.lock.try_read() {
+            vma.lock.read_end();
+            std::thread::yield_now();
+        }
+        let leaf = rig.spaces.make_leaf(&other, space, 0, Mode::Kernel);
+        let byte = PageByte::new(PageKind::Data, false);
+        let page = rig.memory.allocate(&other, byte, Mode::Kernel);
+        let (leaf, page) = (leaf.expect("memory"), page.expect("memory"));
+        let identity = vma.identity(space.id(), 0);
+        // SAFETY: just allocated.
+        unsafe { UserPage::at(page) }.init(&other, identity);
+        rig.spaces.note_mapping(space, page, 0);
+        leaf.entries()[index(0, 0)].store(Entry::page(page, identity, true).0, Relaxed);
+        vma.lock.read_end();
+        assert_eq!(remap.join().expect("no panic"), Ok(()));
+    });
+    assert_eq!(rig.spaces.access(&cpu, space, TO, true), Ok(0));
+    rig.destroy(&cpu, space);
+    rig.assert_clean(&cpu);
 }

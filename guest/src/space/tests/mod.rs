@@ -3,6 +3,7 @@
 mod faults;
 mod mappings;
 mod reclaim;
+mod shootdowns;
 mod threads;
 
 use super::*;
@@ -14,8 +15,9 @@ use crate::{
         watermark::{AfterGracePeriod, Levels, NoReclaim, Reclaim, Watermarks},
     },
     sync::{Rcu, RcuStall},
+    tlb::{Tlb, Way},
 };
-use core::sync::atomic::Ordering::Relaxed;
+use core::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use underfoot_abi::{PAGE_SIZE, PageKind, ReportKind, Variant};
 
 const RULES: Rules = Rules {
@@ -44,6 +46,7 @@ struct Rig {
     spaces: &'static Spaces,
     rcu: &'static Rcu,
     memory: &'static Watermarks,
+    tlb: &'static Tlb,
     /// Pages that are free, or slabs, before the first space.
     spare_pages: usize,
 }
@@ -56,6 +59,7 @@ impl Rig {
             Rules { path, ..RULES },
             TableKind::Fragments,
             &NoReclaim,
+            None,
         )
     }
 
@@ -65,6 +69,7 @@ impl Rig {
         rules: Rules,
         kind: TableKind,
         reclaimer: &'static dyn Reclaim,
+        way: Option<Way>,
     ) -> (Self, Cpu) {
         let fixture = Fixture::with(cpus, variant);
         let cpu = fixture.cpu(0);
@@ -73,12 +78,17 @@ impl Rig {
         let memory: &Watermarks = Box::leak(Box::new(Watermarks::new(pages, levels, reclaimer)));
         let rcu: &Rcu = Box::leak(Box::new(Rcu::new(u64::MAX, silent)));
         let tables = TableAllocator::build(&cpu, memory, rcu, kind, 512, 32).expect("memory");
-        let spaces = Spaces::build(&cpu, memory, rcu, tables, rules, 32).expect("memory");
+        let tlb: &Tlb = Box::leak(Box::default());
+        fixture.interrupt_by(|cpu| tlb.poll(cpu));
+        let words = |_| None;
+        let shots = way.map(|way| Translations { tlb, words, way });
+        let spaces = Spaces::build(&cpu, memory, rcu, tables, rules, shots, 32).expect("memory");
         let mut rig = Self {
             fixture,
             spaces,
             rcu,
             memory,
+            tlb,
             spare_pages: 0,
         };
         rig.spare_pages = rig.spare(&cpu);
@@ -86,9 +96,9 @@ impl Rig {
     }
 
     /// One whose pages are taken away when there are too few.
-    fn reclaiming(cpus: u32, variant: Variant, rules: Rules, kind: TableKind) -> (Self, Cpu) {
+    fn reclaiming(rules: Rules, way: Option<Way>) -> (Self, Cpu) {
         let late: &'static LateReclaim = Box::leak(Box::default());
-        let (rig, cpu) = Self::with(cpus, variant, rules, kind, late);
+        let (rig, cpu) = Self::with(1, Variant::None, rules, TableKind::Fragments, late, way);
         let reclaim = SpaceReclaim::new(AfterGracePeriod { rcu: rig.rcu });
         reclaim.attach(rig.spaces);
         assert!(late.0.set(reclaim).is_ok());
@@ -109,8 +119,26 @@ impl Rig {
     /// Destroys a space that nobody uses any more, and lets all callbacks run.
     fn destroy(&self, cpu: &Cpu, space: &'static Space) {
         // SAFETY: the tests' threads are done with it.
-        unsafe { self.spaces.destroy(cpu, space) };
+        self.answered(cpu, || unsafe { self.spaces.destroy(cpu, space) });
         self.settle(cpu);
+    }
+
+    /// Does this on `cpu` while the others, which do nothing, take interrupts.
+    fn answered<T>(&self, cpu: &Cpu, work: impl FnOnce() -> T) -> T {
+        let over = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            for id in (0..self.fixture.areas.len()).filter(|id| *id != cpu.id) {
+                let (other, over) = (self.fixture.cpu(id), &over);
+                scope.spawn(move || {
+                    while !over.load(Relaxed) {
+                        other.sched.yield_now(&other);
+                    }
+                });
+            }
+            let result = work();
+            over.store(true, Relaxed);
+            result
+        })
     }
 
     /// All grace periods are over.

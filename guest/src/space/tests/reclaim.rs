@@ -68,13 +68,18 @@ fn moved_pages_are_found_and_unmapped_ones_are_not() {
 #[test]
 fn reclaim_makes_room_for_more_than_there_is() {
     for path in PATHS {
-        for fallback in [Fallback::Reclaim, Fallback::Classic] {
+        for (fallback, way) in [
+            (Fallback::Reclaim, None),
+            (Fallback::Reclaim, Some(Way::Ipi)),
+            (Fallback::Classic, None),
+            (Fallback::Classic, Some(Way::Ipi)),
+        ] {
             let rules = Rules {
                 path,
                 fallback,
                 ..RULES
             };
-            let (rig, cpu) = Rig::reclaiming(1, Variant::None, rules, TableKind::Fragments);
+            let (rig, cpu) = Rig::reclaiming(rules, way);
             let space = rig.spaces.create(&cpu).expect("memory");
             let pages = 3 * 2048;
             let len = pages * PAGE_SIZE;

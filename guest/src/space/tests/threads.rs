@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::random::Random;
-use core::sync::atomic::AtomicBool;
+use core::sync::atomic::AtomicUsize;
 
 const MIB: usize = 1 << 20;
 /// Two regions that share an upper table, and one that does not.
@@ -13,21 +13,34 @@ const PAGES: usize = 4;
 /// lock are no quiescent state on the host.
 const EVICT_EVERY: [usize; 2] = [512, 32];
 
-/// What a thread does between operations.
-fn between(rig: &Rig, cpu: &Cpu) {
+/// What a thread does between operations; sometimes another one runs.
+fn between(rig: &Rig, cpu: &Cpu, random: &mut Random) {
     rig.rcu.quiescent(cpu);
     rig.rcu.process(cpu);
+    if random.below(4) == 0 {
+        rig.tlb.be_lazy(cpu);
+    }
+    cpu.sched.yield_now(cpu);
+}
+
+/// The thread has ended; its CPU takes interrupts until the others' have.
+fn end(rig: &Rig, cpu: &Cpu, ended: &AtomicUsize) {
+    rig.rcu.idle_enter(cpu);
+    ended.fetch_add(1, Relaxed);
+    while ended.load(Relaxed) < rig.fixture.areas.len() {
+        cpu.sched.yield_now(cpu);
+    }
 }
 
 /// One thread changes mappings, the others access them, until `enough` says so or `rounds` are over.
 fn storm(rig: &Rig, rounds: usize, enough: impl Fn() -> bool) {
-    let stop = AtomicBool::new(false);
+    let (stop, ended) = (AtomicBool::new(false), AtomicUsize::new(0));
     let cpus: Vec<Cpu> = (0..3).map(|id| rig.fixture.cpu(id)).collect();
     cpus.iter().for_each(|cpu| rig.rcu.idle_exit(cpu));
     let space = rig.spaces.create(&cpus[0]).expect("memory");
     std::thread::scope(|scope| {
         for (id, cpu) in cpus.iter().enumerate().skip(1) {
-            let stop = &stop;
+            let (stop, ended) = (&stop, &ended);
             scope.spawn(move || {
                 let mut random = Random::new(5, id as u64);
                 while !stop.load(Relaxed) {
@@ -38,9 +51,9 @@ fn storm(rig: &Rig, rounds: usize, enough: impl Fn() -> bool) {
                     if random.below(EVICT_EVERY[0]) == 0 {
                         rig.spaces.evict(cpu, 2);
                     }
-                    between(rig, cpu);
+                    between(rig, cpu, &mut random);
                 }
-                rig.rcu.idle_enter(cpu);
+                end(rig, cpu, ended);
             });
         }
         let (cpu, mut random) = (&cpus[0], Random::new(5, 0));
@@ -50,13 +63,13 @@ fn storm(rig: &Rig, rounds: usize, enough: impl Fn() -> bool) {
                 let _ = rig.spaces.access(cpu, space, REGIONS[0], true);
                 rig.spaces.evict(cpu, 2);
             }
-            between(rig, cpu);
+            between(rig, cpu, &mut random);
             if enough() {
                 break;
             }
         }
         stop.store(true, Relaxed);
-        rig.rcu.idle_enter(cpu);
+        end(rig, cpu, &ended);
     });
     rig.spaces.audit(&cpus[0], space);
     rig.destroy(&cpus[0], space);
@@ -77,19 +90,21 @@ fn change(rig: &Rig, cpu: &Cpu, space: &'static Space, random: &mut Random) {
     };
 }
 
-fn rig(variant: Variant, path: Path, kind: TableKind) -> Rig {
+fn rig(variant: Variant, path: Path, kind: TableKind, way: Option<Way>) -> Rig {
     let rules = Rules { path, ..RULES };
-    Rig::with(3, variant, rules, kind, &NoReclaim).0
+    Rig::with(3, variant, rules, kind, &NoReclaim, way).0
 }
 
 #[test]
 fn nothing_is_lost_on_any_path() {
     for path in PATHS {
         for kind in [TableKind::Fragments, TableKind::Whole] {
-            let rig = rig(Variant::None, path, kind);
-            storm(&rig, 1_500, || false);
-            rig.assert_clean(&rig.fixture.cpu(0));
-            assert!(rig.spaces.evicted() > 0, "{path:?}");
+            for way in [None, Some(Way::Ipi)] {
+                let rig = rig(Variant::None, path, kind, way);
+                storm(&rig, 1_500, || false);
+                rig.assert_clean(&rig.fixture.cpu(0));
+                assert!(rig.spaces.evicted() > 0, "{path:?}, {way:?}");
+            }
         }
     }
 }
@@ -101,6 +116,7 @@ fn updates_that_are_dropped_are_missed() {
         Variant::DropsUpdates,
         Path::Speculative,
         TableKind::Fragments,
+        None,
     );
     storm(&rig, 1_500, || false);
     assert!(rig.spaces.evicted() > 0);
@@ -110,8 +126,24 @@ fn updates_that_are_dropped_are_missed() {
 /// The race that RCU does not cover: a table lands in one that is about to be freed.
 #[test]
 fn the_vma_lock_forgotten_is_caught() {
-    let rig = rig(Variant::NoVmaLock, Path::VmaLock, TableKind::Fragments);
+    let rig = rig(
+        Variant::NoVmaLock,
+        Path::VmaLock,
+        TableKind::Fragments,
+        None,
+    );
     storm(&rig, 100_000, || rig.report_kind().is_some());
     assert!(rig.fixture.errors() > 0);
     assert_eq!(rig.report_kind(), Some(ReportKind::Fragment));
+}
+
+/// One CPU forgets nothing that others take away.
+#[test]
+fn a_cpu_left_out_of_shootdowns_is_caught() {
+    for path in PATHS {
+        let rig = rig(Variant::SkipCpu, path, TableKind::Fragments, Some(Way::Ipi));
+        storm(&rig, 100_000, || rig.report_kind().is_some());
+        assert_eq!(rig.report_kind(), Some(ReportKind::Translation), "{path:?}");
+        assert!(rig.fixture.errors() > 0, "{path:?}");
+    }
 }
