@@ -11,6 +11,61 @@
 //! says how many are). From every phase before the new frame is mapped there is a way back
 //! ([`Phase`]).
 //!
+//! Any process can have its memory moved, by a page map that says what may, a handler and a mover:
+//!
+//! ```
+//! use std::sync::Arc;
+//! use std::thread;
+//! use underfoot_migrator::{Class, Gfn, Migrator, PageMap, Stop, probe};
+//! use vm_memory::{Bytes, GuestAddress, GuestMemoryMmap};
+//!
+//! struct Everything;
+//!
+//! impl PageMap for Everything {
+//!     fn class(&self, _: Gfn) -> Option<Class> {
+//!         Some(Class::default())
+//!     }
+//!
+//!     fn sleeps(&self, _: Gfn) -> bool {
+//!         true
+//!     }
+//! }
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! if let Err(lack) = probe() {
+//!     eprintln!("{lack}");
+//!     return Ok(());
+//! }
+//! let memory = Arc::new(GuestMemoryMmap::from_ranges(&[(GuestAddress(0), 1 << 20)])?);
+//! memory.write_slice(&[7; 1 << 16], GuestAddress(0))?;
+//! let migrator = Migrator::builder(Arc::clone(&memory))
+//!     .page_map(Arc::new(Everything))
+//!     .build()?;
+//! let (enough, end) = (Stop::new()?, Stop::new()?);
+//! let handler = migrator.handler();
+//! let mut mover = migrator.mover()?;
+//! thread::scope(|scope| -> Result<(), Box<dyn std::error::Error>> {
+//!     let serving = scope.spawn(|| handler.run(&end));
+//!     let moving = scope.spawn(|| mover.run(&enough));
+//!     // The memory stays usable; who meets a page that is away waits for it.
+//!     while migrator.counters().total().committed < 100 {
+//!         let mut page = [0; 4096];
+//!         memory.read_slice(&mut page, GuestAddress(0x3000))?;
+//!         assert_eq!(page, [7; 4096]);
+//!     }
+//!     enough.request()?;
+//!     moving.join().expect("no panic")?;
+//!     end.request()?;
+//!     Ok(serving.join().expect("no panic")?)
+//! })?;
+//! assert_eq!(migrator.counters().integrity_errors(), 0);
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! A VMM does the same with its guest's memory: `examples/vmm.rs` is one of less than two hundred
+//! lines.
+//!
 //! Needs Linux 6.8 (`UFFD_FEATURE_MOVE`) on x86-64, and a userfaultfd that serves the kernel's own
 //! faults ([`probe`]).
 
