@@ -72,7 +72,7 @@ fn torture_stands_a_walk_on_nested_paging() {
     if !qemu() {
         return;
     }
-    let line = "--cpus 2 --memory 32MiB --duration 170s";
+    let line = "--cpus 2 --memory 32MiB --duration 240s";
     let json = nested::torture_in_box("npt", "-c 2 -t 900", line);
     assert_eq!(json["outcome"]["sound"], true, "{json}");
     assert_eq!(json["host"]["stage2"], "npt");
