@@ -6,6 +6,7 @@ use underfoot::claims::command::ClaimsRequest;
 use underfoot::claims::format::Format;
 use underfoot::command::RunRequest;
 use underfoot::settings::{Key, Settings};
+use underfoot::torture::TortureRequest;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -14,6 +15,7 @@ Examples:
   underfoot run --batch 32 --rate 5000           32 pages a window, 5000 pages a second
   underfoot run --experiment runs/X/experiment.toml    the same again
   underfoot claims Q1b                           the experiment that answers a question
+  underfoot torture --duration 10m               every way to move pages, with faults at random
   underfoot doctor                               what this host lacks, and the remedy
 
 Exit status: 0 done and sound; 1 the run failed or was interrupted; 2 wrong usage;
@@ -39,6 +41,20 @@ Examples:
 
 Exit status: 0 every answer is valid; 1 some are not; 2 wrong usage, such as an unknown question;
 4 the host lacks something.";
+
+const TORTURE_EXAMPLES: &str = "\
+Examples:
+  underfoot torture --duration 10m --cpus 4      the long walk; visits take about a second each
+  underfoot torture --seed 42 --json -           the same choices again, and JSON
+  underfoot torture --variant busted-no-unmap    must fail: proves that a lost update is found
+
+A duration in which some cell had no hits fails, and the last line says what would be enough. The
+choices repeat with the seed, --cpus and --memory; when threads meet does not, so that a rare error
+may need more than one attempt. A visit that failed leaves a run directory, and the command that
+repeats it is printed.
+
+Exit status: 0 every cell had hits and nothing was found wrong; 1 something was, or it was
+interrupted; 2 wrong usage; 3 the watchdog ended a visit; 4 the host lacks something.";
 
 /// Moves a running guest kernel's pages behind its back and measures what it feels.
 ///
@@ -68,6 +84,14 @@ pub enum Verb {
     /// valid.
     #[command(after_help = CLAIMS_EXAMPLES, args_override_self = true)]
     Claims(ClaimsArgs),
+    /// Move pages in every sound way, with faults at random, until an update is lost.
+    ///
+    /// Walks through the table of sound combinations, on small and on huge pages: each visit boots a
+    /// fresh VM with a workload, page kinds, a batch and movers chosen by the seed, and lets pages move
+    /// while migrations abort, movers pause and vCPUs are held. Prints the pages moved in each cell of
+    /// the table, and stops at the first thing found wrong.
+    #[command(after_help = TORTURE_EXAMPLES, args_override_self = true)]
+    Torture(TortureArgs),
     /// Say what this host can do, and how to mend what it can't.
     Doctor {
         /// Write JSON instead of text.
@@ -146,6 +170,61 @@ impl ClaimsArgs {
             seed: self.seed,
         }
     }
+}
+
+/// The flags of `torture`.
+#[derive(Debug, Args)]
+pub struct TortureArgs {
+    /// How long it takes; half a minute or more visits every cell on most hosts [default: 60s]
+    #[arg(long, value_name = "TIME", allow_hyphen_values = true)]
+    duration: Option<String>,
+    /// Seed of every random choice [default: drawn and printed]
+    #[arg(long, value_name = "N", allow_hyphen_values = true)]
+    seed: Option<String>,
+    /// vCPUs, 1 to 64 [default: the host's CPUs]
+    #[arg(long, value_name = "N", allow_hyphen_values = true)]
+    cpus: Option<String>,
+    /// Guest memory, 16MiB or more [default: 64MiB]
+    #[arg(long, value_name = "SIZE")]
+    memory: Option<String>,
+    /// A deliberately wrong form of the engine that must be caught [default: none]
+    #[arg(long, value_name = "NAME")]
+    variant: Option<String>,
+    /// Where the results of a visit that fails go; must not exist [default: a new directory under
+    /// runs/]
+    #[arg(long, value_name = "DIR")]
+    out: Option<PathBuf>,
+    /// Where the JSON goes as well; - is standard output. A file that exists is replaced
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+}
+
+impl TortureArgs {
+    /// What was asked for, not yet understood.
+    pub fn into_request(self) -> TortureRequest {
+        TortureRequest {
+            settings: settings([
+                (Key::Duration, self.duration),
+                (Key::Seed, self.seed),
+                (Key::Cpus, self.cpus),
+                (Key::Memory, self.memory),
+                (Key::Variant, self.variant),
+            ]),
+            out: self.out,
+            json: self.json,
+        }
+    }
+}
+
+/// The flags that were given.
+fn settings<const N: usize>(flags: [(Key, Option<String>); N]) -> Settings {
+    let mut settings = Settings::default();
+    for (key, value) in flags {
+        if let Some(value) = value {
+            settings.set_flag(key, value);
+        }
+    }
+    settings
 }
 
 /// The flags of `run`. Values are text here: flags and experiment files are understood in one place.
@@ -236,6 +315,10 @@ pub struct RunArgs {
     /// A deliberately wrong form that a checker must catch [default: none]
     #[arg(long, value_name = "NAME", help_heading = "Moving")]
     variant: Option<String>,
+    /// Abort migrations, pause movers and hold vCPUs at random, as `torture` does [default: false]
+    #[arg(long, value_name = "BOOL", help_heading = "Moving",
+          num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    torment: Option<String>,
 
     /// Length of control and moving phase together [default: 10s]
     #[arg(
@@ -331,8 +414,7 @@ impl RunArgs {
 
     /// What was asked for, not yet understood.
     pub fn into_request(self) -> RunRequest {
-        let mut settings = Settings::default();
-        let flags = [
+        let settings = settings([
             (Key::Workload, self.workload),
             (
                 Key::Parameters,
@@ -354,6 +436,7 @@ impl RunArgs {
             (Key::Movers, self.movers),
             (Key::Verify, self.verify),
             (Key::Variant, self.variant),
+            (Key::Torment, self.torment),
             (Key::Duration, self.duration),
             (Key::Control, self.control),
             (Key::Warmup, self.warmup),
@@ -362,12 +445,7 @@ impl RunArgs {
             (Key::Seed, self.seed),
             (Key::Affinity, self.affinity),
             (Key::Sched, self.sched),
-        ];
-        for (key, value) in flags {
-            if let Some(value) = value {
-                settings.set_flag(key, value);
-            }
-        }
+        ]);
         RunRequest {
             settings,
             experiment: self.experiment,

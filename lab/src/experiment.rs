@@ -77,6 +77,8 @@ pub struct Experiment {
     pub verify: Verify,
     /// The right form, or a deliberately wrong one.
     pub variant: Variant,
+    /// Whether migrations abort, movers pause and vCPUs are held at random, from the seed.
+    pub torment: bool,
     /// Accesses that take longer are stalls: at most `u32::MAX` ns.
     pub stall_threshold: Span,
     /// Period of the paced probe: at most `u32::MAX` ns.
@@ -154,6 +156,7 @@ impl Experiment {
             kernel: settings.get(Key::Kernel, kernel)?,
             verify: named(settings, Key::Verify, Verify::Sample)?,
             variant: named(settings, Key::Variant, Variant::None)?,
+            torment: settings.get(Key::Torment, parse_switch)?.unwrap_or(false),
             stall_threshold: settings
                 .get(Key::StallThreshold, |text| {
                     span(
@@ -298,6 +301,7 @@ impl Experiment {
             set(Key::Batch, number(self.batch.get()));
             set(Key::Movers, number(self.movers.get()));
             set(Key::Verify, text(self.verify.name().into()));
+            set(Key::Torment, toml::Value::Boolean(self.torment));
         }
         set(Key::Cpus, number(self.cpus.get()));
         set(Key::Memory, text(self.memory.to_string()));

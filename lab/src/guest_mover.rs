@@ -12,13 +12,14 @@ use underfoot_vmm::MoverInit;
 const MOST_MEMORY: Size = Size::from_mib(2048);
 
 /// What belongs to the host's engine alone.
-const ENGINE: [Key; 6] = [
+const ENGINE: [Key; 7] = [
     Key::Backend,
     Key::Wait,
     Key::PageSize,
     Key::Batch,
     Key::Movers,
     Key::Verify,
+    Key::Torment,
 ];
 
 /// Refuses what does not go together with who moves.

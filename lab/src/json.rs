@@ -6,7 +6,7 @@ use crate::histogram::Histogram;
 use crate::names::Named;
 use crate::record::{
     DmaRecord, Ending, EngineCost, Histograms, Host, Integrity, KindCounts, KvmStats,
-    MigrationCounts, RunRecord, Stalls, Startup, VcpuProgress, Waits,
+    MigrationCounts, RunRecord, Stalls, Startup, TormentCounts, VcpuProgress, Waits,
 };
 use crate::settings::Key;
 use crate::tool;
@@ -238,6 +238,9 @@ pub struct RunJson<'a> {
     /// What the DMA device did.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub dma: Option<DmaRecord>,
+    /// What was done at random.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub torment: Option<TormentCounts>,
 }
 
 impl<'a> From<&'a RunRecord> for RunJson<'a> {
@@ -284,6 +287,7 @@ impl<'a> From<&'a RunRecord> for RunJson<'a> {
             waits: &record.waits,
             engine: record.engine,
             dma: record.dma,
+            torment: record.torment,
         }
     }
 }

@@ -28,6 +28,7 @@ pub mod on_kvm;
 pub mod output;
 pub mod parameters;
 pub mod placement;
+mod prng;
 pub mod progress;
 pub mod record;
 pub mod run;
@@ -38,4 +39,5 @@ pub mod targets;
 #[cfg(test)]
 mod test_record;
 pub mod tool;
+pub mod torture;
 pub mod units;

@@ -14,7 +14,9 @@ use underfoot::exit::ExitStatus;
 use underfoot::list::Choices;
 use underfoot::on_kvm::run_on_kvm;
 use underfoot::output::print;
+use underfoot::progress::Progress;
 use underfoot::run::ProcessStart;
+use underfoot::torture::torture_command;
 use underfoot::{doctor, guest, tool};
 
 fn main() -> ExitCode {
@@ -53,12 +55,28 @@ fn execute(verb: Verb, process_start: ProcessStart) -> Result<ExitStatus, Error>
         Verb::Run(args) => {
             let shown = args.shows_console();
             run_command(args.into_request(), |experiment, console| {
-                run_on_kvm(experiment, console, shown, process_start)
+                let progress = Progress::new();
+                run_on_kvm(
+                    experiment,
+                    console,
+                    shown,
+                    process_start,
+                    &mut |stage, ns| {
+                        progress.update(experiment, stage, ns);
+                    },
+                )
             })
         }
         Verb::Claims(args) => claims_command(&args.into_request(), &mut |experiment, console| {
             // Of the process's start only the first run would know anything.
-            run_on_kvm(experiment, console, false, ProcessStart::of_later_run())
+            let (progress, start) = (Progress::new(), ProcessStart::of_later_run());
+            run_on_kvm(experiment, console, false, start, &mut |stage, ns| {
+                progress.update(experiment, stage, ns);
+            })
+        }),
+        Verb::Torture(args) => torture_command(&args.into_request(), &mut |experiment, console| {
+            let start = ProcessStart::of_later_run();
+            run_on_kvm(experiment, console, false, start, &mut |_, _| ())
         }),
         Verb::Doctor { json } => {
             let diagnosis = doctor::diagnose(Path::new("/"));

@@ -5,9 +5,8 @@ use crate::doctor;
 use crate::error::Error;
 use crate::experiment::Experiment;
 use crate::image::GUEST_IMAGE;
-use crate::progress::Progress;
 use crate::record::RunRecord;
-use crate::run::{self, ProcessStart, RunError, Setting};
+use crate::run::{self, ProcessStart, RunError, Setting, Stage};
 use std::borrow::Cow;
 use std::fs::File;
 use std::io::{self, Write};
@@ -15,7 +14,7 @@ use std::path::Path;
 use underfoot_vmm::{Console, MachineError};
 
 /// Runs `experiment`, the guest's console going to the new file `console`, and if it is to be shown
-/// to standard error as well.
+/// to standard error as well. `progress` is told how far the run is.
 ///
 /// # Errors
 /// [`Error`] where there was no run: the host lacks something, the image is none.
@@ -24,6 +23,7 @@ pub fn run_on_kvm(
     console: &Path,
     shown: bool,
     process_start: ProcessStart,
+    progress: &mut dyn FnMut(Stage, u64),
 ) -> Result<RunRecord, Error> {
     doctor::preflight(Path::new("/")).map_err(|lacking| Error::Unsupported(Box::new(lacking)))?;
     let image = image(experiment)?;
@@ -31,7 +31,6 @@ pub fn run_on_kvm(
         flag: "--out",
         source: WriteError::new(console, source),
     })?;
-    let progress = Progress::new();
     let setting = Setting {
         image: &image,
         console: if shown {
@@ -40,7 +39,7 @@ pub fn run_on_kvm(
             Console::writer(console)
         },
         process_start,
-        progress: &mut |stage, elapsed_ns| progress.update(experiment, stage, elapsed_ns),
+        progress,
     };
     run::run(experiment, setting).map_err(|error| refused(experiment, error))
 }

@@ -32,6 +32,11 @@ impl Progress {
     /// Shows that `elapsed_ns` of `stage` have passed.
     pub fn update(&self, experiment: &Experiment, stage: Stage, elapsed_ns: u64) {
         let (name, length) = of_stage(experiment, stage);
+        self.show(name, length, elapsed_ns);
+    }
+
+    /// Shows that `elapsed_ns` of `length` have passed.
+    pub fn show(&self, name: &'static str, length: Span, elapsed_ns: u64) {
         self.bar.set_prefix(name);
         self.bar.set_length(length.ns().max(1));
         self.bar.set_position(elapsed_ns);

@@ -241,6 +241,17 @@ pub struct DmaRecord {
     pub negative: u64,
 }
 
+/// What was done to the run at random.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct TormentCounts {
+    /// Migrations aborted.
+    pub aborts: u64,
+    /// Sleeps of movers.
+    pub pauses: u64,
+    /// vCPUs held out of the guest.
+    pub holds: u64,
+}
+
 /// How a run ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ending {
@@ -321,6 +332,8 @@ pub struct RunRecord {
     pub engine: Option<EngineCost>,
     /// What the DMA device did; `None` if the workload has none.
     pub dma: Option<DmaRecord>,
+    /// What was done at random; `None` if nothing was asked for.
+    pub torment: Option<TormentCounts>,
 }
 
 /// Name of the histogram of the guest's stalls.

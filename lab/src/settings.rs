@@ -57,6 +57,7 @@ keys! {
     Kernel = "kernel", "Another PVH image than the embedded one.";
     Verify = "verify", "How many frame numbers are compared.";
     Variant = "variant", "A deliberately wrong form that a checker must catch.";
+    Torment = "torment", "Random aborts, pauses of movers and holds of vCPUs while pages move.";
     StallThreshold = "stall-threshold", "Accesses that take longer are stalls.";
     ProbePeriod = "probe-period", "Period of the paced probe.";
 }
@@ -176,6 +177,11 @@ impl Settings {
     /// Sets `key` from the command line, over whatever a file says.
     pub fn set_flag(&mut self, key: Key, value: impl Into<String>) {
         self.values.insert(key, (value.into(), Origin::Flag(key)));
+    }
+
+    /// Takes `key` out: its text and where that was written, if it was set.
+    pub fn remove(&mut self, key: Key) -> Option<(String, Origin)> {
+        self.values.remove(&key)
     }
 
     /// Reads the experiment file `path`; what was set already stays.

@@ -161,5 +161,6 @@ pub(crate) fn test_record() -> RunRecord {
             fallbacks: 0,
         }),
         dma: None,
+        torment: None,
     }
 }

@@ -78,6 +78,7 @@ fn the_file_of_a_run_repeats_it() {
         (Key::Affinity, "vcpu=0-1,3,mover=2"),
         (Key::Sched, "vcpu=other:5,mover=fifo:10"),
         (Key::Verify, "full"),
+        (Key::Torment, "true"),
         (Key::StallThreshold, "3us"),
         (Key::ProbePeriod, "1ms"),
     ];

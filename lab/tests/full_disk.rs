@@ -46,6 +46,7 @@ fn record() -> RunRecord {
         waits: Default::default(),
         engine: None,
         dma: None,
+        torment: None,
     }
 }
 

@@ -15,8 +15,8 @@ use crate::uffd::Watch;
 use crate::windows::Windows;
 use crate::{
     BackendKind, ClassSet, Combination, Inject, InvalidationOptions, Invalidations, MAX_BATCH,
-    Migrator, Observer, PageMap, PageRange, PageSize, Rate, StrategyKind, Tracking, Variant, Vcpus,
-    Verify, WaitKind, clock,
+    Migrator, Observer, PageMap, PageRange, PageSize, Rate, StrategyKind, Torment, Tracking,
+    Variant, Vcpus, Verify, WaitKind, clock,
 };
 
 /// How long a moved page rests by default.
@@ -94,6 +94,7 @@ pub struct Builder {
     seed: u64,
     verify: Verify,
     inject: Option<Inject>,
+    torment: Option<Torment>,
     rest: Duration,
     tsc_hz: Option<u64>,
     signal_faults: bool,
@@ -120,6 +121,7 @@ impl Builder {
             seed: 0,
             verify: Verify::default(),
             inject: None,
+            torment: None,
             rest: DEFAULT_REST,
             tsc_hz: None,
             signal_faults: false,
@@ -231,6 +233,13 @@ impl Builder {
         self
     }
 
+    /// Faults at random, in every mover.
+    #[must_use]
+    pub fn torment(mut self, torment: Torment) -> Self {
+        self.torment = Some(torment);
+        self
+    }
+
     /// How long a moved page is left alone, so that the guest gets on; [`DEFAULT_REST`] unless set.
     #[must_use]
     pub fn rest(mut self, rest: Duration) -> Self {
@@ -323,6 +332,7 @@ impl Builder {
                 seed: self.seed,
                 verify: self.verify,
                 inject: self.inject,
+                torment: self.torment,
                 tsc_hz,
                 rest_ticks: clock::ticks(self.rest, tsc_hz),
             },

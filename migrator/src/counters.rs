@@ -65,6 +65,10 @@ pub struct Counters {
     pub wasted_copies: u64,
     /// Migrations that copied under protection after too many conflicts.
     pub fallbacks: u64,
+    /// Migrations that [`Torment`](crate::Torment) aborted; some were without a page to move.
+    pub injected_aborts: u64,
+    /// Sleeps of movers that [`Torment`](crate::Torment) asked for.
+    pub pauses: u64,
 }
 
 impl Counters {
@@ -97,6 +101,8 @@ impl Counters {
         self.conflicts += other.conflicts;
         self.wasted_copies += other.wasted_copies;
         self.fallbacks += other.fallbacks;
+        self.injected_aborts += other.injected_aborts;
+        self.pauses += other.pauses;
     }
 }
 
@@ -140,6 +146,8 @@ pub(crate) struct LiveCounters {
     pub(crate) conflicts: Cell,
     pub(crate) wasted_copies: Cell,
     pub(crate) fallbacks: Cell,
+    pub(crate) injected_aborts: Cell,
+    pub(crate) pauses: Cell,
 }
 
 impl LiveCounters {
@@ -166,6 +174,8 @@ impl LiveCounters {
             conflicts: self.conflicts.get(),
             wasted_copies: self.wasted_copies.get(),
             fallbacks: self.fallbacks.get(),
+            injected_aborts: self.injected_aborts.get(),
+            pauses: self.pauses.get(),
         }
     }
 }

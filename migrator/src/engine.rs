@@ -14,7 +14,7 @@ use crate::uffd::Watch;
 use crate::windows::Windows;
 use crate::{
     BackendKind, Class, ClassSet, Inject, Invalidations, Observer, PageMap, PageSize, Rate,
-    StrategyKind, Variant, Vcpus, Verify,
+    StrategyKind, Torment, Variant, Vcpus, Verify,
 };
 
 /// The parts of the configuration that movers need.
@@ -32,6 +32,7 @@ pub(crate) struct Config {
     pub(crate) seed: u64,
     pub(crate) verify: Verify,
     pub(crate) inject: Option<Inject>,
+    pub(crate) torment: Option<Torment>,
     pub(crate) tsc_hz: u64,
     pub(crate) rest_ticks: u64,
 }

@@ -40,7 +40,7 @@ pub struct Times {
 pub enum AbortReason {
     /// The kernel went on refusing with this errno (EBUSY: a page is pinned or shared).
     Errno(i32),
-    /// A test asked for it.
+    /// A test or [`Torment`](crate::Torment) asked for it.
     Injected,
     /// The mover panicked.
     Panicked,

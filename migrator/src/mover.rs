@@ -165,16 +165,13 @@ impl Mover {
             PageSize::Huge => Some(HugePages::open().map_err(NewMoverError::Pagemap)?),
         };
         let (counters, nth) = engine.new_counters();
+        // Movers of one seed must not do the same.
+        let seed = config.seed.wrapping_add(nth as u64);
         Ok(Self {
             observer: Arc::clone(&engine.observer),
-            // Movers of one seed must not pick the same pages.
-            plan: Plan::new(
-                config.targets,
-                config.seed.wrapping_add(nth as u64),
-                engine.regions.pages(),
-            ),
+            plan: Plan::new(config.targets, seed, engine.regions.pages()),
             batch: Batch::new(config.batch),
-            injector: Injector::new(config.inject),
+            injector: Injector::new(config.inject, config.torment, seed),
             backend,
             counters,
             verifier,

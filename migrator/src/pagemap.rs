@@ -18,6 +18,12 @@ const ENTRY: usize = size_of::<u64>();
 pub(crate) struct Entry(u64);
 
 impl Entry {
+    /// An entry of the frame `pfn`.
+    #[cfg(test)]
+    pub(crate) fn present(pfn: u64) -> Self {
+        Self(PRESENT | pfn)
+    }
+
     /// The frame number, unless nothing is mapped or the kernel hides it.
     pub(crate) fn pfn(self) -> Option<u64> {
         (self.0 & PRESENT != 0 && self.0 & PFN != 0).then_some(self.0 & PFN)

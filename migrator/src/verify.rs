@@ -141,8 +141,12 @@ impl Verifier {
 
 fn judge(before: Entry, after: Entry, limbo: Entry) -> Frame {
     match (before.pfn(), after.pfn(), limbo.pfn()) {
+        // The kernel had put the page elsewhere before it was taken out: where a huge page is split,
+        // subpages of zeroes become the shared zero page (`try_to_map_unused_to_zeropage` in
+        // mm/migrate.c), and their frames are free to come back as new ones.
+        (Some(before), _, Some(limbo)) if before != limbo => Frame::Unknown,
         (Some(before), Some(after), _) if before == after => Frame::Same,
-        (Some(before), Some(_), Some(limbo)) if before == limbo => Frame::Changed,
+        (Some(_), Some(_), Some(_)) => Frame::Changed,
         _ => Frame::Unknown,
     }
 }
@@ -155,5 +159,33 @@ pub fn can_verify() -> Result<(), &'static str> {
     match Pagemap::open(1).and_then(|mut pagemap| pagemap.shows_frames()) {
         Ok(true) => Ok(()),
         Ok(false) | Err(_) => Err(HIDDEN),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn frames_are_judged_by_where_the_page_was_in_between() {
+        let entry = |pfn| match pfn {
+            0 => Entry::default(),
+            pfn => Entry::present(pfn),
+        };
+        for (before, after, limbo, verdict) in [
+            (7, 8, 7, Frame::Changed),
+            // Never taken out, or put back.
+            (7, 7, 0, Frame::Same),
+            (7, 7, 7, Frame::Same),
+            // The kernel moved it: before it was taken out, while it was in limbo, when it was back.
+            (7, 7, 9, Frame::Unknown),
+            (7, 8, 9, Frame::Unknown),
+            (7, 0, 7, Frame::Unknown),
+            (7, 8, 0, Frame::Unknown),
+            (0, 8, 9, Frame::Unknown),
+        ] {
+            let judged = judge(entry(before), entry(after), entry(limbo));
+            assert_eq!(judged, verdict, "{before} {after} {limbo}");
+        }
     }
 }

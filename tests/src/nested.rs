@@ -3,6 +3,7 @@
 use std::fs;
 use std::time::Duration;
 
+use serde_json::Value;
 use underfoot_abi::PageKind;
 
 use crate::{Command, Scratch, Summary, build_static, workspace};
@@ -61,21 +62,43 @@ pub fn assert_workloads_run_in_box(name: &str, options: &str, workloads: &[Strin
 /// If the box does not run, or a run in it fails.
 #[must_use]
 pub fn run_in_box(name: &str, options: &str, runs: &[(String, String)]) -> Vec<Summary> {
+    let command = |(run, line): &(String, String)| {
+        let line = format!("run --out /tmp/{run} --json /out/{run}.json {line}");
+        (run.clone(), line)
+    };
+    let commands: Vec<_> = runs.iter().map(command).collect();
+    let results = results_in_box(name, options, &commands);
+    results.iter().map(|text| Summary::parse(text)).collect()
+}
+
+/// Runs `underfoot torture` with the words of `line` in the box `name`; its JSON.
+///
+/// # Panics
+///
+/// If the box does not run, or the walk fails.
+#[must_use]
+pub fn torture_in_box(name: &str, options: &str, line: &str) -> Value {
+    let line = format!("torture --out /tmp/failed --json /out/torture.json {line}");
+    let results = results_in_box(name, options, &[("torture".to_owned(), line)]);
+    serde_json::from_str(&results[0]).expect("JSON")
+}
+
+/// Runs `underfoot` once for each result's name and words of `commands`, in one box; what each wrote
+/// to `/out/NAME.json`.
+fn results_in_box(name: &str, options: &str, commands: &[(String, String)]) -> Vec<String> {
     let scratch = Scratch::new();
     let packed = scratch.join("packed");
     fs::create_dir(&packed).expect("a directory");
     fs::copy(build_static(), packed.join("underfoot")).expect("a copy of the program");
     let results = scratch.join("results");
-    let command = |(run, line): &(String, String)| {
-        format!("/underfoot run --out /tmp/{run} --json /out/{run}.json {line} || exit $?; ")
-    };
+    let command = |(_, line): &(String, String)| format!("/underfoot {line} || exit $?; ");
     let script = workspace().join("tests/box").join(name);
     let boot = || {
         Command::new(&script, &scratch)
             .words(options)
             .words("-o")
             .args([&results, &packed])
-            .args([runs.iter().map(command).collect::<String>()])
+            .args([commands.iter().map(command).collect::<String>()])
             .limit(BOX_LIMIT)
             .run()
     };
@@ -89,9 +112,11 @@ pub fn run_in_box(name: &str, options: &str, runs: &[(String, String)]) -> Vec<S
     }
     println!("{}", finished.stdout);
     finished.assert_status(0);
-    let summary =
-        |(run, _): &(String, String)| finished.summary(&results.join(format!("{run}.json")));
-    runs.iter().map(summary).collect()
+    let result = |(name, _): &(String, String)| {
+        let path = results.join(format!("{name}.json"));
+        fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+    };
+    commands.iter().map(result).collect()
 }
 
 fn assert_moved(summary: &Summary, stage2: &str, cpl: u64) {

@@ -64,3 +64,25 @@ fn shootdowns_leave_notes_and_make_hypercalls_where_kvm_takes_them() {
         assert!(counted.iter().sum::<u64>() > 0, "{way}: {counted:?}");
     }
 }
+
+/// Emulation is slow: beside other load some cell may have no hits.
+#[test]
+#[ignore = "minutes in emulation: run with --ignored"]
+fn torture_stands_a_walk_on_nested_paging() {
+    if !qemu() {
+        return;
+    }
+    let line = "--cpus 2 --memory 32MiB --duration 240s";
+    let json = nested::torture_in_box("npt", "-c 2 -t 900", line);
+    assert_eq!(json["outcome"]["sound"], true, "{json}");
+    assert_eq!(json["host"]["stage2"], "npt");
+    for cell in json["cells"].as_array().expect("a list") {
+        assert!(
+            cell["committed"].as_u64().is_some_and(|pages| pages > 0),
+            "{cell}"
+        );
+    }
+    for done in ["aborted", "pauses", "holds"] {
+        assert_ne!(json["migration"][done], 0, "{done}");
+    }
+}

@@ -113,12 +113,19 @@ impl MutEventSubscriber for Subscriber {
     }
 }
 
-/// Blocks the signals in the calling thread, and unblocks on drop those that were not blocked; what
-/// is pending then is taken.
-struct BlockedSignals(Vec<libc::c_int>);
+/// Blocks SIGINT, SIGTERM and SIGHUP in the calling thread, and unblocks on drop those that were not
+/// blocked; what is pending then is taken.
+///
+/// Who makes several machines one after the other keeps one around them all: a signal that comes
+/// between two is told by the next.
+pub struct BlockedSignals(Vec<libc::c_int>);
 
 impl BlockedSignals {
-    fn new() -> Result<Self, EventLoopError> {
+    /// Blocks them.
+    ///
+    /// # Errors
+    /// The system refused.
+    pub fn new() -> Result<Self, EventLoopError> {
         let other = |error: vmm_sys_util::signal::Error| io::Error::other(error.to_string());
         let before = get_blocked_signals().map_err(|e| setup("signal mask")(other(e)))?;
         let mut mine = Self(Vec::new());

@@ -50,7 +50,7 @@ pub use clock::TscRelation;
 pub use config::MachineConfig;
 pub use console::{Capture, Console};
 pub use crash::Crash;
-pub use event_loop::{EventLoopError, Wake};
+pub use event_loop::{BlockedSignals, EventLoopError, Wake};
 pub use exit::{ExitReason, ExitReport, Registers};
 pub use host::{HostError, HostInfo, Stage2};
 pub use machine::{Machine, StopOutcome};

@@ -13,7 +13,7 @@ use std::thread::{Builder, JoinHandle};
 use underfoot_abi::{PAGE_SIZE, PageKind};
 use underfoot_migrator::{
     Class, ClassSet, Counters, Gfn, Handler, HandlerError, Inject, InjectAction, Invalidations,
-    Migrator, Mover, MoverError, PageRange, Phase, Rate, Stop, StrategyKind, Translate,
+    Migrator, Mover, MoverError, PageRange, Phase, Rate, Stop, StrategyKind, Torment, Translate,
 };
 use underfoot_vmm::placement::{CpuSet, Placement, SchedPolicy};
 use underfoot_vmm::{Machine, PageMapView};
@@ -233,6 +233,9 @@ fn build(experiment: &Experiment, machine: &Machine) -> Result<Migrator, RunErro
         .tsc_hz(u64::from(machine.tsc_khz()) * 1000)
         .signal_faults(experiment.wait.signals() && experiment.strategy != StrategyKind::StopWorld)
         .exclude(region);
+    if experiment.torment {
+        builder = builder.torment(Torment::default());
+    }
     if experiment.variant == Variant::MoverPanic {
         builder = builder.inject(Inject {
             phase: Phase::Unmapped,

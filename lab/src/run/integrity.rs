@@ -143,7 +143,9 @@ fn ticks(integrity: &mut Integrity, session: &Session<'_>) {
     }
     let now = session.operations_and_ticks();
     let idle = |(before, now): (&(u64, u64), &(u64, u64))| before.0 == now.0;
-    if session.begun.iter().zip(&now).all(idle) {
+    // Held and kept waiting at random, a guest on a slow host may finish no operation in a second; that it
+    // was not stuck is shown by its audit.
+    if !session.experiment.torment && session.begun.iter().zip(&now).all(idle) {
         let detail = "guest: its workload did nothing while it was measured".to_owned();
         fault(integrity, 1, detail);
     }

@@ -5,6 +5,7 @@ mod engine;
 mod guest_frames;
 mod guest_moves;
 mod header;
+mod holder;
 mod integrity;
 pub mod observer;
 mod overlap;

@@ -10,7 +10,7 @@ use crate::histogram::Histogram;
 use crate::names::Mover;
 use crate::record::{
     AFTER_WINDOW, Histograms, Host, KindCounts, KvmStats, Migration, MigrationCounts, OWN_WINDOW,
-    Outcome, RunRecord, Spins, Stage2, Stalls, Startup, VcpuProgress, Waits,
+    Outcome, RunRecord, Spins, Stage2, Stalls, Startup, TormentCounts, VcpuProgress, Waits,
 };
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering::Relaxed;
@@ -60,6 +60,11 @@ pub fn collect(session: &Session<'_>, outcome: Outcome) -> RunRecord {
         waits: waits(session),
         engine: session.engine.as_ref().map(Engine::cost),
         dma: dma::record(session),
+        torment: session.experiment.torment.then_some(TormentCounts {
+            aborts: counters.injected_aborts,
+            pauses: counters.pauses,
+            holds: session.holds,
+        }),
     }
 }
 

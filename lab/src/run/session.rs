@@ -6,6 +6,7 @@ use super::dma;
 use super::engine::Engine;
 use super::guest_frames::Compared;
 use super::header::header;
+use super::holder::Holder;
 use super::stalls::{OwnWindow, StallReader, Waiter};
 use super::waiting;
 use super::{ProcessStart, RunError, Setting};
@@ -75,6 +76,8 @@ pub struct Session<'a> {
     pub engine: Option<Engine>,
     pub dma: Option<DmaDevice>,
     pub machine: Machine,
+    /// After the machine: it may wait for a vCPU.
+    holder: Option<Holder>,
     stalls: Option<StallReader>,
     ended: Option<Outcome>,
     /// Reports of the guest's checkers when the run was ended before its time.
@@ -90,6 +93,8 @@ pub struct Session<'a> {
     /// How long no vCPU had got on when the moving phase ended.
     standstill_ns: u64,
     pub audited: bool,
+    /// Times that a vCPU was held at random.
+    pub holds: u64,
     pub stall_counts: Stalls,
     pub own_window: OwnWindow,
     pub windows_dropped: u64,
@@ -139,6 +144,7 @@ impl<'a> Session<'a> {
             machine,
             engine: None,
             dma: None,
+            holder: None,
             stalls: None,
             ended: None,
             reports_before_end: None,
@@ -150,6 +156,7 @@ impl<'a> Session<'a> {
             gaps: Vec::new(),
             standstill_ns: 0,
             audited: false,
+            holds: 0,
             stall_counts: Stalls::default(),
             own_window: OwnWindow::default(),
             windows_dropped: 0,
@@ -213,6 +220,10 @@ impl<'a> Session<'a> {
             && !moving.is_zero()
         {
             engine.begin_moving(experiment)?;
+            if experiment.torment {
+                let vcpus = self.machine.vcpus();
+                self.holder = Some(Holder::start(vcpus, experiment.seed.0)?);
+            }
         }
         self.moving_ns = self.phase(Stage::Moving, Phase::Moving, moving)?;
         // Before the audit, in which no vCPU gets on.

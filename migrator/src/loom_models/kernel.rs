@@ -166,12 +166,13 @@ pub(super) fn try_migrate(
         staged: None,
         broken: way.broken,
     };
-    let mut injector = Injector::new(way.inject.map(|phase| Inject {
+    let inject = way.inject.map(|phase| Inject {
         phase,
         nth: 1,
         on: true,
         action: InjectAction::Abort,
-    }));
+    });
+    let mut injector = Injector::new(inject, None, 0);
     if word.try_claim(now, 32) {
         let claim = Claim {
             words: std::slice::from_ref(word),

@@ -41,7 +41,7 @@ impl Transaction<'_> {
         self.hole |= self.out == self.reach && self.reach < self.pages() && self.abort.is_none();
         if self.mapped == self.out && self.out > 0 {
             self.phase = Phase::Committed;
-            self.tools.injector.strikes(Phase::Committed);
+            self.strikes(Phase::Committed);
         }
     }
 
@@ -100,7 +100,7 @@ impl Transaction<'_> {
         let mut window = OpenWindow::new(self);
         let this = window.inside();
         if this.reach > this.tools.compared_unmapped {
-            if !this.protect() {
+            if !this.protect() || this.strikes_in_window(Phase::Protected) {
                 return Attempt::Over;
             }
             if !this.is_copied(Source::Mapped(this.claim.hva), this.reach) {
@@ -149,7 +149,7 @@ impl Transaction<'_> {
 
     /// Whether the test aborts here, outside of any window.
     fn strikes(&mut self, phase: Phase) -> bool {
-        self.tools.injector.strikes(phase)
+        self.tools.injector.strikes(phase, self.tools.counters)
     }
 
     /// Whether the test aborts here, in the window.

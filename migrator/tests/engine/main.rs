@@ -9,3 +9,4 @@ mod lost;
 mod moving;
 mod rig;
 mod signals;
+mod torment;

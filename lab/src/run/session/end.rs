@@ -2,6 +2,7 @@
 
 use super::{Session, Stage};
 use crate::record::{Ending, Outcome};
+use crate::run::holder::Holder;
 use crate::run::{dma, waiting};
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -21,6 +22,9 @@ impl Session<'_> {
     /// Stops movers, guest, device and fault service, in this order; nothing runs afterwards.
     pub(super) fn end(&mut self) -> Outcome {
         let mut causes = Vec::new();
+        if let Some(holder) = &self.holder {
+            holder.request_end();
+        }
         if let Some(engine) = &mut self.engine {
             causes.extend(
                 engine
@@ -43,6 +47,8 @@ impl Session<'_> {
             Duration::ZERO
         };
         let stopped = self.machine.stop(patience);
+        // Now that every vCPU is gone, it waits for none.
+        self.holds = self.holder.take().map_or(0, Holder::join);
         self.audited = self.machine.shared().state() == Some(GuestState::Done);
         if let Some(reader) = &mut self.stalls {
             let (counts, own) = reader.finish(self.machine.shared());

@@ -1,0 +1,59 @@
+//! The table that is walked: every sound combination, on every kind of memory.
+
+use crate::names::Variant;
+use serde::Serialize;
+use underfoot_migrator::{Combination, PageSize, StrategyKind};
+
+/// What backs guest memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Backing {
+    /// Pages of 4 KiB.
+    Small,
+    /// Transparent huge pages, where the host gives them.
+    Huge,
+}
+
+impl Backing {
+    /// Both.
+    pub const ALL: [Self; 2] = [Self::Small, Self::Huge];
+
+    /// What it is called in results.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Small => "small",
+            Self::Huge => "huge",
+        }
+    }
+}
+
+/// One way to move pages of one kind of memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Cell {
+    /// The way.
+    pub way: Combination,
+    /// The memory.
+    pub backing: Backing,
+}
+
+impl Cell {
+    /// Whether pages of the size that moves are there.
+    fn has_pages(&self) -> bool {
+        self.backing == Backing::Huge || self.way.page_size == PageSize::Small
+    }
+}
+
+/// Every cell in which pages move and `variant` changes something, in the order of the table.
+#[must_use]
+pub fn cells(variant: Variant) -> Vec<Cell> {
+    Combination::all()
+        .map(|way| Combination {
+            variant: variant.engine(),
+            ..way
+        })
+        .filter(|way| way.strategy != StrategyKind::None && way.check().is_ok())
+        .flat_map(|way| Backing::ALL.map(|backing| Cell { way, backing }))
+        .filter(Cell::has_pages)
+        .collect()
+}
