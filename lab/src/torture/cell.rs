@@ -38,9 +38,12 @@ pub struct Cell {
 }
 
 impl Cell {
-    /// Whether pages of the size that moves are there.
+    /// Whether pages of the size that moves are there, and files, which lie in small ones, once only.
     fn has_pages(&self) -> bool {
-        self.backing == Backing::Huge || self.way.page_size == PageSize::Small
+        match self.backing {
+            Backing::Small => self.way.page_size == PageSize::Small,
+            Backing::Huge => !self.way.backend.needs_file(),
+        }
     }
 }
 

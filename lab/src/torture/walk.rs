@@ -1,7 +1,7 @@
 //! The walk through the table, in rounds, until the time is over or something is found.
 
 use super::cell::{Cell, cells};
-use super::tally::Tally;
+use super::tally::{Sums, Tally};
 use super::visit::{Common, command_line};
 use crate::atomic_file::WriteError;
 use crate::claims::conduct::Runner;
@@ -18,6 +18,8 @@ use std::time::{Duration, Instant, SystemTime};
 const VISIT: Duration = Duration::from_secs(1);
 /// The least time in which pages move.
 const LEAST_MOVING: Duration = Duration::from_millis(100);
+/// Visits more that a cell is given in which nothing moved, when the time is over.
+const REPEATS: u64 = 3;
 /// What is taken for the rest of a visit before the first has been seen.
 const OVERHEAD: Duration = Duration::from_millis(200);
 
@@ -81,6 +83,7 @@ pub struct Walked {
 struct Pace {
     began: Instant,
     length: Duration,
+    cells: u64,
     visits: u64,
     /// What visits take beside the time in which pages move, as the last ones did.
     overhead: Duration,
@@ -94,17 +97,31 @@ impl Pace {
         Self {
             began: Instant::now(),
             length,
+            cells,
             visits: rounds.saturating_mul(cells),
             overhead: OVERHEAD,
         }
     }
 
-    /// For how long pages are to move in visit `number`; `None` if there is no time for it.
+    /// For how long pages are to move in visit `number`; `None` if there is no time for it. The first
+    /// round may take as long again, on a host that does not keep up.
     fn moving(&self, number: u64) -> Option<Duration> {
-        let left = self.length.checked_sub(self.began.elapsed())?;
+        let Some(left) = self.length.checked_sub(self.began.elapsed()) else {
+            return (number < self.cells && self.has_grace()).then_some(LEAST_MOVING);
+        };
         let visits = self.visits.checked_sub(number).filter(|left| *left > 0)?;
         let share = left / u32::try_from(visits).unwrap_or(u32::MAX);
         Some(share.saturating_sub(self.overhead).max(LEAST_MOVING))
+    }
+
+    /// Visits of each cell that were planned.
+    fn rounds(&self) -> u64 {
+        self.visits / self.cells.max(1)
+    }
+
+    /// Whether what is missing may still be made up for.
+    fn has_grace(&self) -> bool {
+        self.began.elapsed() < self.length * 2
     }
 
     fn note(&mut self, moving: Duration, took: Duration) {
@@ -126,13 +143,20 @@ impl Walk<'_> {
         let mut order = Vec::new();
         let mut ended = Ended::Done;
         let mut number = 0;
-        while let Some(moving) = pace.moving(number) {
+        while ended == Ended::Done {
+            let next = match pace.moving(number) {
+                Some(moving) => {
+                    if order.is_empty() {
+                        let round = number / count as u64;
+                        order = self.common.order(round, (0..count).collect());
+                    }
+                    order.pop().map(|cell| (cell, moving))
+                }
+                None if pace.has_grace() => barren(&tally, number, pace.rounds() + REPEATS),
+                None => None,
+            };
+            let Some((cell, moving)) = next else { break };
             (self.progress)(pace.began.elapsed());
-            if order.is_empty() {
-                let round = number / count as u64;
-                order = self.common.order(round, (0..count).collect());
-            }
-            let Some(cell) = order.pop() else { break };
             let begun = Instant::now();
             let (record, failure) = self.visit(number, &table[cell], moving, &mut *run)?;
             pace.note(moving, begun.elapsed());
@@ -143,9 +167,8 @@ impl Walk<'_> {
             ended = match (failure, record.map(|record| record.outcome.ending)) {
                 (Some(failure), _) => Ended::Failed(Box::new(failure)),
                 (None, Some(Ending::Interrupted { signal })) => Ended::Interrupted { signal },
-                (None, _) => continue,
+                (None, _) => Ended::Done,
             };
-            break;
         }
         let each = (pace.overhead + LEAST_MOVING) * 3 / 2;
         Ok(Walked {
@@ -194,6 +217,18 @@ impl Walk<'_> {
             Err(error) => Err(error),
         }
     }
+}
+
+/// A cell that was visited in vain, less than `most` times, another one for each visit; and how long to
+/// stay there.
+fn barren(tally: &Tally, number: u64, most: u64) -> Option<(usize, Duration)> {
+    let in_vain = |(cell, (_, sums)): (usize, &(Cell, Sums))| {
+        let visited = (1..most).contains(&sums.visits);
+        (visited && sums.migration.committed == 0).then_some(cell)
+    };
+    let barren: Vec<usize> = tally.cells.iter().enumerate().filter_map(in_vain).collect();
+    let nth = number as usize % barren.len().max(1);
+    barren.get(nth).map(|&cell| (cell, VISIT))
 }
 
 /// What is wrong with a visit, if anything is. That a wrong form was not caught in one is nothing.
