@@ -81,6 +81,8 @@ fn address_spaces_shoot_down_what_they_unmap() {
         ("mmap1", "shootdown=ipi,remap=on", 2),
         ("mmap1", "shootdown=ipi,remap=on,lockdep=on", 4),
         ("mmap1", "shootdown=pv,path=speculative", 4),
+        // vCPUs that the VMM has stopped are left notes.
+        ("mmap1 --strategy stop-world", "shootdown=pv", 4),
         ("mmap1", "shootdown=hypercall", 2),
         ("exit", "shootdown=ipi", 4),
         ("fault", "shootdown=pv,mappers=1", 2),
@@ -97,6 +99,9 @@ fn address_spaces_shoot_down_what_they_unmap() {
         assert!(shots > 0, "{line}: no shootdowns");
         assert!(counter("shot-pages") >= shots, "{line}");
         assert!(counter("hypercalls-refused") <= shots, "{line}");
+        if name.contains("stop-world") {
+            assert!(counter("spared-notes") > 0, "{line}: nobody was left a note");
+        }
     }
 }
 

@@ -26,7 +26,8 @@ pub struct Compared {
     pub verified: BTreeMap<PageKind, u64>,
     /// Pages that they map elsewhere, or nowhere; and records that make no sense.
     pub misplaced: u64,
-    /// Frames that are mapped by the page that moved there and by the one that lay there first.
+    /// Frames that are mapped by two pages: two that moved there, or the one that moved there and the one
+    /// that lay there first.
     pub shared: u64,
     /// Frames left for good that were looked at.
     pub limbo: u64,
@@ -68,8 +69,11 @@ impl GuestFrames {
             misplaced: self.senseless,
             ..Compared::default()
         };
+        let mut taken = HashSet::new();
         for (page, (kind, frame)) in &self.places {
-            if frame_of(*page) == Some(*frame) {
+            let found = frame_of(*page);
+            compared.shared += u64::from(found.is_some_and(|found| !taken.insert(found)));
+            if found == Some(*frame) {
                 *compared.verified.entry(*kind).or_default() += 1;
             } else {
                 compared.misplaced += 1;
@@ -170,5 +174,11 @@ mod tests {
         frames.move_to(20, PageKind::Slab, 31);
         let expected = Compared { limbo: 2, ..clean };
         assert_eq!(frames.compare_in(&ram, ROOT), expected);
+
+        let (ram, mut frames) = moved();
+        map(&ram, 21, 30);
+        bury(&ram, 21);
+        frames.move_to(21, PageKind::Slab, 30);
+        assert_eq!(frames.compare_in(&ram, ROOT).shared, 1, "two in one frame");
     }
 }
