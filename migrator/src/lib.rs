@@ -113,6 +113,7 @@ mod variant;
 mod vcpus;
 mod verify;
 mod wait;
+mod watchdog;
 mod windows;
 
 pub use address::{Gfn, PAGE_SIZE, PageRange};
@@ -148,6 +149,9 @@ pub use variant::Variant;
 pub use vcpus::{Paused, Vcpus};
 pub use verify::{Verify, can_verify};
 pub use wait::WaitKind;
+pub use watchdog::{
+    Cycle, Edge, Members, Node, Stall, Stalls, Wait, WaitGraph, WaitSource, Waiter, WaiterError,
+};
 pub use windows::Windows;
 
 /// Pages of 4 KiB in one window at most.

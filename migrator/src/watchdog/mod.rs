@@ -1,0 +1,23 @@
+//! Who waits for whom: deadlocks are found as cycles, and not by how long they last.
+//!
+//! Each node waits for one other at most, and says so in a word of its own. Who waits for several
+//! (a grace period for all its readers) says for which of them now, and goes on to the next. So no search
+//! is needed: whoever follows the edges from a node comes to an end, or round.
+
+mod chain;
+mod edge;
+mod graph;
+#[cfg(all(test, loom))]
+mod loom_models;
+mod node;
+mod stall;
+#[cfg(all(test, not(loom)))]
+mod tests;
+mod waiter;
+
+pub use chain::Cycle;
+pub use edge::Edge;
+pub use graph::{Members, WaitGraph, WaitSource, WaiterError};
+pub use node::Node;
+pub use stall::{Stall, Stalls};
+pub use waiter::{Wait, Waiter};
