@@ -48,6 +48,9 @@ pub enum BuildError {
         /// What was asked for.
         limbo: u32,
     },
+    /// No window is that short.
+    #[error("a window of 0 at most: none is that short; give more, or no bound at all")]
+    MaxWindow,
     /// No page could ever be moved.
     #[error("the set of target classes is empty; name at least one class")]
     NoTargets,
@@ -101,6 +104,7 @@ pub struct Builder {
     excluded: Vec<PageRange>,
     tracking: Tracking,
     patience: Duration,
+    max_window: Option<Duration>,
 }
 
 impl Builder {
@@ -128,6 +132,7 @@ impl Builder {
             excluded: Vec::new(),
             tracking: Tracking::default(),
             patience: InvalidationOptions::default().patience,
+            max_window: None,
         }
     }
 
@@ -284,6 +289,20 @@ impl Builder {
         self
     }
 
+    /// How long a window may be open before its new frames are mapped; as long as it takes unless set.
+    /// The time in which consumers are waited for counts too. One that is open for longer is given up:
+    /// the old frames are back, [`Counters::over_budget`](crate::Counters::over_budget) counts it, and
+    /// the pages are tried again later. That is looked at between the steps: a system call that is
+    /// under way is not cut short.
+    ///
+    /// With [`StrategyKind::Lazy`] it holds until the pages are given out singly: from then on nobody
+    /// waits for a window.
+    #[must_use]
+    pub fn max_window(mut self, longest: Duration) -> Self {
+        self.max_window = Some(longest);
+        self
+    }
+
     /// Puts guest memory under userfaultfd. From here on a [`Handler`](crate::Handler) must run
     /// while anybody touches it.
     ///
@@ -314,7 +333,9 @@ impl Builder {
             .map(|region| PageRange::new(region.gfn, region.pages));
         let options = InvalidationOptions {
             tracking: self.tracking,
-            patience: self.patience,
+            patience: self
+                .max_window
+                .map_or(self.patience, |longest| longest.min(self.patience)),
             variant: self.variant,
         };
         let invalidations = Arc::new(Invalidations::new(memory, options));
@@ -335,6 +356,7 @@ impl Builder {
                 torment: self.torment,
                 tsc_hz,
                 rest_ticks: clock::ticks(self.rest, tsc_hz),
+                max_window: self.max_window.map(|longest| clock::ticks(longest, tsc_hz)),
             },
             regions,
             alias,
@@ -362,6 +384,9 @@ impl Builder {
         }
         if limbo > MAX_LIMBO {
             return Err(BuildError::Limbo { limbo });
+        }
+        if self.max_window == Some(Duration::ZERO) {
+            return Err(BuildError::MaxWindow);
         }
         if self.targets.is_empty() {
             return Err(BuildError::NoTargets);

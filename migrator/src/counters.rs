@@ -69,6 +69,9 @@ pub struct Counters {
     pub injected_aborts: u64,
     /// Sleeps of movers that [`Torment`](crate::Torment) asked for.
     pub pauses: u64,
+    /// Migrations given up as their window was longer than
+    /// [`Builder::max_window`](crate::Builder::max_window); their pages are tried again later.
+    pub over_budget: u64,
 }
 
 impl Counters {
@@ -103,6 +106,7 @@ impl Counters {
         self.fallbacks += other.fallbacks;
         self.injected_aborts += other.injected_aborts;
         self.pauses += other.pauses;
+        self.over_budget += other.over_budget;
     }
 }
 
@@ -148,6 +152,7 @@ pub(crate) struct LiveCounters {
     pub(crate) fallbacks: Cell,
     pub(crate) injected_aborts: Cell,
     pub(crate) pauses: Cell,
+    pub(crate) over_budget: Cell,
 }
 
 impl LiveCounters {
@@ -176,6 +181,7 @@ impl LiveCounters {
             fallbacks: self.fallbacks.get(),
             injected_aborts: self.injected_aborts.get(),
             pauses: self.pauses.get(),
+            over_budget: self.over_budget.get(),
         }
     }
 }

@@ -35,6 +35,8 @@ pub(crate) struct Config {
     pub(crate) torment: Option<Torment>,
     pub(crate) tsc_hz: u64,
     pub(crate) rest_ticks: u64,
+    /// The longest window before its new frames are mapped, in TSC ticks.
+    pub(crate) max_window: Option<u64>,
 }
 
 pub(crate) struct Engine {

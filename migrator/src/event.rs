@@ -49,6 +49,9 @@ pub enum AbortReason {
     /// A consumer with translations of its own did not acknowledge in time:
     /// [`Invalidations::laggards`](crate::Invalidations::laggards) names it.
     Unacknowledged,
+    /// The window was open for longer than [`Builder::max_window`](crate::Builder::max_window) before
+    /// the new frames were mapped.
+    OverBudget,
 }
 
 impl fmt::Display for AbortReason {
@@ -59,6 +62,7 @@ impl fmt::Display for AbortReason {
             Self::Panicked => f.write_str("the mover panicked"),
             Self::NotPaused => f.write_str("the vCPUs could not be stopped"),
             Self::Unacknowledged => f.write_str("a consumer did not acknowledge in time"),
+            Self::OverBudget => f.write_str("the window was longer than it may be"),
         }
     }
 }

@@ -21,6 +21,8 @@ pub enum InjectAction {
     Abort,
     /// Panics.
     Panic,
+    /// Sleeps so long, and goes on.
+    Pause(Duration),
 }
 
 /// A fault in the `nth` migration (from 1) that reaches `phase`.
@@ -92,6 +94,10 @@ impl Faults {
         }
         match inject.action {
             InjectAction::Abort => true,
+            InjectAction::Pause(pause) => {
+                std::thread::sleep(pause);
+                false
+            }
             InjectAction::Panic => panic!(
                 "injected in the phase {} of migration {}",
                 inject.phase, self.reached

@@ -299,6 +299,7 @@ impl Mover {
                 demanded: (&engine.demanded, first),
                 strategy: engine.config.strategy,
                 compared_unmapped: COMPARED_UNMAPPED,
+                max_window: engine.config.max_window,
                 variant: engine.config.variant,
             },
             start,

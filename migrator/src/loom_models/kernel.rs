@@ -196,6 +196,7 @@ pub(super) fn try_migrate(
                 demanded: (&demanded, 0),
                 strategy: way.strategy,
                 compared_unmapped: way.compared_unmapped,
+                max_window: None,
                 variant: way.variant,
             },
             now,

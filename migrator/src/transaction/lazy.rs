@@ -54,7 +54,7 @@ impl Transaction<'_> {
     pub(super) fn move_lazily(&mut self) {
         let mut window = OpenWindow::new(self);
         let this = window.inside();
-        if !this.unmap() || this.strikes_in_window(Phase::Unmapped) {
+        if !this.unmap() || this.stops_in_window(Phase::Unmapped) {
             return;
         }
         // The kernel copies as it maps.
@@ -64,7 +64,10 @@ impl Transaction<'_> {
             // Long enough for the guest to touch one of the pages.
             std::thread::sleep(BUSTED_GAP);
         }
-        if !this.strikes_in_window(Phase::Away) {
+        // No budget any more: who touches a page has it brought.
+        if this.strikes(Phase::Away) {
+            this.stop_in_window(AbortReason::Injected);
+        } else {
             this.fetch_all();
         }
     }

@@ -40,6 +40,8 @@ pub(crate) struct Tools<'a> {
     /// With [`StrategyKind::Transactional`] more pages than these are compared while they are
     /// write-protected, so that readers go on; up to so many after they were unmapped.
     pub(crate) compared_unmapped: u32,
+    /// The longest window before its new frames are mapped, in TSC ticks.
+    pub(crate) max_window: Option<u64>,
     pub(crate) variant: Variant,
 }
 
@@ -82,6 +84,8 @@ pub(crate) struct Transaction<'a> {
     /// With [`StrategyKind::Lazy`]: how the pages of `out` came back, from when they were sent away.
     away: Option<Returns>,
     retried: u32,
+    /// When the last window was opened.
+    opened: Tsc,
     times: Times,
     settled: bool,
 }
@@ -105,6 +109,7 @@ impl<'a> Transaction<'a> {
             lost: None,
             away: None,
             retried: 0,
+            opened: start,
             times: Times {
                 start,
                 ..Times::default()

@@ -50,9 +50,9 @@ impl Transaction<'_> {
         let mut window = OpenWindow::new(self);
         let this = window.inside();
         if this.unmap()
-            && !this.strikes_in_window(Phase::Unmapped)
+            && !this.stops_in_window(Phase::Unmapped)
             && this.copy_unmapped()
-            && !this.strikes_in_window(Phase::Copied)
+            && !this.stops_in_window(Phase::Copied)
         {
             this.map();
         }
@@ -62,16 +62,16 @@ impl Transaction<'_> {
     fn protect_copy(&mut self) {
         let mut window = OpenWindow::new(self);
         let this = window.inside();
-        if !this.protect() || this.strikes_in_window(Phase::Protected) {
+        if !this.protect() || this.stops_in_window(Phase::Protected) {
             return;
         }
         if this.tools.variant == Variant::NoProtect {
             this.unprotect();
         }
         this.copy(Source::Mapped(this.claim.hva), this.reach);
-        if !this.strikes_in_window(Phase::Copied)
+        if !this.stops_in_window(Phase::Copied)
             && this.unmap()
-            && !this.strikes_in_window(Phase::Unmapped)
+            && !this.stops_in_window(Phase::Unmapped)
         {
             this.map();
         }
@@ -100,7 +100,7 @@ impl Transaction<'_> {
         let mut window = OpenWindow::new(self);
         let this = window.inside();
         if this.reach > this.tools.compared_unmapped {
-            if !this.protect() || this.strikes_in_window(Phase::Protected) {
+            if !this.protect() || this.stops_in_window(Phase::Protected) {
                 return Attempt::Over;
             }
             if !this.is_copied(Source::Mapped(this.claim.hva), this.reach) {
@@ -122,7 +122,7 @@ impl Transaction<'_> {
                 };
             }
         }
-        if !this.strikes_in_window(Phase::Unmapped) {
+        if !this.stops_in_window(Phase::Unmapped) {
             this.map();
         }
         Attempt::Over
@@ -148,19 +148,24 @@ impl Transaction<'_> {
     }
 
     /// Whether the test aborts here, outside of any window.
-    fn strikes(&mut self, phase: Phase) -> bool {
+    pub(super) fn strikes(&mut self, phase: Phase) -> bool {
         self.tools.injector.strikes(phase, self.tools.counters)
     }
 
-    /// Whether the test aborts here, in the window.
-    pub(super) fn strikes_in_window(&mut self, phase: Phase) -> bool {
+    /// Whether the migration ends here, in the window: a test has it so, or it has taken too long.
+    pub(super) fn stops_in_window(&mut self, phase: Phase) -> bool {
         let strikes = self.strikes(phase);
         if strikes {
-            self.abort = Some(AbortReason::Injected);
-            if self.out == 0 {
-                self.tried = self.reach;
-            }
+            self.stop_in_window(AbortReason::Injected);
         }
-        strikes
+        strikes || self.is_over_budget()
+    }
+
+    /// Ends the migration in the window, whatever is out by now.
+    pub(super) fn stop_in_window(&mut self, reason: AbortReason) {
+        self.abort = Some(reason);
+        if self.out == 0 {
+            self.tried = self.reach;
+        }
     }
 }

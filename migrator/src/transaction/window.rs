@@ -1,7 +1,7 @@
 //! The time in which pages are unavailable.
 
 use super::Transaction;
-use crate::AbortReason;
+use crate::{AbortReason, clock};
 
 /// The window of a migration. However it ends, by a panic too, the old frames are put back where
 /// there is no new one and nothing stays write-protected, before consumers and those who spin are told
@@ -11,6 +11,9 @@ pub(super) struct OpenWindow<'t, 'a>(&'t mut Transaction<'a>);
 impl<'t, 'a> OpenWindow<'t, 'a> {
     pub(super) fn new(transaction: &'t mut Transaction<'a>) -> Self {
         transaction.tools.windows.open();
+        if transaction.tools.max_window.is_some() {
+            transaction.opened = clock::now();
+        }
         let window = Self(transaction);
         window.0.tell_consumers();
         window
@@ -27,9 +30,24 @@ impl Transaction<'_> {
     /// is given up before the first step that changes a mapping.
     fn tell_consumers(&mut self) {
         let range = self.range(0, self.reach);
-        if self.tools.consumers.start(range).is_err() {
+        let told = self.tools.consumers.start(range);
+        // Whoever answers too late for the window is no better than one who does not.
+        if !self.is_over_budget() && told.is_err() {
             self.give_up(AbortReason::Unacknowledged);
         }
+    }
+
+    /// Gives the migration up if its window has been open for too long.
+    pub(super) fn is_over_budget(&mut self) -> bool {
+        let Some(longest) = self.tools.max_window else {
+            return false;
+        };
+        let over = clock::now().saturating_sub(self.opened) > longest;
+        if over {
+            self.tools.counters.over_budget.add(1);
+            self.stop_in_window(AbortReason::OverBudget);
+        }
+        over
     }
 }
 

@@ -1,5 +1,6 @@
 //! The engine in a plain process, with threads in the guest's place.
 
+mod budget;
 mod builder;
 mod busted;
 mod consumers;
