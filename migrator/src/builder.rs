@@ -12,11 +12,12 @@ use crate::regions::{RegionError, Regions};
 use crate::registration::{Registration, RegistrationError};
 use crate::sync::AtomicU32;
 use crate::uffd::Watch;
+use crate::watchdog::LiveVerdicts;
 use crate::windows::Windows;
 use crate::{
     BackendKind, ClassSet, Combination, Inject, InvalidationOptions, Invalidations, MAX_BATCH,
-    Migrator, Observer, PageMap, PageRange, PageSize, Rate, StrategyKind, Torment, Tracking,
-    Variant, Vcpus, Verify, WaitKind, clock,
+    Members, Migrator, Observer, PageMap, PageRange, PageSize, Rate, StrategyKind, Torment,
+    Tracking, Variant, Vcpus, Verify, WaitGraph, WaitKind, WaitSource, clock,
 };
 
 /// How long a moved page rests by default.
@@ -105,6 +106,7 @@ pub struct Builder {
     tracking: Tracking,
     patience: Duration,
     max_window: Option<Duration>,
+    wait_sources: Vec<Arc<dyn WaitSource>>,
 }
 
 impl Builder {
@@ -133,6 +135,7 @@ impl Builder {
             tracking: Tracking::default(),
             patience: InvalidationOptions::default().patience,
             max_window: None,
+            wait_sources: Vec::new(),
         }
     }
 
@@ -303,6 +306,14 @@ impl Builder {
         self
     }
 
+    /// One more who knows who waits for whom, for the [`Watchdog`](crate::Watchdog): of vCPUs and grace
+    /// periods as the guest publishes it, say.
+    #[must_use]
+    pub fn wait_source(mut self, source: Arc<dyn WaitSource>) -> Self {
+        self.wait_sources.push(source);
+        self
+    }
+
     /// Puts guest memory under userfaultfd. From here on a [`Handler`](crate::Handler) must run
     /// while anybody touches it.
     ///
@@ -366,6 +377,8 @@ impl Builder {
             windows: Arc::new(Windows::default()),
             demanded: AtomicU32::new(u32::MAX),
             invalidations,
+            waits: Arc::new(WaitGraph::new(Members::default(), self.wait_sources)),
+            verdicts: LiveVerdicts::default(),
             page_map,
             observer: self.observer,
             vcpus: self.vcpus,

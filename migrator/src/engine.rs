@@ -11,6 +11,7 @@ use crate::regions::Regions;
 use crate::registration::Registration;
 use crate::sync::AtomicU32;
 use crate::uffd::Watch;
+use crate::watchdog::{LiveVerdicts, WaitGraph};
 use crate::windows::Windows;
 use crate::{
     BackendKind, Class, ClassSet, Inject, Invalidations, Observer, PageMap, PageSize, Rate,
@@ -52,6 +53,8 @@ pub(crate) struct Engine {
     /// The page that was last demanded of those that are away: its neighbours will be next.
     pub(crate) demanded: AtomicU32,
     pub(crate) invalidations: Arc<Invalidations>,
+    pub(crate) waits: Arc<WaitGraph>,
+    pub(crate) verdicts: LiveVerdicts,
     pub(crate) page_map: Arc<dyn PageMap>,
     pub(crate) observer: Arc<dyn Observer>,
     pub(crate) vcpus: Option<Arc<dyn Vcpus>>,

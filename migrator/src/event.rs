@@ -3,7 +3,7 @@
 use std::fmt;
 
 use crate::clock::Tsc;
-use crate::{Gfn, PageRange, Phase};
+use crate::{Gfn, PageRange, Phase, Verdict};
 
 /// When the steps of a migration were, in TSC ticks; 0 for a step that was not reached.
 ///
@@ -49,6 +49,8 @@ pub enum AbortReason {
     /// A consumer with translations of its own did not acknowledge in time:
     /// [`Invalidations::laggards`](crate::Invalidations::laggards) names it.
     Unacknowledged,
+    /// It was in a deadlock ([`Verdict::Deadlock`](crate::Verdict::Deadlock)).
+    Deadlock,
     /// The window was open for longer than [`Builder::max_window`](crate::Builder::max_window) before
     /// the new frames were mapped.
     OverBudget,
@@ -62,6 +64,7 @@ impl fmt::Display for AbortReason {
             Self::Panicked => f.write_str("the mover panicked"),
             Self::NotPaused => f.write_str("the vCPUs could not be stopped"),
             Self::Unacknowledged => f.write_str("a consumer did not acknowledge in time"),
+            Self::Deadlock => f.write_str("it was in a deadlock"),
             Self::OverBudget => f.write_str("the window was longer than it may be"),
         }
     }
@@ -170,6 +173,12 @@ pub enum Event {
 pub trait Observer: Send + Sync {
     /// Takes note of `event`.
     fn on(&self, event: &Event);
+
+    /// Takes note of what the [`Watchdog`](crate::Watchdog) has found, on its thread; not on the hot
+    /// path.
+    fn on_verdict(&self, verdict: &Verdict) {
+        let _ = verdict;
+    }
 }
 
 /// Takes note of nothing.

@@ -95,7 +95,7 @@ impl Faults {
         match inject.action {
             InjectAction::Abort => true,
             InjectAction::Pause(pause) => {
-                std::thread::sleep(pause);
+                thread::sleep(pause);
                 false
             }
             InjectAction::Panic => panic!(

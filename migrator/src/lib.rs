@@ -150,7 +150,8 @@ pub use vcpus::{Paused, Vcpus};
 pub use verify::{Verify, can_verify};
 pub use wait::WaitKind;
 pub use watchdog::{
-    Cycle, Edge, Members, Node, Stall, Stalls, Wait, WaitGraph, WaitSource, Waiter, WaiterError,
+    Cycle, Edge, Members, Node, Stall, Stalls, Verdict, Verdicts, Wait, WaitGraph, WaitSource,
+    Waiter, WaiterError, Watchdog,
 };
 pub use windows::Windows;
 

@@ -12,7 +12,7 @@ use crate::mover::{Mover, NewMoverError};
 use crate::page_word::{Lane, PageWord};
 use crate::translate::{OwnMapping, SecondMapping};
 use crate::windows::Windows;
-use crate::{Gfn, Invalidations, Translate};
+use crate::{Gfn, Invalidations, Translate, Verdicts, WaitGraph, Watchdog};
 
 /// Guest memory whose pages can be moved.
 ///
@@ -43,6 +43,25 @@ impl Migrator {
     #[must_use]
     pub fn handler(&self) -> Handler {
         Handler::new(Arc::clone(&self.0))
+    }
+
+    /// One who looks for deadlocks, and ends them. One is enough.
+    #[must_use]
+    pub fn watchdog(&self) -> Watchdog {
+        Watchdog::new(Arc::clone(&self.0))
+    }
+
+    /// Who waits for whom. Movers say so themselves; whoever else does is to be named by a
+    /// [`Waiter`](crate::Waiter) of its own, or known to a [`WaitSource`](crate::WaitSource).
+    #[must_use]
+    pub fn waits(&self) -> Arc<WaitGraph> {
+        Arc::clone(&self.0.waits)
+    }
+
+    /// How many deadlocks and stalls all watchdogs have found.
+    #[must_use]
+    pub fn verdicts(&self) -> Verdicts {
+        self.0.verdicts.snapshot()
     }
 
     /// The windows of all movers, to spin on.

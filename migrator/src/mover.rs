@@ -21,6 +21,7 @@ use crate::rate::Limiter;
 use crate::transaction::{Fatal, Tools, Transaction};
 use crate::uffd::UffdError;
 use crate::verify::{Frame, Verifier};
+use crate::watchdog::{Node, Waiter};
 use crate::{
     AbortReason, BackendKind, Event, Observer, OpenRange, PageRange, PageSize, Paused, Stop,
     StrategyKind, clock,
@@ -123,6 +124,8 @@ pub struct Mover {
     plan: Plan,
     batch: Batch,
     injector: Injector,
+    /// None if the wait-for graph has no place for it.
+    waiter: Option<Waiter>,
     verifier: Verifier,
     pagemap: Pagemap,
     present: Present,
@@ -172,6 +175,9 @@ impl Mover {
             plan: Plan::new(config.targets, seed, engine.regions.pages()),
             batch: Batch::new(config.batch),
             injector: Injector::new(config.inject, config.torment, seed),
+            waiter: u16::try_from(nth)
+                .ok()
+                .and_then(|nth| engine.waits.waiter(Node::Migration(nth)).ok()),
             backend,
             counters,
             verifier,
@@ -295,6 +301,7 @@ impl Mover {
                 counters: &self.counters,
                 windows: &engine.windows,
                 consumers: consumers.as_ref(),
+                waiter: self.waiter.as_mut(),
                 observer: &*self.observer,
                 demanded: (&engine.demanded, first),
                 strategy: engine.config.strategy,

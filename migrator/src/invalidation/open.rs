@@ -4,14 +4,16 @@ use std::cell::Cell;
 use std::marker::PhantomPinned;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::listener::Matching;
 use super::pool::Ticket;
-use super::registry::bits;
+use super::registry::{bits, consumer_node};
 use super::stack::Node;
 use super::sync::{Backoff, Deadline, Ordering, fence};
 use super::{Invalidations, Tracking, Unacknowledged};
 use crate::PageRange;
+use crate::watchdog::{Wait, Waiter};
 
 /// Where an open invalidation is kept track of.
 #[derive(Clone, Copy)]
@@ -19,6 +21,14 @@ enum Place {
     Pool(Ticket),
     Stack,
     Space,
+}
+
+/// Why an invalidation has not begun as it should.
+#[derive(Debug)]
+pub(crate) struct Unquiet {
+    pub(crate) late: Unacknowledged,
+    /// It was told to give up, as its wait closed a cycle.
+    pub(crate) deadlock: bool,
 }
 
 #[derive(Clone, Copy)]
@@ -72,6 +82,15 @@ impl<'r> OpenRange<'r> {
     /// A consumer did not acknowledge in time. The range is open all the same; it must not be
     /// changed.
     pub fn start(self: Pin<&Self>, range: PageRange) -> Result<(), Unacknowledged> {
+        self.start_as(range, None).map_err(|unquiet| unquiet.late)
+    }
+
+    /// The same, by one who says for which consumer it waits, and gives up if it is told to.
+    pub(crate) fn start_as(
+        self: Pin<&Self>,
+        range: PageRange,
+        waiter: Option<&mut Waiter>,
+    ) -> Result<(), Unquiet> {
         self.end();
         if range.pages == 0 {
             return Ok(());
@@ -90,7 +109,7 @@ impl<'r> OpenRange<'r> {
         // Pairs with the fence in `InUse::enter`: who uses a page finds it forgotten, or is seen here
         // using it.
         fence(Ordering::SeqCst);
-        self.await_quiet(pinned, range)
+        self.await_quiet(pinned, range, waiter)
     }
 
     /// Counts the invalidation where it is to be counted, and pins whom to tell.
@@ -141,27 +160,63 @@ impl<'r> OpenRange<'r> {
         pinned
     }
 
-    fn await_quiet(&self, pinned: u64, range: PageRange) -> Result<(), Unacknowledged> {
+    fn await_quiet(
+        &self,
+        pinned: u64,
+        range: PageRange,
+        mut waiter: Option<&mut Waiter>,
+    ) -> Result<(), Unquiet> {
         let mut deadline = None;
-        let mut backoff = Backoff::default();
         for index in bits(pinned) {
-            let listener = self.registry.listener(index);
-            while listener.with_registered(|of| of.consumer.is_quiet(range)) == Some(false) {
+            if !self.is_quiet(index, range) {
                 let patience = self.registry.options.patience;
                 let deadline = deadline.get_or_insert_with(|| Deadline::after(patience));
-                if let Some(waited) = deadline.passed() {
-                    listener.is_late();
-                    let name = listener.with_registered(|of| Arc::clone(&of.name));
-                    return Err(Unacknowledged {
-                        consumer: name.unwrap_or_default(),
-                        range,
-                        waited,
-                    });
-                }
-                backoff.wait();
+                self.await_one(index, range, deadline, waiter.as_deref_mut())?;
             }
         }
         Ok(())
+    }
+
+    fn is_quiet(&self, index: usize, range: PageRange) -> bool {
+        let listener = self.registry.listener(index);
+        listener.with_registered(|of| of.consumer.is_quiet(range)) != Some(false)
+    }
+
+    /// Waits for the consumer of the place `index`, which was not quiet.
+    fn await_one(
+        &self,
+        index: usize,
+        range: PageRange,
+        deadline: &Deadline,
+        waiter: Option<&mut Waiter>,
+    ) -> Result<(), Unquiet> {
+        let wait = waiter.map(|waiter| waiter.wait_for(consumer_node(index)));
+        let mut backoff = Backoff::default();
+        loop {
+            let deadlock = wait.as_ref().is_some_and(Wait::is_aborted);
+            if deadlock || deadline.is_over() {
+                return Err(self.unquiet(index, range, deadline.so_far(), deadlock));
+            }
+            backoff.wait();
+            if self.is_quiet(index, range) {
+                return Ok(());
+            }
+        }
+    }
+
+    #[cold]
+    fn unquiet(&self, index: usize, range: PageRange, waited: Duration, deadlock: bool) -> Unquiet {
+        let listener = self.registry.listener(index);
+        if !deadlock {
+            listener.is_late();
+        }
+        let name = listener.with_registered(|of| Arc::clone(&of.name));
+        let late = Unacknowledged {
+            consumer: name.unwrap_or_default(),
+            range,
+            waited,
+        };
+        Unquiet { late, deadlock }
     }
 
     /// Ends the invalidation, if one is open here.

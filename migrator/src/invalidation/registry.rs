@@ -8,7 +8,7 @@ use super::pool::Pool;
 use super::stack::Stack;
 use super::sync::{AtomicU64, Mutex, MutexGuard, Ordering};
 use super::{Consumer, Laggard, RegisterError, Sharing, Subscription, Tracking};
-use crate::{Gfn, PAGE_SIZE, PageRange, Variant};
+use crate::{Gfn, Node, PAGE_SIZE, PageRange, Variant};
 
 /// Subscriptions that there can be at one time: one bit each in a word.
 pub const MAX_SUBSCRIPTIONS: usize = u64::BITS as usize;
@@ -320,6 +320,11 @@ impl Invalidations {
         // Nothing in here panics half-way.
         self.entries.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// The consumer of the place `index`, in the wait-for graph.
+pub(super) const fn consumer_node(index: usize) -> Node {
+    Node::Consumer(index as u16)
 }
 
 /// The numbers of the bits set in `mask`.

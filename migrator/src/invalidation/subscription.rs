@@ -3,8 +3,9 @@
 use std::sync::Arc;
 
 use super::Invalidations;
+use super::registry::consumer_node;
 use super::sync::{Ordering, fence};
-use crate::{PageRange, Variant};
+use crate::{Node, PageRange, Variant};
 
 /// How far invalidation was when a fault began.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,6 +35,13 @@ pub struct Subscription {
 impl Subscription {
     pub(super) fn new(registry: Arc<Invalidations>, index: usize) -> Self {
         Self { registry, index }
+    }
+
+    /// Its consumer in the wait-for graph ([`Migrator::waits`](crate::Migrator::waits)): who has it say
+    /// what it waits for has its deadlocks found.
+    #[must_use]
+    pub fn node(&self) -> Node {
+        consumer_node(self.index)
     }
 
     /// The range.

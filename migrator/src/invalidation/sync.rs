@@ -63,9 +63,13 @@ impl Deadline {
         Self(Instant::now(), patience)
     }
 
-    /// How long it has been, once that is too long. Never under loom, where time means nothing.
-    pub(super) fn passed(&self) -> Option<Duration> {
-        let waited = self.0.elapsed();
-        (!cfg!(loom) && waited >= self.1).then_some(waited)
+    /// How long it has been.
+    pub(super) fn so_far(&self) -> Duration {
+        self.0.elapsed()
+    }
+
+    /// Whether that is too long. Never under loom, where time means nothing.
+    pub(super) fn is_over(&self) -> bool {
+        !cfg!(loom) && self.so_far() >= self.1
     }
 }

@@ -192,6 +192,7 @@ pub(super) fn try_migrate(
                 counters: &counters,
                 windows: &windows,
                 consumers: consumers.as_ref(),
+                waiter: None,
                 observer: &Silent,
                 demanded: (&demanded, 0),
                 strategy: way.strategy,

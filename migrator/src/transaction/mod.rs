@@ -19,6 +19,7 @@ use crate::counters::LiveCounters;
 use crate::inject::Injector;
 use crate::page_word::Leave;
 use crate::uffd::UffdError;
+use crate::watchdog::Waiter;
 use crate::windows::Windows;
 use crate::{
     AbortReason, Event, Gfn, Observer, OpenRange, PAGE_SIZE, PageRange, Phase, SkipReason,
@@ -32,6 +33,8 @@ pub(crate) struct Tools<'a> {
     pub(crate) counters: &'a LiveCounters,
     pub(crate) windows: &'a Windows,
     pub(crate) consumers: Pin<&'a OpenRange<'a>>,
+    /// Says what the migration waits for.
+    pub(crate) waiter: Option<&'a mut Waiter>,
     pub(crate) observer: &'a dyn Observer,
     /// The page number that was last demanded of those that are away, and that of the first page
     /// of the claim.

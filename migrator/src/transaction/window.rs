@@ -30,10 +30,16 @@ impl Transaction<'_> {
     /// is given up before the first step that changes a mapping.
     fn tell_consumers(&mut self) {
         let range = self.range(0, self.reach);
-        let told = self.tools.consumers.start(range);
-        // Whoever answers too late for the window is no better than one who does not.
-        if !self.is_over_budget() && told.is_err() {
-            self.give_up(AbortReason::Unacknowledged);
+        let waiter = self.tools.waiter.as_deref_mut();
+        let told = self.tools.consumers.start_as(range, waiter);
+        match told {
+            Err(unquiet) if unquiet.deadlock => self.give_up(AbortReason::Deadlock),
+            // Whoever answers too late for the window is no better than one who does not.
+            told => {
+                if !self.is_over_budget() && told.is_err() {
+                    self.give_up(AbortReason::Unacknowledged);
+                }
+            }
         }
     }
 

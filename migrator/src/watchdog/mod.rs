@@ -13,11 +13,16 @@ mod node;
 mod stall;
 #[cfg(all(test, not(loom)))]
 mod tests;
+mod verdict;
 mod waiter;
+mod watching;
 
 pub use chain::Cycle;
 pub use edge::Edge;
 pub use graph::{Members, WaitGraph, WaitSource, WaiterError};
 pub use node::Node;
 pub use stall::{Stall, Stalls};
+pub(crate) use verdict::LiveVerdicts;
+pub use verdict::{Verdict, Verdicts};
 pub use waiter::{Wait, Waiter};
+pub use watching::Watchdog;

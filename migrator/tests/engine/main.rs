@@ -11,3 +11,4 @@ mod moving;
 mod rig;
 mod signals;
 mod torment;
+mod watchdog;
