@@ -17,9 +17,12 @@ const PAUSE: Duration = Duration::from_millis(600);
 /// The migration that is paused.
 const NTH: u64 = 20;
 
-/// The ends of migrations, in order: the phase of an abort, or `None` for a commit.
+/// How a migration of these pages ended: the phase of an abort and why, or `None` for a commit.
+type End = (PageRange, Option<(Phase, AbortReason)>);
+
+/// The ends of migrations, in order.
 #[derive(Default)]
-struct Ends(Mutex<Vec<(PageRange, Option<(Phase, AbortReason)>)>>);
+struct Ends(Mutex<Vec<End>>);
 
 impl Observer for Ends {
     fn on(&self, event: &Event) {
