@@ -52,7 +52,8 @@ impl Members {
 
 /// Edges that somebody knows who is not their owner: what a guest has published, say.
 pub trait WaitSource: Send + Sync {
-    /// What `waiter` waits for now; [`Edge::default`] if that is not known here.
+    /// What `waiter` waits for now; [`Edge::default`] if that is not known here. One alone may know of a
+    /// node, a [`Waiter`] or a source: sequences of two would be taken for one.
     ///
     /// Its sequence must change with each change of what is waited for, and be read together with it, by
     /// an acquire load that pairs with a release by the owner. Then a false edge harms nobody but its
