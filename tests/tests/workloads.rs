@@ -100,7 +100,10 @@ fn address_spaces_shoot_down_what_they_unmap() {
         assert!(counter("shot-pages") >= shots, "{line}");
         assert!(counter("hypercalls-refused") <= shots, "{line}");
         if name.contains("stop-world") {
-            assert!(counter("spared-notes") > 0, "{line}: nobody was left a note");
+            assert!(
+                counter("spared-notes") > 0,
+                "{line}: nobody was left a note"
+            );
         }
     }
 }

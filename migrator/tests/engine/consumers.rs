@@ -66,11 +66,11 @@ impl Consumer for Watcher {
     }
 }
 
-/// While nobody moves page `gfn` by its subscription's word, it is there. Until `over`; how often that
-/// could be said.
+/// While nobody moves page `gfn` by its subscription's word, it is there. Until `over`, and once at
+/// least: on a busy host this thread may have had no turn before. How often that could be said.
 fn look(rig: &Rig, gfn: u64, one: &underfoot_migrator::Subscription, over: &AtomicBool) -> u64 {
     let mut said = 0;
-    while !over.load(Ordering::Relaxed) {
+    while said == 0 || !over.load(Ordering::Relaxed) {
         let Some(snapshot) = one.read_begin() else {
             std::thread::yield_now();
             continue;

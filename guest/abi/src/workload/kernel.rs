@@ -84,7 +84,13 @@ pub(super) const DMA: Description = Description {
     about: "a device copies buffers that migrate, from threads of its own; every byte is checked",
     parameters: &[
         Parameter::number("depth", "descriptors posted at a time", 1, 64, 8),
-        Parameter::number("bytes", "bytes of each; rounded up to whole words", 8, 16_384, 4096),
+        Parameter::number(
+            "bytes",
+            "bytes of each; rounded up to whole words",
+            8,
+            16_384,
+            4096,
+        ),
         Parameter::number(
             "renew",
             "descriptors after which a thread of the device registers anew; 0: never",
