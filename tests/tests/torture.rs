@@ -64,7 +64,7 @@ fn every_way_to_move_pages_stands_a_short_walk() {
     for cpus in [2, 4] {
         let scratch = Scratch::new();
         let _turn = turn();
-        let finished = torture(&scratch, &format!("--duration 75s --cpus {cpus}")).run();
+        let finished = torture(&scratch, &format!("--duration 60s --cpus {cpus}")).run();
         finished.assert_status(0);
         scratch.assert_untouched();
         assert!(!scratch.join("out").exists(), "results of a failure");
