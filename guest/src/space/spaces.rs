@@ -31,6 +31,10 @@ const FULL_WAITS: usize = 256;
 /// How long it sleeps after one of them by which nothing of this CPU's came free, only others' perhaps.
 const FULL_NS: u64 = 1_000_000;
 
+/// Pages of memory for each mapping that waits for its grace period: those of a small one, and its
+/// tables.
+const PAGES_EACH: usize = 32;
+
 /// How faults are handled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u64)]
@@ -96,13 +100,15 @@ impl Spaces {
         most: usize,
     ) -> Option<&'static Self> {
         let pages = memory.pages;
+        // Mappings that wait for their grace period, for which their pages wait too: who makes more of them
+        // than memory could bear waits for a slot.
+        let waiting = (pages.free_pages(cpu) / PAGES_EACH).clamp(256, 4096);
         let spaces = Self {
             memory,
             rcu,
             tables,
             rules,
-            // Some wait for their grace period.
-            vmas: Objects::build(cpu, pages, most * 32 + 4096)?,
+            vmas: Objects::build(cpu, pages, most * 32 + waiting)?,
             // As many, and the paths of versions that wait for theirs.
             nodes: Objects::build(cpu, pages, most * 64 + 16384)?,
             spaces: Objects::build(cpu, pages, most * 4 + 256)?,
