@@ -70,7 +70,7 @@ pub fn kind_name(report: &GuestReport) -> String {
 #[must_use]
 pub const fn is_error(report: &GuestReport) -> bool {
     match report.kind {
-        Ok(ReportKind::RcuStall | ReportKind::OutOfMemory) => false,
+        Ok(ReportKind::RcuStall | ReportKind::OutOfMemory | ReportKind::Exhausted) => false,
         Ok(
             ReportKind::LockCycle
             | ReportKind::LockContext

@@ -105,6 +105,30 @@ fn address_spaces_shoot_down_what_they_unmap() {
                 "{line}: nobody was left a note"
             );
         }
+        if more.contains("remap=on") {
+            assert!(counter("moved") > 0, "{line}: no region was moved");
+        }
+    }
+}
+
+/// Spaces and mappings that are gone wait for their grace period: who wants one waits, and is not told
+/// that memory is short.
+#[test]
+#[cfg_attr(no_kvm, ignore = "this host has no /dev/kvm for us")]
+fn what_waits_for_a_grace_period_is_no_lack_of_memory() {
+    if !kvm() {
+        return;
+    }
+    for line in [
+        "--workload exit --strategy none --memory 1GiB --parameters shootdown=ipi,pages=1,regions=1",
+        "--workload exit --strategy none --memory 64MiB --parameters shootdown=rcu,pages=1,regions=1",
+        "--workload mmap1 --mover guest",
+    ] {
+        let line = format!("{line} --cpus 8 --duration {}s", seconds());
+        let (summary, _) = run(&Scratch::new(), &line);
+        assert_eq!(summary.number("/guest/reports_made"), 0, "{line}");
+        let operations = summary.number("/guest/counters/moving/operations");
+        assert!(operations > 0, "{line}: no operations");
     }
 }
 

@@ -41,8 +41,8 @@ pub use vcpu::{
 };
 pub use workload::{
     CHANGES, Counter, DMA_CACHE, DMA_RENEW, FAULT_OUTCOMES, MAX_COUNTERS, MAX_PARAMETERS,
-    MIX_PARTS, OPERATIONS, PRESSURE_COUNTERS, Parameter, SHOTS, TABLE_SAMPLES, TABLES_REUSED,
-    WorkloadId, mix_counters,
+    MIX_PARTS, MOVES, OPERATIONS, PRESSURE_COUNTERS, Parameter, SHOTS, TABLE_SAMPLES,
+    TABLES_REUSED, WorkloadId, mix_counters,
 };
 
 /// The kernel command-line key whose hexadecimal value is the GPA of the shared region.

@@ -30,11 +30,13 @@ pub enum ReportKind {
     Allocation = 8,
     /// Memory: ordinary allocations make room that others take without paying.
     Starvation = 9,
+    /// The most that there may be of something are in use, though memory is free.
+    Exhausted = 10,
 }
 
 impl ReportKind {
     /// All of them.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::LockCycle,
         Self::LockContext,
         Self::RcuStall,
@@ -44,6 +46,7 @@ impl ReportKind {
         Self::OutOfMemory,
         Self::Allocation,
         Self::Starvation,
+        Self::Exhausted,
     ];
 
     /// The kind with this number.
@@ -65,6 +68,7 @@ impl ReportKind {
             Self::OutOfMemory => "out-of-memory",
             Self::Allocation => "allocation",
             Self::Starvation => "starvation",
+            Self::Exhausted => "exhausted",
         }
     }
 }

@@ -5,7 +5,9 @@ mod mix;
 mod spaces;
 
 pub use mix::{MIX_PARTS, mix_counters};
-pub use spaces::{CHANGES, FAULT_OUTCOMES, PRESSURE_COUNTERS, SHOTS, TABLE_SAMPLES, TABLES_REUSED};
+pub use spaces::{
+    CHANGES, FAULT_OUTCOMES, MOVES, PRESSURE_COUNTERS, SHOTS, TABLE_SAMPLES, TABLES_REUSED,
+};
 
 use kernel::{CHASE, CHURN, DMA, IDLE, LOCK, ORDER, SHOOTDOWN, TORTURE, WALK};
 pub use kernel::{DMA_CACHE, DMA_RENEW};

@@ -4,7 +4,7 @@
 use core::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 /// Objects in a full magazine.
-const ROOM: usize = 15;
+pub(super) const ROOM: usize = 15;
 /// Objects that are moved at once between a magazine and what all share.
 pub(super) const HALF: usize = ROOM.div_ceil(2);
 

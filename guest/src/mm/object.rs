@@ -1,8 +1,10 @@
 //! Slab objects of a Rust type.
 
 use super::{
+    magazine::ROOM,
     page::PageAllocator,
     slab::{SlabAudit, SlabCache, SlabPage},
+    watermark::Refused,
 };
 use crate::Cpu;
 use core::marker::PhantomData;
@@ -23,10 +25,13 @@ pub struct Objects<T> {
 }
 
 impl<T: Object> Objects<T> {
-    /// An empty cache that grows to at most `most` objects, rounded up. `None` if no page is left.
+    /// An empty cache that grows to at least `most` objects in use, wherever they are freed: what CPUs
+    /// keep for themselves comes on top. `None` if no page is left.
     #[must_use]
     pub fn build(cpu: &Cpu, pages: &'static PageAllocator, most: usize) -> Option<Self> {
         let data = PageByte::new(PageKind::Data, false);
+        // A CPU's magazine is no other one's: without this the first few CPUs could have them all.
+        let most = most + ROOM * cpu.header.cpus as usize;
         let slabs = most.div_ceil(PAGE_SIZE / size_of::<T>());
         let slabs = pages.zeroed_slice::<SlabPage>(cpu, slabs, data)?;
         let cache = SlabCache::new(pages, size_of::<T>(), slabs);
@@ -37,9 +42,11 @@ impl<T: Object> Objects<T> {
     }
 
     /// A new object, all poison but for its check words.
-    #[must_use]
-    pub fn allocate(&self, cpu: &Cpu) -> Option<&'static T> {
-        self.at(self.cache.allocate(cpu)?)
+    ///
+    /// # Errors
+    /// [`Refused::Full`] when there are as many as there may be, [`Refused::Empty`] when no page is left.
+    pub fn allocate(&self, cpu: &Cpu) -> Result<&'static T, Refused> {
+        self.at(self.cache.try_allocate(cpu)?).ok_or(Refused::Empty)
     }
 
     /// Frees an object; whether it was sound.

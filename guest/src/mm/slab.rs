@@ -3,7 +3,9 @@
 use super::{
     magazine::{HALF, Magazine},
     page::{PageAllocator, ZeroValid},
-    poison, without_bottom_halves,
+    poison,
+    watermark::Refused,
+    without_bottom_halves,
 };
 use crate::{Cpu, record, sync::TicketLock};
 use core::sync::atomic::{
@@ -95,17 +97,25 @@ impl SlabCache {
     /// poison. `None` when the cache may not grow or no page is left.
     #[must_use]
     pub fn allocate(&self, cpu: &Cpu) -> Option<usize> {
+        self.try_allocate(cpu).ok()
+    }
+
+    /// As [`Self::allocate`].
+    ///
+    /// # Errors
+    /// [`Refused::Full`] when the cache may not grow, [`Refused::Empty`] when no page is left.
+    pub fn try_allocate(&self, cpu: &Cpu) -> Result<usize, Refused> {
         let address = without_bottom_halves(cpu, || {
             loop {
                 if let Some(address) = self.magazines[cpu.id].pop() {
-                    break Some(address);
+                    break Ok(address);
                 }
                 if !self.refill(cpu) {
                     self.grow(cpu)?;
                 }
             }
         })?;
-        let (slab, bit) = self.locate(address)?;
+        let (slab, bit) = self.locate(address).ok_or(Refused::Empty)?;
         self.slabs[slab].cached.fetch_and(!bit, Relaxed);
         let words = self.words(address);
         record::access(cpu, address, || {
@@ -113,7 +123,7 @@ impl SlabCache {
             words[0].store(HEAD ^ address as u64, Relaxed);
             words[words.len() - 1].store(TAIL ^ address as u64, Relaxed);
         });
-        Some(address)
+        Ok(address)
     }
 
     /// Frees the object at `address`. One that is free already, or whose check words are wrong, is an
@@ -274,9 +284,9 @@ impl SlabCache {
     }
 
     /// Adds a slab.
-    fn grow(&self, cpu: &Cpu) -> Option<()> {
+    fn grow(&self, cpu: &Cpu) -> Result<(), Refused> {
         let byte = PageByte::new(PageKind::Slab, false);
-        let page = self.pages.allocate(cpu, 0, byte)?;
+        let page = self.pages.allocate(cpu, 0, byte).ok_or(Refused::Empty)?;
         // SAFETY: just allocated, and never given back once it is a slab.
         let words = unsafe { poison::words(page, PAGE_SIZE) };
         record::access(cpu, page, || poison::fill(words, poison::OBJECT));
@@ -286,14 +296,14 @@ impl SlabCache {
             drop(partial);
             // SAFETY: it never became a slab.
             unsafe { self.pages.free(cpu, page, 0) };
-            return None;
+            return Err(Refused::Full);
         };
         self.pages.set_owner(page, index as u32);
         slab.address.store(page, Release);
         slab.next.store(partial.first, Relaxed);
         partial.first = index as u32 + 1;
         partial.slabs += 1;
-        Some(())
+        Ok(())
     }
 }
 

@@ -42,7 +42,7 @@ pub enum Mode {
     Emergency,
 }
 
-/// Why no page was given.
+/// Why no page was given, nor what lies in one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refused {
     /// Only the emergency reserve is left.
@@ -54,6 +54,9 @@ pub enum Refused {
     },
     /// Nothing is left.
     Empty,
+    /// There are as many objects of the kind as there may be, those that wait for their grace period
+    /// among them. Pages may be free.
+    Full,
 }
 
 impl fmt::Display for Refused {
@@ -64,6 +67,10 @@ impl fmt::Display for Refused {
                 "{free} pages are free, and {min} are kept for emergencies; give the guest more memory"
             ),
             Self::Empty => write!(f, "no page is free; give the guest more memory"),
+            Self::Full => write!(
+                f,
+                "there are as many as there may be; wait for those that wait for a grace period, or use fewer"
+            ),
         }
     }
 }

@@ -1,14 +1,14 @@
 //! Changes of the mappings: map, unmap, protect; split and merge.
 
 use super::{
-    edit::{Edit, NoNode},
+    edit::Edit,
     entry::{END, Entry, index},
     gather::Gather,
     object::Space,
     spaces::Spaces,
     vma::{Protection, Vma},
 };
-use crate::{Cpu, lock_class, sync::lockdep};
+use crate::{Cpu, lock_class, mm::watermark::Refused, sync::lockdep};
 use core::{
     fmt,
     ops::Range,
@@ -43,6 +43,8 @@ pub enum ChangeError {
     },
     /// No page is left.
     OutOfMemory,
+    /// There are as many mappings as there may be, and waiting has not helped.
+    TooMany,
 }
 
 impl fmt::Display for ChangeError {
@@ -57,15 +59,19 @@ impl fmt::Display for ChangeError {
             Self::Mapped { start } => write!(f, "something is mapped from {start:#x} on"),
             Self::NotMapped { start } => write!(f, "no mapping has all from {start:#x} on"),
             Self::OutOfMemory => write!(f, "no page is left; give the guest more memory"),
+            Self::TooMany => write!(f, "there are as many mappings as there may be; use fewer"),
         }
     }
 }
 
 impl core::error::Error for ChangeError {}
 
-impl From<NoNode> for ChangeError {
-    fn from(_: NoNode) -> Self {
-        Self::OutOfMemory
+impl From<Refused> for ChangeError {
+    fn from(refused: Refused) -> Self {
+        match refused {
+            Refused::Full => Self::TooMany,
+            Refused::Empty | Refused::Reserve { .. } => Self::OutOfMemory,
+        }
     }
 }
 
@@ -182,10 +188,19 @@ impl Spaces {
         self.take_away(cpu, space, &(0..END), None);
     }
 
-    /// Runs `change` as the one who changes the mappings.
-    pub(super) fn locked<T>(&self, cpu: &Cpu, space: &Space, change: impl FnOnce() -> T) -> T {
-        let _held = space.lock.write(cpu);
-        change()
+    /// Runs `change` as the one who changes the mappings; again while there is no slot for it. Undone or
+    /// done in part, it must be one that can be begun anew.
+    pub(super) fn locked(
+        &self,
+        cpu: &Cpu,
+        space: &Space,
+        change: impl Fn() -> Result<(), ChangeError>,
+    ) -> Result<(), ChangeError> {
+        let attempt = || {
+            let _held = space.lock.write(cpu);
+            change()
+        };
+        self.patiently(cpu, attempt, |error| *error == ChangeError::TooMany)
     }
 
     /// Adds a mapping where nothing is mapped.
@@ -197,7 +212,7 @@ impl Spaces {
         offset: usize,
         protection: Protection,
     ) -> Result<&'static Vma, ChangeError> {
-        let vma = self.vmas.allocate(cpu).ok_or(ChangeError::OutOfMemory)?;
+        let vma = self.vmas.allocate(cpu)?;
         vma.init(space.id(), range, offset, protection);
         let edit = self.edit_with(cpu, space, vma)?;
         Self::publish(space, &edit);
@@ -234,7 +249,7 @@ impl Spaces {
         if range.start == address {
             return Ok(());
         }
-        let high = self.vmas.allocate(cpu).ok_or(ChangeError::OutOfMemory)?;
+        let high = self.vmas.allocate(cpu)?;
         let offset = low.page_number(address);
         high.init(space.id(), address..range.end, offset, low.protection());
         let edit = self.edit_with(cpu, space, high)?;

@@ -8,7 +8,10 @@ use super::{
     tree::{Node, Side},
     vma::Vma,
 };
-use crate::{Cpu, mm::Objects};
+use crate::{
+    Cpu,
+    mm::{Objects, watermark::Refused},
+};
 use core::cmp::Ordering;
 use core::sync::atomic::Ordering::Relaxed;
 
@@ -22,11 +25,8 @@ const OLD: u32 = 0;
 const FRESH: u32 = 1;
 const DEAD: u32 = 2;
 
-/// There is no memory for another node. The edit is of no use any more.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct NoNode;
-
-/// A version in the making, under the space's lock. Dropped unfinished, it never was.
+/// A version in the making, under the space's lock. Dropped unfinished, it never was. Of no use any more
+/// once it was [`Refused`] another node.
 pub(super) struct Edit<'a> {
     cpu: &'a Cpu,
     nodes: &'a Objects<Node>,
@@ -55,7 +55,7 @@ impl<'a> Edit<'a> {
     }
 
     /// Adds a mapping; none starts where it does.
-    pub(super) fn insert(&mut self, vma: &Vma) -> Result<(), NoNode> {
+    pub(super) fn insert(&mut self, vma: &Vma) -> Result<(), Refused> {
         self.root = self.insert_at(self.root, vma)?;
         Ok(())
     }
@@ -64,7 +64,7 @@ impl<'a> Edit<'a> {
     ///
     /// # Panics
     /// If there is none.
-    pub(super) fn remove(&mut self, start: usize) -> Result<(), NoNode> {
+    pub(super) fn remove(&mut self, start: usize) -> Result<(), Refused> {
         self.root = self.remove_at(self.root, start)?;
         Ok(())
     }
@@ -95,7 +95,7 @@ impl<'a> Edit<'a> {
         })
     }
 
-    fn insert_at(&mut self, at: usize, vma: &Vma) -> Result<usize, NoNode> {
+    fn insert_at(&mut self, at: usize, vma: &Vma) -> Result<usize, Refused> {
         let Some(node) = self.nodes.at(at) else {
             let node = self.make()?;
             node.init(vma);
@@ -112,7 +112,7 @@ impl<'a> Edit<'a> {
         self.balance(node)
     }
 
-    fn remove_at(&mut self, at: usize, start: usize) -> Result<usize, NoNode> {
+    fn remove_at(&mut self, at: usize, start: usize) -> Result<usize, Refused> {
         let node = self.nodes.at(at).expect("the mapping is in the tree");
         let side = match start.cmp(&node.start()) {
             Ordering::Less => Side::Before,
@@ -126,7 +126,7 @@ impl<'a> Edit<'a> {
     }
 
     /// A mapping goes; its neighbour on the heavier side takes its place.
-    fn remove_node(&mut self, node: &'static Node) -> Result<usize, NoNode> {
+    fn remove_node(&mut self, node: &'static Node) -> Result<usize, Refused> {
         let (before, after) = (node.child(Side::Before), node.child(Side::After));
         if before == 0 || after == 0 {
             self.retire(node);
@@ -150,7 +150,7 @@ impl<'a> Edit<'a> {
     }
 
     /// Makes both sides of `node`, which is this edit's own, weigh enough; the root of the two.
-    fn balance(&mut self, node: &'static Node) -> Result<usize, NoNode> {
+    fn balance(&mut self, node: &'static Node) -> Result<usize, Refused> {
         let [before, after] = [Side::Before, Side::After].map(|side| self.weight(node.child(side)));
         if after > DELTA * before {
             self.rotate(node, Side::After)
@@ -163,7 +163,7 @@ impl<'a> Edit<'a> {
     }
 
     /// Moves weight from the `heavy` side of `node` to the other.
-    fn rotate(&mut self, node: &'static Node, heavy: Side) -> Result<usize, NoNode> {
+    fn rotate(&mut self, node: &'static Node, heavy: Side) -> Result<usize, Refused> {
         let light = heavy.other();
         let child = self.own(self.below(node, heavy))?;
         let (inner, outer) = (child.child(light), child.child(heavy));
@@ -200,7 +200,7 @@ impl<'a> Edit<'a> {
     }
 
     /// A copy of `node` that this edit may change, or itself if it made it.
-    fn own(&mut self, node: &'static Node) -> Result<&'static Node, NoNode> {
+    fn own(&mut self, node: &'static Node) -> Result<&'static Node, Refused> {
         if node.state.load(Relaxed) == FRESH {
             return Ok(node);
         }
@@ -210,8 +210,8 @@ impl<'a> Edit<'a> {
         Ok(copy)
     }
 
-    fn make(&mut self) -> Result<&'static Node, NoNode> {
-        let node = self.nodes.allocate(self.cpu).ok_or(NoNode)?;
+    fn make(&mut self) -> Result<&'static Node, Refused> {
+        let node = self.nodes.allocate(self.cpu)?;
         node.state.store(FRESH, Relaxed);
         node.link.store(self.fresh, Relaxed);
         self.fresh = node.address();

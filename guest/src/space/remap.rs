@@ -10,7 +10,10 @@ use super::{
 };
 use crate::{
     Cpu,
-    mm::{fragment::ENTRIES, watermark::Mode},
+    mm::{
+        fragment::ENTRIES,
+        watermark::{Mode, Refused},
+    },
 };
 use core::{
     ops::Range,
@@ -49,7 +52,7 @@ impl Spaces {
             self.split(cpu, space, from.end)?;
             let old = self.find(space, from.start);
             let old = old.ok_or(ChangeError::NotMapped { start })?;
-            self.move_vma(cpu, space, old, to)
+            self.move_vma(cpu, space, old, to.clone())
         })
     }
 
@@ -62,21 +65,18 @@ impl Spaces {
         to: Range<usize>,
     ) -> Result<(), ChangeError> {
         let from = old.range();
-        let new = self.vmas.allocate(cpu).ok_or(ChangeError::OutOfMemory)?;
+        let new = self.vmas.allocate(cpu)?;
         let offset = old.page_number(from.start);
         new.init(space.id(), to.clone(), offset, old.protection());
         let mut edit = self.edit(cpu, space);
-        let edited = edit
-            .remove(from.start)
-            .and_then(|()| edit.insert(new))
-            .is_ok();
+        let edited = edit.remove(from.start).and_then(|()| edit.insert(new));
         // Faults under this lock make tables: from here on there are as many as will be moved.
         lock_vma(cpu, old);
-        if !edited || !self.make_tables(cpu, space, &from, &to) {
+        if let Err(refused) = edited.and_then(|()| self.make_tables(cpu, space, &from, &to)) {
             unlock_vma(cpu, old);
             self.prune(cpu, space, &to, &self.tree(space).hole(&to));
             self.vmas.free(cpu, new);
-            return Err(ChangeError::OutOfMemory);
+            return Err(refused.into());
         }
         begin_locked(cpu, old, 0);
         begin(cpu, new, 1);
@@ -92,23 +92,25 @@ impl Spaces {
         Ok(())
     }
 
-    /// Makes the leaf tables of `to` for those that `from` has; whether there was memory.
+    /// Makes the leaf tables of `to` for those that `from` has.
     fn make_tables(
         &self,
         cpu: &Cpu,
         space: &Space,
         from: &Range<usize>,
         to: &Range<usize>,
-    ) -> bool {
-        let mut enough = true;
+    ) -> Result<(), Refused> {
+        let mut made = Ok(());
         self.leaves(cpu, space, from, |_, part| {
             let start = to.start + (part.start - from.start);
             let last = start + part.len() - PAGE_SIZE;
             for address in [start, last] {
-                enough = enough && self.make_leaf(cpu, space, address, Mode::Kernel).is_ok();
+                if made.is_ok() {
+                    made = self.make_leaf(cpu, space, address, Mode::Kernel).map(drop);
+                }
             }
         });
-        enough
+        made
     }
 
     /// Moves the entries. A page is for a moment at neither place; faults on it wait for the locks.

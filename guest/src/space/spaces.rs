@@ -13,7 +13,7 @@ use crate::{
     mm::{
         Objects,
         fragment::{TableAllocator, TableOwner},
-        watermark::{AfterGracePeriod, Mode, Reclaim, Refused, Watermarks},
+        watermark::{AfterGracePeriod, BATCH, Mode, Reclaim, Refused, Watermarks},
     },
     sync::{Rcu, RcuHead},
 };
@@ -24,9 +24,16 @@ use core::{
 };
 use underfoot_abi::{PageByte, PageKind};
 
-/// Grace periods that a new space waits for at most: a space that is gone needs two, as the halves of
-/// a page of tables have one callback head, and one more may have begun before it went.
-const CREATE_WAITS: usize = 3;
+/// Grace periods that who finds no slot waits for at most. What is gone needs two, as the halves of a
+/// page of tables have one callback head, and one more may have begun before it went; but what comes
+/// free then may be taken by others, who make room likewise.
+const FULL_WAITS: usize = 256;
+/// How long it sleeps after one of them by which nothing of this CPU's came free, only others' perhaps.
+const FULL_NS: u64 = 1_000_000;
+
+/// Pages of memory for each mapping that waits for its grace period: those of a small one, and its
+/// tables.
+const PAGES_EACH: usize = 32;
 
 /// How faults are handled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -93,13 +100,15 @@ impl Spaces {
         most: usize,
     ) -> Option<&'static Self> {
         let pages = memory.pages;
+        // Mappings that wait for their grace period, for which their pages wait too: who makes more of them
+        // than memory could bear waits for a slot.
+        let waiting = (pages.free_pages(cpu) / PAGES_EACH).clamp(256, 4096);
         let spaces = Self {
             memory,
             rcu,
             tables,
             rules,
-            // Some wait for their grace period.
-            vmas: Objects::build(cpu, pages, most * 32 + 4096)?,
+            vmas: Objects::build(cpu, pages, most * 32 + waiting)?,
             // As many, and the paths of versions that wait for theirs.
             nodes: Objects::build(cpu, pages, most * 64 + 16384)?,
             spaces: Objects::build(cpu, pages, most * 4 + 256)?,
@@ -115,24 +124,43 @@ impl Spaces {
         self.tables
     }
 
-    /// An address space that maps nothing. May sleep.
+    /// An address space that maps nothing. May sleep: there may be as many as there may be, but of those
+    /// that are gone some wait for their grace period.
     ///
     /// # Errors
-    /// [`Refused`] if there is no memory, or there are too many.
+    /// [`Refused`] if there is no memory, or there are too many and waiting has not helped.
     pub fn create(&'static self, cpu: &Cpu) -> Result<&'static Space, Refused> {
-        let after = AfterGracePeriod { rcu: self.rcu };
-        for _ in 0..CREATE_WAITS {
-            if let Ok(space) = self.try_create(cpu) {
-                return Ok(space);
-            }
-            // Many that are gone may wait for their grace periods, though memory is not short.
-            after.reclaim(cpu, 1);
-        }
-        self.try_create(cpu)
+        self.patiently(
+            cpu,
+            || self.try_create(cpu),
+            |refused| *refused == Refused::Full,
+        )
     }
 
-    fn try_create(&'static self, cpu: &Cpu) -> Result<&'static Space, Refused> {
-        let owner = self.tables.enter(cpu).ok_or(Refused::Empty)?;
+    /// Makes the attempt, and while it fails for want of a slot lets those go that wait for their grace
+    /// period, and makes it again; [`FULL_WAITS`] times at most. May sleep.
+    pub(super) fn patiently<T, E>(
+        &self,
+        cpu: &Cpu,
+        attempt: impl Fn() -> Result<T, E>,
+        is_full: impl Fn(&E) -> bool,
+    ) -> Result<T, E> {
+        let after = AfterGracePeriod { rcu: self.rcu };
+        for _ in 0..FULL_WAITS {
+            let result = attempt();
+            if !result.as_ref().is_err_and(&is_full) {
+                return result;
+            }
+            // Callbacks of this CPU's: the others' run there.
+            if after.reclaim(cpu, BATCH) == 0 {
+                cpu.sched.sleep_ns(cpu, FULL_NS);
+            }
+        }
+        attempt()
+    }
+
+    pub(super) fn try_create(&'static self, cpu: &Cpu) -> Result<&'static Space, Refused> {
+        let owner = self.tables.enter(cpu)?;
         let root = match self.tables.allocate(cpu, owner, Mode::Kernel) {
             Ok(root) => root,
             Err(refused) => {
@@ -140,11 +168,14 @@ impl Spaces {
                 return Err(refused);
             }
         };
-        let Some(space) = self.spaces.allocate(cpu) else {
-            // SAFETY: nobody else knows it.
-            unsafe { self.tables.free(cpu, root) };
-            self.tables.leave(cpu, owner);
-            return Err(Refused::Empty);
+        let space = match self.spaces.allocate(cpu) {
+            Ok(space) => space,
+            Err(refused) => {
+                // SAFETY: nobody else knows it.
+                unsafe { self.tables.free(cpu, root) };
+                self.tables.leave(cpu, owner);
+                return Err(refused);
+            }
         };
         let address = core::ptr::from_ref(owner).expose_provenance();
         space.init(cpu, owner.id(), address, root);

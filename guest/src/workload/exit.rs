@@ -44,7 +44,7 @@ impl Exit {
         })
     }
 
-    /// The life of one address space. Without memory it is a short one.
+    /// The life of one address space. It counts if there was memory for all of it.
     fn live(&self, cpu: &Cpu) {
         let spaces = self.stage.spaces;
         let span = Span::start(cpu);
@@ -54,14 +54,15 @@ impl Exit {
                 self.stage.changed(cpu);
                 // SAFETY: nobody else knows the space.
                 unsafe { spaces.destroy(cpu, space) };
-                if !whole {
+                if whole {
+                    span.finish(cpu, Metric::Operation);
+                    record::operation(cpu);
+                } else {
                     self.stage.rest(cpu);
                 }
             }
-            Err(_) => self.stage.out_of_memory(cpu, "an address space"),
+            Err(refused) => self.stage.failed(cpu, "an address space", refused.into()),
         }
-        span.finish(cpu, Metric::Operation);
-        record::operation(cpu);
     }
 
     /// Maps all regions and accesses all of their pages; whether there was memory for all.
@@ -70,8 +71,8 @@ impl Exit {
         let len = self.pages * PAGE_SIZE;
         for start in (0..self.regions).map(|region| region * APART) {
             let mapped = spaces.map(cpu, space, start, len, Protection::Write);
-            if mapped.is_err() {
-                self.stage.out_of_memory(cpu, "a mapping");
+            if let Err(why) = mapped {
+                self.stage.failed(cpu, "a mapping", why);
                 return false;
             }
             for address in (start..start + len).step_by(PAGE_SIZE) {

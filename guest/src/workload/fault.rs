@@ -61,10 +61,11 @@ impl Fault {
         let len = self.pages * PAGE_SIZE;
         for address in (start..start + len).step_by(PAGE_SIZE) {
             let span = Span::start(cpu);
-            // Without a page it has come to an end too, which the fault has counted and reported.
-            let _ = spaces.access(cpu, self.space, address, true);
-            span.finish(cpu, Metric::Operation);
-            record::operation(cpu);
+            // Why there was none the fault has counted and reported.
+            if spaces.access(cpu, self.space, address, true).is_ok() {
+                span.finish(cpu, Metric::Operation);
+                record::operation(cpu);
+            }
             self.stage.between(cpu, operations);
             if is_over(cpu) {
                 break;
@@ -85,8 +86,12 @@ impl Fault {
         let unmapped = spaces.unmap(cpu, self.space, start, PAGE_SIZE);
         if mapped.is_ok() && unmapped.is_ok() {
             self.stage.changed(cpu);
-        } else if [mapped, unmapped].contains(&Err(ChangeError::OutOfMemory)) {
-            self.stage.out_of_memory(cpu, "a change of mappings");
+        }
+        for why in [mapped, unmapped].into_iter().filter_map(Result::err) {
+            // What is mapped already is from an earlier turn.
+            if !matches!(why, ChangeError::Mapped { .. }) {
+                self.stage.failed(cpu, "a change of mappings", why);
+            }
         }
         self.stage.between(cpu, operations);
     }

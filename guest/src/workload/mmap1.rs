@@ -11,10 +11,10 @@ use crate::{
     Cpu,
     mm::watermark::Watermarks,
     record::{self, Span},
-    space::{AccessError, ChangeError, FaultError, Protection, Space},
+    space::{ChangeError, Protection, Space},
 };
 use core::sync::atomic::{AtomicUsize, Ordering::Relaxed};
-use underfoot_abi::{MAX_CPUS, Metric, PAGE_SIZE};
+use underfoot_abi::{MAX_CPUS, MOVES, Metric, PAGE_SIZE};
 
 const ACCESSORS: usize = OWN;
 const PAGES: usize = OWN + 1;
@@ -89,31 +89,35 @@ impl Mmap1 {
         }
         // Nor is it if this fails: it then stays for the next turn.
         let unmapped = spaces.unmap(cpu, space, start, len);
-        if [mapped, unmapped].contains(&Err(ChangeError::OutOfMemory)) {
-            self.stage.out_of_memory(cpu, "a change of mappings");
+        if mapped.is_ok() && unmapped.is_ok() {
+            span.finish(cpu, Metric::Operation);
+            record::operation(cpu);
         }
-        span.finish(cpu, Metric::Operation);
-        record::operation(cpu);
+        for why in [mapped, unmapped].into_iter().filter_map(Result::err) {
+            if !matches!(why, ChangeError::Mapped { .. }) {
+                self.stage.failed(cpu, "a change of mappings", why);
+            }
+        }
     }
 
     /// Moves a region to another place, where others find it, and unmaps it there. Its pages must come along:
     /// each says where it belongs, and an update that stays behind is missed by the audit.
     fn move_away(&self, cpu: &Cpu, group: usize, space: &'static Space, start: usize) {
         let (spaces, len) = (self.stage.spaces, self.pages * PAGE_SIZE);
-        // Also what an earlier turn had no memory to unmap.
-        let _ = spaces.unmap(cpu, space, MOVED, len);
-        match spaces.remap(cpu, space, start, len, MOVED) {
-            Ok(()) => (),
-            Err(ChangeError::OutOfMemory) => return self.stage.out_of_memory(cpu, "a move"),
-            // It has not come to be mapped.
-            Err(_) => return,
+        // The first time also what an earlier turn had no memory to unmap.
+        let unmap = || spaces.unmap(cpu, space, MOVED, len);
+        if let Err(why) = unmap().and_then(|()| spaces.remap(cpu, space, start, len, MOVED)) {
+            return self.stage.failed(cpu, "a move", why);
         }
+        record::count(cpu, MOVES, 1);
         self.regions[group].store(MOVED, Relaxed);
         for address in (MOVED..MOVED + len).step_by(PAGE_SIZE) {
             let _ = spaces.access(cpu, space, address, address == MOVED);
         }
         cpu.sched.yield_now(cpu);
-        let _ = spaces.unmap(cpu, space, MOVED, len);
+        if let Err(why) = unmap() {
+            self.stage.failed(cpu, "an unmapping", why);
+        }
     }
 
     /// Accesses the region, which may go away at any time: whatever comes of it.
@@ -122,11 +126,7 @@ impl Mmap1 {
         let address = self.regions[group].load(Relaxed) + page + 8 * random.below(512);
         let write = random.below(2) == 0;
         let accessed = self.stage.spaces.access(cpu, space, address, write);
-        // Without a page it has come to an end too.
-        if !matches!(
-            accessed,
-            Err(AccessError::Fault(FaultError::Refused { .. }))
-        ) {
+        if accessed.is_ok() {
             record::operation(cpu);
         }
     }

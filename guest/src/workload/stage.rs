@@ -9,7 +9,9 @@ use crate::{
         watermark::{AfterGracePeriod, Levels, Watermarks},
     },
     record,
-    space::{Fallback, Outcome, Path, Rules, Space, SpaceReclaim, Spaces, Translations},
+    space::{
+        ChangeError, Fallback, Outcome, Path, Rules, Space, SpaceReclaim, Spaces, Translations,
+    },
     sync::{Rcu, lockdep},
     tlb::{HostWords, Tlb, Way},
 };
@@ -96,8 +98,8 @@ impl Stage {
             },
             wait_at_exit,
         };
-        // Half of the memory may be tables, those that wait for their grace period among them.
-        let tables = pages.free_pages(cpu) / 2;
+        // Memory runs out before pages of tables do; owners are taken back at once.
+        let tables = pages.free_pages(cpu);
         let tables = TableAllocator::build(cpu, memory, rcu, kind, tables, 4 * most)?;
         let translations = parameters[SHOOTDOWN]
             .checked_sub(1)
@@ -128,8 +130,24 @@ impl Stage {
         (self.parts.between)(cpu, *operations);
     }
 
+    /// Reports why `what`, which nobody else can have been in the way of, could not be done, and rests
+    /// where something is scarce.
+    pub(super) fn failed(&self, cpu: &Cpu, what: &str, why: ChangeError) {
+        match why {
+            ChangeError::OutOfMemory => self.out_of_memory(cpu, what),
+            ChangeError::TooMany => {
+                let text = format_args!("no slot for {what}: {why}");
+                record::report(cpu, ReportKind::Exhausted, [0; 4], text);
+                self.rest(cpu);
+            }
+            ChangeError::BadRange { start, .. }
+            | ChangeError::Mapped { start }
+            | ChangeError::NotMapped { start } => record::error(cpu, start, 0),
+        }
+    }
+
     /// No memory was left for `what`, which is counted and reported as a fault's want is.
-    pub(super) fn out_of_memory(&self, cpu: &Cpu, what: &str) {
+    fn out_of_memory(&self, cpu: &Cpu, what: &str) {
         record::count(cpu, Outcome::OutOfMemory.counter(), 1);
         let (free, min) = (self.parts.pages.free_estimate(), self.memory.levels().min);
         record::report(

@@ -111,6 +111,18 @@ pub const TABLES_REUSED: usize = CHANGES + 1;
 /// The counters of shootdowns, six in all: see their texts.
 pub const SHOTS: usize = TABLES_REUSED + 2;
 
+/// The counter of [`WorkloadId::Mmap1`](super::WorkloadId::Mmap1) alone: regions that were moved.
+pub const MOVES: usize = SPACE_COUNTERS.len();
+
+const MMAP1_COUNTERS: [Counter; MOVES + 1] = {
+    let mut counters: [Counter; MOVES + 1] = space_counters();
+    counters[MOVES] = Counter::new(
+        "moved",
+        "regions moved with their pages before they were unmapped",
+    );
+    counters
+};
+
 pub(super) const MMAP1: Description = Description {
     name: "mmap1",
     about: "threads map and unmap regions while others access them, as LTP's mmap1 does",
@@ -129,7 +141,7 @@ pub(super) const MMAP1: Description = Description {
             &["off", "on"],
         ),
     ],
-    counters: &SPACE_COUNTERS,
+    counters: &MMAP1_COUNTERS,
 };
 
 pub(super) const EXIT: Description = Description {

@@ -8,7 +8,7 @@
 use super::{descriptor::Descriptor, state::List};
 use crate::{
     Cpu, lock_class,
-    mm::{Object, Objects, PageAllocator},
+    mm::{Object, Objects, PageAllocator, watermark::Refused},
     record,
     sync::{TicketGuard, TicketLock},
 };
@@ -204,14 +204,17 @@ impl Owners {
     }
 
     /// An owner with a new life.
-    pub(super) fn enter(&self, cpu: &Cpu) -> Option<&'static TableOwner> {
-        let owner = self.reuse(cpu).or_else(|| self.make(cpu))?;
+    pub(super) fn enter(&self, cpu: &Cpu) -> Result<&'static TableOwner, Refused> {
+        let owner = match self.reuse(cpu) {
+            Some(owner) => owner,
+            None => self.make(cpu)?,
+        };
         let id = self.lives.fetch_add(1, Relaxed) + 1;
         let _guard = owner.lock(cpu, Side::Task);
         owner.tables.store(0, Relaxed);
         owner.first.store(0, Relaxed);
         owner.id.store(id, Relaxed);
-        Some(owner)
+        Ok(owner)
     }
 
     /// Takes an owner back, whose life has ended.
@@ -232,13 +235,13 @@ impl Owners {
         Some(owner)
     }
 
-    fn make(&self, cpu: &Cpu) -> Option<&'static TableOwner> {
+    fn make(&self, cpu: &Cpu) -> Result<&'static TableOwner, Refused> {
         let owner = self.objects.allocate(cpu)?;
         owner.lock.reset();
         owner
             .made
             .store(self.made.fetch_add(1, Relaxed) + 1, Relaxed);
         owner.next_unused.store(0, Relaxed);
-        Some(owner)
+        Ok(owner)
     }
 }

@@ -77,9 +77,11 @@ impl TableAllocator {
         self.counts.usage()
     }
 
-    /// The owner of a new address space's tables. `None` if there are too many.
-    #[must_use]
-    pub fn enter(&self, cpu: &Cpu) -> Option<&'static TableOwner> {
+    /// The owner of a new address space's tables.
+    ///
+    /// # Errors
+    /// [`Refused::Full`] if there are too many, [`Refused::Empty`] if no page is left.
+    pub fn enter(&self, cpu: &Cpu) -> Result<&'static TableOwner, Refused> {
         self.owners.enter(cpu)
     }
 
@@ -270,11 +272,9 @@ impl TableAllocator {
     /// A new page's first half.
     fn grow(&self, cpu: &Cpu, owner: &'static TableOwner, mode: Mode) -> Result<Table, Refused> {
         let page = self.memory.allocate(cpu, BYTE, mode)?;
-        let Some(descriptor) = self.descriptors.allocate(cpu) else {
-            // SAFETY: nobody else knows it.
-            unsafe { self.memory.pages.free(cpu, page, 0) };
-            return Err(Refused::Empty);
-        };
+        // SAFETY: nobody else knows the page.
+        let give_back = |_: &Refused| unsafe { self.memory.pages.free(cpu, page, 0) };
+        let descriptor = self.descriptors.allocate(cpu).inspect_err(give_back)?;
         descriptor.init(page, owner);
         descriptor.set_tag(Half::First, Tag::Table);
         // SAFETY: a page that the allocator gave out, for atomics only.

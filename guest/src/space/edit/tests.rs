@@ -170,7 +170,7 @@ fn an_edit_without_memory_never_was() {
     let mut pages = Vec::new();
     for page in 0.. {
         let mut edit = rig.edit(root);
-        if edit.insert(rig.vma(page)) == Err(NoNode) {
+        if edit.insert(rig.vma(page)) == Err(Refused::Full) {
             break;
         }
         root = rig.finish(edit, || ());

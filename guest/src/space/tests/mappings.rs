@@ -9,7 +9,6 @@ use crate::space::{
 use Protection::{Read, Write};
 use proptest::prelude::*;
 use std::collections::BTreeMap;
-use underfoot_abi::PageByte;
 
 /// First page, the one after the last, protection.
 type Mapped = (usize, usize, Protection);
@@ -136,7 +135,7 @@ fn changes_that_cannot_be_are_refused() {
                         .map(c, s, (100 + 2 * n) * PAGE_SIZE, PAGE_SIZE, Read)
                 })
             },
-            ChangeError::OutOfMemory,
+            ChangeError::TooMany,
         ),
     ];
     for (change, right) in table {

@@ -4,6 +4,7 @@ mod faults;
 mod mappings;
 mod reclaim;
 mod shootdowns;
+mod slots;
 mod threads;
 
 use super::*;
@@ -18,7 +19,7 @@ use crate::{
     tlb::{Tlb, Way},
 };
 use core::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use underfoot_abi::{PAGE_SIZE, PageKind, ReportKind, Variant};
+use underfoot_abi::{PAGE_SIZE, PageByte, PageKind, ReportKind, Variant};
 
 const RULES: Rules = Rules {
     path: Path::MmapLock,
