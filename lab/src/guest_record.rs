@@ -137,7 +137,8 @@ mod tests {
             .into_iter()
             .filter(|kind| is_error(&test_report(0, *kind)))
             .count();
-        assert_eq!(errors, ReportKind::ALL.len() - 2);
+        // Stalls, a lack of memory, and a lack of slots.
+        assert_eq!(errors, ReportKind::ALL.len() - 3);
         let mut unknown = test_report(0, ReportKind::RcuStall);
         unknown.kind = Err(77);
         assert!(is_error(&unknown));

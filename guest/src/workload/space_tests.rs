@@ -148,7 +148,9 @@ fn workloads_run_clean_on_every_path() {
                 assert_eq!(fixture.header.reports_made.load(Relaxed), 0, "{row}");
                 let faults: u64 = counters[1..=FAULT_OUTCOMES.len()].iter().sum();
                 assert!(faults > 0, "{row}");
-                assert_eq!(counters[TABLE_SAMPLES], counters[CHANGES], "{row}");
+                // The phase may end between a change and its sample, once for each thread.
+                let (changes, samples) = (counters[CHANGES], counters[TABLE_SAMPLES]);
+                assert!(changes.abs_diff(samples) <= CPUS.into(), "{row}: {changes} {samples}");
                 let wasted = counters[TABLE_SAMPLES + 4] / counters[TABLE_SAMPLES];
                 let pages = counters[TABLE_SAMPLES + 1] / counters[TABLE_SAMPLES];
                 eprintln!("{row}: {pages} pages of tables, {wasted} bytes wasted");
