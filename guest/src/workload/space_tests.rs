@@ -150,7 +150,10 @@ fn workloads_run_clean_on_every_path() {
                 assert!(faults > 0, "{row}");
                 // The phase may end between a change and its sample, once for each thread.
                 let (changes, samples) = (counters[CHANGES], counters[TABLE_SAMPLES]);
-                assert!(changes.abs_diff(samples) <= CPUS.into(), "{row}: {changes} {samples}");
+                assert!(
+                    changes.abs_diff(samples) <= CPUS.into(),
+                    "{row}: {changes} {samples}"
+                );
                 let wasted = counters[TABLE_SAMPLES + 4] / counters[TABLE_SAMPLES];
                 let pages = counters[TABLE_SAMPLES + 1] / counters[TABLE_SAMPLES];
                 eprintln!("{row}: {pages} pages of tables, {wasted} bytes wasted");
