@@ -28,7 +28,6 @@ pub mod on_kvm;
 pub mod output;
 pub mod parameters;
 pub mod placement;
-mod prng;
 pub mod progress;
 pub mod record;
 pub mod run;

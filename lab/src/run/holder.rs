@@ -1,7 +1,7 @@
 //! Holds vCPUs out of the guest at random while pages move, as a busy host does.
 
 use super::RunError;
-use crate::prng::Prng;
+use fastrand::Rng;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{Builder, JoinHandle, sleep};
@@ -33,7 +33,7 @@ impl Holder {
         let (vcpus, ends) = (Arc::clone(vcpus), Arc::clone(&end));
         let thread = Builder::new()
             .name(name.clone())
-            .spawn(move || hold_until(&vcpus, &ends, Prng::new(seed ^ STREAM)))
+            .spawn(move || hold_until(&vcpus, &ends, Rng::with_seed(seed ^ STREAM)))
             .map_err(|source| RunError::Thread { name, source })?;
         Ok(Self {
             end,
@@ -68,22 +68,22 @@ impl Drop for Holder {
     }
 }
 
-fn hold_until(vcpus: &VcpuSet, end: &AtomicBool, mut prng: Prng) -> u64 {
+fn hold_until(vcpus: &VcpuSet, end: &AtomicBool, mut rng: Rng) -> u64 {
     let count = vcpus.len() as u32;
     let mut holds = 0;
     loop {
-        sleep(Duration::from_nanos(prng.below(BETWEEN_NS)));
+        sleep(Duration::from_nanos(rng.u64(..BETWEEN_NS)));
         if end.load(Ordering::Relaxed) {
             return holds;
         }
-        let longest = HOLD_NS >> prng.below(HALVINGS);
-        let length = Duration::from_nanos(prng.below(longest));
-        if prng.below(ALL_ONE_IN) == 0 {
+        let longest = HOLD_NS >> rng.u64(..HALVINGS);
+        let length = Duration::from_nanos(rng.u64(..longest));
+        if rng.u64(..ALL_ONE_IN) == 0 {
             let _paused = vcpus.pause();
             holds += u64::from(count);
             sleep(length);
         } else {
-            let _held = vcpus.hold(prng.below(count.into()) as u32);
+            let _held = vcpus.hold(rng.u32(..count));
             holds += 1;
             sleep(length);
         }

@@ -4,10 +4,10 @@ use super::cell::{Backing, Cell};
 use crate::experiment::Experiment;
 use crate::host_limits::HostLimits;
 use crate::names::{Named, Variant};
-use crate::prng::Prng;
 use crate::settings::{ExperimentError, Key, Settings};
 use crate::targets::Targets;
 use crate::units::{CpuCount, Seed, Size, Span};
+use fastrand::Rng;
 use underfoot_abi::{PageKind, WorkloadId};
 use underfoot_migrator::PageSize;
 
@@ -38,15 +38,15 @@ pub struct Common {
 }
 
 impl Common {
-    fn prng(&self, number: u64) -> Prng {
-        let mut prng = Prng::new(self.seed.0);
-        Prng::new(prng.next().wrapping_add(number))
+    fn rng(&self, number: u64) -> Rng {
+        let mut of_walk = Rng::with_seed(self.seed.0);
+        Rng::with_seed(of_walk.u64(..).wrapping_add(number))
     }
 
     /// The order in which round `round` goes through `cells`.
     #[must_use]
     pub fn order(&self, round: u64, mut cells: Vec<usize>) -> Vec<usize> {
-        self.prng(u64::MAX - round).shuffle(&mut cells);
+        self.rng(u64::MAX - round).shuffle(&mut cells);
         cells
     }
 
@@ -69,19 +69,24 @@ impl Common {
     }
 
     fn choose(&self, number: u64, cell: &Cell, moving: Span) -> Vec<(Key, String)> {
-        let prng = &mut self.prng(number);
+        let rng = &mut self.rng(number);
         let way = cell.way;
         vec![
-            (Key::Workload, prng.pick(WorkloadId::ALL).name().to_owned()),
+            (
+                Key::Workload,
+                WorkloadId::ALL[rng.usize(..WorkloadId::ALL.len())]
+                    .name()
+                    .to_owned(),
+            ),
             (Key::Strategy, way.strategy.name().to_owned()),
             (Key::Backend, way.backend.name().to_owned()),
             (Key::Wait, way.wait.name().to_owned()),
             (Key::Hugepages, (cell.backing == Backing::Huge).to_string()),
             (Key::PageSize, way.page_size.name().to_owned()),
-            (Key::Target, targets(prng, way.page_size)),
-            (Key::Batch, batch(prng, way.page_size).to_string()),
-            (Key::Movers, (1 + prng.below(MOST_MOVERS)).to_string()),
-            (Key::Verify, verify(prng).to_owned()),
+            (Key::Target, targets(rng, way.page_size)),
+            (Key::Batch, batch(rng, way.page_size).to_string()),
+            (Key::Movers, (1 + rng.u64(..MOST_MOVERS)).to_string()),
+            (Key::Verify, verify(rng).to_owned()),
             (Key::Cpus, self.cpus.to_string()),
             (Key::Memory, self.memory.to_string()),
             (Key::Variant, self.variant.name().to_owned()),
@@ -89,37 +94,37 @@ impl Common {
             (Key::Control, "0%".to_owned()),
             (Key::Warmup, "0s".to_owned()),
             (Key::Duration, moving.to_string()),
-            (Key::Seed, (prng.next() >> SEED_SHIFT).to_string()),
+            (Key::Seed, (rng.u64(..) >> SEED_SHIFT).to_string()),
         ]
     }
 }
 
-fn targets(prng: &mut Prng, size: PageSize) -> String {
+fn targets(rng: &mut Rng, size: PageSize) -> String {
     // A huge page moves only if all kinds that lie in it do.
-    if prng.below(ALL_KINDS_ONE_IN) == 0 || size == PageSize::Huge {
+    if rng.u64(..ALL_KINDS_ONE_IN) == 0 || size == PageSize::Huge {
         return Targets::all().to_string();
     }
     let mut kinds = PageKind::TARGETS.to_vec();
-    prng.shuffle(&mut kinds);
+    rng.shuffle(&mut kinds);
     let most = kinds.len() as u64;
-    kinds.truncate((LEAST_KINDS + prng.below(most - LEAST_KINDS)) as usize);
+    kinds.truncate((LEAST_KINDS + rng.u64(..most - LEAST_KINDS)) as usize);
     kinds.sort_unstable();
     let names: Vec<&str> = kinds.iter().map(|kind| kind.name()).collect();
     names.join(",")
 }
 
 /// From 1 to 512, each power of two as likely as the others; one huge page.
-fn batch(prng: &mut Prng, size: PageSize) -> u64 {
+fn batch(rng: &mut Rng, size: PageSize) -> u64 {
     if size == PageSize::Huge {
         return 1;
     }
-    let power = prng.below(BATCH_POWERS);
+    let power = rng.u64(..BATCH_POWERS);
     let least = 1 << power;
-    (least + prng.below(least)).min(512)
+    (least + rng.u64(..least)).min(512)
 }
 
-fn verify(prng: &mut Prng) -> &'static str {
-    if prng.below(FULL_ONE_IN) == 0 {
+fn verify(rng: &mut Rng) -> &'static str {
+    if rng.u64(..FULL_ONE_IN) == 0 {
         "full"
     } else {
         "sample"
