@@ -32,6 +32,6 @@ pub use image::{
 };
 pub use service::{Service, service, service_results};
 pub use trap_frame::{
-    PENDING_IPI, PENDING_TIMER, TrapFrame, VECTOR_IPI, VECTOR_PENDING, VECTOR_SPURIOUS,
-    VECTOR_TIMER,
+    INTERRUPT_FLAG, PENDING_IPI, PENDING_TIMER, TrapFrame, VECTOR_IPI, VECTOR_PENDING,
+    VECTOR_SPURIOUS, VECTOR_TIMER,
 };

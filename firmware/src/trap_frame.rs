@@ -11,6 +11,9 @@ pub const VECTOR_SPURIOUS: u8 = 0xff;
 /// [`CpuHeader::pending`]: crate::CpuHeader::pending
 pub const VECTOR_PENDING: u64 = 0x100;
 
+/// The interrupt flag in [`TrapFrame::rflags`].
+pub const INTERRUPT_FLAG: u64 = 1 << 9;
+
 /// The timer's bit in [`CpuHeader::pending`](crate::CpuHeader::pending).
 pub const PENDING_TIMER: u64 = 1;
 /// The inter-processor interrupt's bit there.

@@ -117,6 +117,7 @@ export PATH=/bin HOME=/ TERM=dumb
 mount -t proc proc /proc; mount -t sysfs sys /sys; mount -t devtmpfs dev /dev; mount -t tmpfs tmp /tmp
 ip link set lo up
 for module in $(basename -a "${MODULES[@]}" | tr '\n' ' '); do insmod /modules/\$module.ko; done
+if [ -x /hold-vm ]; then /hold-vm & sleep 1; fi
 echo "--- box: begin, nested paging \$(cat $STAGE2), Linux \$(uname -r)"
 sh /command
 echo \$? >/status

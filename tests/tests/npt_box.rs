@@ -20,9 +20,7 @@ fn every_kind_moves_on_nested_paging_at_both_privilege_levels() {
     }
 }
 
-/// Its guest dies or sleeps in one of some ten runs, which is to be explained: docs/open.md.
 #[test]
-#[ignore = "fails in half of its walks, not yet explained (docs/open.md): run with --ignored"]
 fn each_workload_runs_on_nested_paging_where_ring_0_is_native() {
     if qemu() {
         let line = "--cpus 2 --memory 64MiB --warmup 100ms --duration 3s";

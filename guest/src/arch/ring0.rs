@@ -5,7 +5,7 @@ use super::{Apic, PrivOps};
 use crate::Cpu;
 use core::arch::asm;
 use underfoot_abi::{PORT_DOORBELL, PORT_EXIT, PORT_SERIAL};
-use underfoot_firmware::VECTOR_IPI;
+use underfoot_firmware::{INTERRUPT_FLAG, VECTOR_IPI};
 
 /// [`PrivOps`] by the instructions themselves.
 pub struct Ring0;
@@ -23,7 +23,6 @@ impl Ring0 {
 
 impl PrivOps for Ring0 {
     fn irq_save(&self, cpu: &Cpu) -> bool {
-        const INTERRUPT_FLAG: u64 = 1 << 9;
         let flags: u64;
         // SAFETY: at CPL 0 masking is always allowed; the push is balanced by the pop.
         unsafe { asm!("pushfq", "pop {flags}", "cli", flags = out(reg) flags) };

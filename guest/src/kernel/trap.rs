@@ -6,8 +6,8 @@ use super::{fail, ipi, mover, state, work};
 use core::sync::atomic::Ordering::Relaxed;
 use underfoot_abi::{Context, Cpl};
 use underfoot_firmware::{
-    CpuHeader, PENDING_IPI, PENDING_TIMER, TrapFrame, VECTOR_IPI, VECTOR_PENDING, VECTOR_TIMER,
-    kernel_cpl,
+    CpuHeader, INTERRUPT_FLAG, PENDING_IPI, PENDING_TIMER, TrapFrame, VECTOR_IPI, VECTOR_PENDING,
+    VECTOR_TIMER, kernel_cpl,
 };
 use underfoot_guest::Cpu;
 
@@ -24,6 +24,9 @@ extern "C" fn kernel_trap(header: &'static CpuHeader, frame: &mut TrapFrame) {
         fail::unexpected_trap(id, frame)
     };
     let bits = match frame.vector {
+        TIMER | IPI if frame.rflags & INTERRUPT_FLAG == 0 => {
+            fail::interrupt_while_masked(id, frame)
+        }
         TIMER => PENDING_TIMER,
         IPI => PENDING_IPI,
         PAGE_FAULT => return page_fault(cpu, frame),
