@@ -211,6 +211,13 @@ impl Experiment {
                          could be caught: choose the one that its description names, or walk",
             });
         }
+        if u32::from(self.cpus.get()) < self.variant.guest().least_cpus() {
+            return Err(ExperimentError::Unsound {
+                combination: format!("variant {}, --cpus {}", self.variant.name(), self.cpus),
+                reason: "the variant forgets another vCPU, and there is none, so that nothing could be \
+                         caught: give the guest --cpus 2 or more",
+            });
+        }
         let told = self.parameters.values();
         if let Some(idle) = self.variant.guest().idle_by(self.workload, &told) {
             let (value, remedy) = self

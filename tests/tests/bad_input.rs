@@ -96,6 +96,10 @@ fn wrong_values_are_refused_with_bound_and_remedy() {
             &["mappers=0", "mappers=1 or more"],
         ),
         (
+            "--workload shootdown --cpus 1 --variant busted-skip-cpu",
+            &["--cpus 1", "--cpus 2 or more"],
+        ),
+        (
             "--workload mix --parameters shootdown=off --variant busted-skip-cpu",
             &["shootdown=off", "shootdown=on"],
         ),

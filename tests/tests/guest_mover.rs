@@ -65,6 +65,22 @@ fn the_guest_moves_its_pages_and_loses_nothing() {
     }
 }
 
+/// Both shoot down: the mover hardware translations of its pages, the spaces what CPUs keep in software.
+#[test]
+#[cfg_attr(no_kvm, ignore = "this host has no /dev/kvm for us")]
+fn the_guest_moves_beside_spaces_that_shoot_down_themselves() {
+    if !kvm() {
+        return;
+    }
+    let line =
+        "--mover guest --workload mmap1 --parameters shootdown=ipi,remap=on --cpus 2 --duration 3s";
+    let (summary, _) = run(&Scratch::new(), line);
+    assert_moved(&summary, 1);
+    let moved = summary.number("/guest/counters/moving/moved");
+    let operations = summary.number("/guest/counters/moving/operations");
+    assert!(moved > 0 && operations > 0, "{moved} of {operations}");
+}
+
 /// A vCPU that touches a page in flight faults, waits, and is told of as a stall in that window.
 #[test]
 #[cfg_attr(no_kvm, ignore = "this host has no /dev/kvm for us")]

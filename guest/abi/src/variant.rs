@@ -132,6 +132,15 @@ impl Variant {
         }
     }
 
+    /// The CPUs without which this form does nothing wrong: it forgets another CPU.
+    #[must_use]
+    pub const fn least_cpus(self) -> u32 {
+        match self {
+            Self::SkipCpu | Self::RcuClassicBusted => 2,
+            _ => 1,
+        }
+    }
+
     /// The parameter by which `workload`, which this form [concerns](Self::concerns), is told not to
     /// do what the form does wrongly. `None` if it is told no such thing.
     #[must_use]
