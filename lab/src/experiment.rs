@@ -261,7 +261,14 @@ impl Experiment {
         };
         match self.page_size {
             PageSize::Small => Ok(()),
-            PageSize::Huge if !self.hugepages => {
+            PageSize::Huge if self.backend == BackendKind::Kernel && self.hugepages => refused(
+                "the backend kernel builds huge pages from small ones, and guest memory has none: leave \
+                 --hugepages out",
+            ),
+            PageSize::Huge if self.backend == BackendKind::Kernel && self.batch.get() == 1 => {
+                Ok(())
+            }
+            PageSize::Huge if !self.hugepages && self.backend != BackendKind::Kernel => {
                 refused("guest memory lies in small pages: give --hugepages as well")
             }
             PageSize::Huge if self.batch.get() != 1 => {

@@ -8,6 +8,7 @@ use vm_memory::GuestMemoryMmap;
 use crate::alias::Alias;
 use crate::engine::{Config, Engine};
 use crate::event::Silent;
+use crate::numa::nodes_with_memory;
 use crate::regions::{RegionError, Regions};
 use crate::registration::{Registration, RegistrationError};
 use crate::sync::AtomicU32;
@@ -67,6 +68,17 @@ pub enum BuildError {
         /// Why not, and what to use instead.
         reason: &'static str,
     },
+    /// Nowhere to move to.
+    #[error(
+        "the backend kernel moves pages of 4KiB between NUMA nodes, and one node has memory here; use \
+         the page size 2MiB, or another backend"
+    )]
+    OneNode,
+    /// The kernel does not let small pages become huge ones.
+    #[error(
+        "madvise(MADV_HUGEPAGE) on guest memory; does this kernel have transparent huge pages?"
+    )]
+    NotCollapsible(#[source] std::io::Error),
     /// The page map is missing.
     #[error("no page map was given; Builder::page_map says what pages hold")]
     NoPageMap,
@@ -331,6 +343,14 @@ impl Builder {
         if self.page_size == PageSize::Huge {
             regions.check_huge()?;
         }
+        let nodes = nodes_with_memory();
+        if self.backend == BackendKind::Kernel && self.strategy != StrategyKind::None {
+            match self.page_size {
+                PageSize::Small if nodes.len() < 2 => return Err(BuildError::OneNode),
+                PageSize::Small => {}
+                PageSize::Huge => regions.let_collapse().map_err(BuildError::NotCollapsible)?,
+            }
+        }
         let signal = self.signal_faults.then_some(&*page_map);
         let watch = if self.strategy.protects() {
             Watch::MissingAndWrites
@@ -370,6 +390,7 @@ impl Builder {
                 max_window: self.max_window.map(|longest| clock::ticks(longest, tsc_hz)),
             },
             regions,
+            nodes: nodes.into(),
             alias,
             watch,
             words,

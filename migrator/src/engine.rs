@@ -43,6 +43,8 @@ pub(crate) struct Config {
 pub(crate) struct Engine {
     pub(crate) config: Config,
     pub(crate) regions: Regions,
+    /// The NUMA nodes with memory, for [`BackendKind::Kernel`].
+    pub(crate) nodes: Box<[u32]>,
     /// Where guest memory lies in a file.
     pub(crate) alias: Option<Arc<Alias>>,
     /// What guest memory is registered for.

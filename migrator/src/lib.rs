@@ -89,6 +89,7 @@ mod loom_models;
 mod migrator;
 mod mover;
 mod names;
+mod numa;
 mod page_map;
 mod page_size;
 mod page_word;
@@ -133,6 +134,7 @@ pub use invalidation::{
 pub use migrator::Migrator;
 pub use mover::{Mover, MoverError, NewMoverError};
 pub use names::UnknownName;
+pub use numa::numa_nodes;
 pub use page_map::PageMap;
 pub use page_size::PageSize;
 pub use phase::Phase;

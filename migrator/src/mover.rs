@@ -9,7 +9,7 @@ use std::thread;
 use std::time::Duration;
 
 use crate::arena::ArenaError;
-use crate::backend::{Backend, CopyIn, MoveIn, RemapIn};
+use crate::backend::{Backend, CopyIn, KernelIn, MoveIn, RemapIn};
 use crate::batch::Batch;
 use crate::counters::{Counters, LiveCounters};
 use crate::engine::Engine;
@@ -148,6 +148,10 @@ impl Mover {
                 registration,
             )?),
             BackendKind::Copy => Box::new(CopyIn::new(batch, limbo, stride, registration)?),
+            BackendKind::Kernel => {
+                let nodes = &engine.nodes;
+                Box::new(KernelIn::new(config.page_size, batch, nodes, registration))
+            }
             BackendKind::Remap => {
                 let alias = engine.alias.as_ref().expect("made by the builder");
                 Box::new(RemapIn::new(
@@ -254,7 +258,8 @@ impl Mover {
     /// Migrates one batch, if a page can be found; returns how many pages were claimed for it.
     fn step(&mut self) -> Result<u32, MoverError> {
         let engine = &*self.engine;
-        let Some(page) = self.plan.pick(|page| engine.target_class(page)) else {
+        let picked = self.plan.pick(|page| engine.target_class(page));
+        let Some(page) = picked else {
             return Ok(0);
         };
         if !self.is_whole(page)? {
@@ -262,14 +267,15 @@ impl Mover {
         }
         let stale = self
             .backend
-            .prepare(engine.config.batch)
+            .prepare(self.engine.config.batch)
             .map_err(MoverError::Discard)?;
         self.report_stale(stale);
         self.migrate(page)
     }
 
-    /// Whether a page can move whole. Huge pages that the kernel has split meanwhile cannot.
-    fn is_whole(&self, page: u32) -> Result<bool, MoverError> {
+    /// Whether a page can move whole. Huge pages that the kernel has split meanwhile cannot; by itself it
+    /// makes one of 512 pages that are there and are none yet.
+    fn is_whole(&mut self, page: u32) -> Result<bool, MoverError> {
         let Some(huge) = &self.huge else {
             return Ok(true);
         };
@@ -278,8 +284,14 @@ impl Mover {
         if first + PageSize::Huge.pages() > region.end() {
             return Ok(false);
         }
-        let whole = huge.is_huge(region.hva(first));
-        whole.map_err(MoverError::Pagemap)
+        let hva = region.hva(first);
+        let is_huge = huge.is_huge(hva).map_err(MoverError::Pagemap)?;
+        if self.engine.config.backend != BackendKind::Kernel {
+            return Ok(is_huge);
+        }
+        let pages = PageSize::Huge.pages();
+        let present = self.present.count(hva, pages);
+        Ok(!is_huge && present.map_err(MoverError::Pagemap)? == pages)
     }
 
     fn migrate(&mut self, page: u32) -> Result<u32, MoverError> {

@@ -1,5 +1,7 @@
 //! Where guest frames lie in this process, and one dense number for each.
 
+use std::io;
+
 use vm_memory::{Address, GuestMemoryBackend, GuestMemoryMmap, GuestMemoryRegion};
 
 use crate::{Gfn, PAGE_SIZE, PageRange, PageSize};
@@ -150,6 +152,20 @@ impl Regions {
             }),
             None => Ok(()),
         }
+    }
+
+    /// Lets the kernel put huge pages in place of small ones, which the embedder may have forbidden.
+    pub(crate) fn let_collapse(&self) -> io::Result<()> {
+        for region in self.iter() {
+            let (start, bytes) = (region.hva, region.pages as usize * PAGE_SIZE);
+            // SAFETY: guest memory, whose contents advice of this kind leaves as they are.
+            let result =
+                unsafe { libc::madvise(start as *mut libc::c_void, bytes, libc::MADV_HUGEPAGE) };
+            if result != 0 {
+                return Err(io::Error::last_os_error());
+            }
+        }
+        Ok(())
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Region> {

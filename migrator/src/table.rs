@@ -23,7 +23,7 @@ struct Refusal {
 }
 
 /// What is not in here is sound.
-const REFUSALS: [Refusal; 13] = [
+const REFUSALS: [Refusal; 16] = [
     Refusal {
         applies: |way| {
             way.backend == BackendKind::Remap
@@ -34,6 +34,33 @@ const REFUSALS: [Refusal; 13] = [
         },
         reason: "with remap a page is never missing, so that only a write-protection or stopped vCPUs \
                  keep writes from the old one; use protect-copy or stop-world",
+    },
+    Refusal {
+        applies: |way| {
+            way.backend == BackendKind::Kernel
+                && !matches!(
+                    way.strategy,
+                    StrategyKind::None | StrategyKind::StopWorld | StrategyKind::UnmapCopy
+                )
+        },
+        reason: "the kernel unmaps, copies and maps in one call, in that order; use unmap-copy or \
+                 stop-world",
+    },
+    Refusal {
+        applies: |way| way.backend == BackendKind::Kernel && way.wait.signals(),
+        reason: "whoever touches a page that the kernel moves sleeps in the kernel, which asks nobody; \
+                 use the wait policy halt or block",
+    },
+    Refusal {
+        applies: |way| {
+            way.backend == BackendKind::Kernel
+                && matches!(
+                    way.variant,
+                    Variant::NoUnmap | Variant::TornCopy | Variant::StaleFrame
+                )
+        },
+        reason: "the kernel copies, and has the old frames again at once, so that this variant has \
+                 nothing to spoil; use the backend move",
     },
     Refusal {
         applies: |way| way.page_size == PageSize::Huge && way.backend == BackendKind::Remap,
@@ -148,9 +175,14 @@ mod tests {
         assert_eq!((all.len(), distinct.len()), (count, count));
         let refused = |way: &&Combination| match (way.strategy, way.backend) {
             (_, BackendKind::Copy | BackendKind::Remap) if way.page_size == PageSize::Huge => true,
+            (
+                StrategyKind::None | StrategyKind::StopWorld | StrategyKind::UnmapCopy,
+                BackendKind::Kernel,
+            ) => way.wait.signals(),
             (StrategyKind::Lazy, BackendKind::Copy) => way.wait.signals(),
             (StrategyKind::Lazy, _) => true,
             (StrategyKind::Transactional, backend) => backend != BackendKind::Move,
+            (_, BackendKind::Kernel) => true,
             (StrategyKind::UnmapCopy, backend) => backend == BackendKind::Remap,
             _ => false,
         };

@@ -30,11 +30,12 @@ whole_number() {
 }
 
 parse() {
-    cpus=2 memory=1024 out="" limit=$DEFAULT_LIMIT
-    while getopts ':c:m:o:t:h' option; do
+    cpus=2 memory=1024 nodes=1 out="" limit=$DEFAULT_LIMIT
+    while getopts ':c:m:n:o:t:h' option; do
         case $option in
             c) whole_number -c "$OPTARG" 1 && cpus=$OPTARG ;;
             m) whole_number -m "$OPTARG" 256 && memory=$OPTARG ;;
+            n) whole_number -n "$OPTARG" 1 && nodes=$OPTARG ;;
             o) out=$OPTARG ;;
             t) whole_number -t "$OPTARG" 1 && limit=$OPTARG ;;
             h) usage && exit 0 ;;

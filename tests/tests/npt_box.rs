@@ -42,6 +42,29 @@ fn the_guest_moves_its_own_pages_on_nested_paging_at_both_privilege_levels() {
     }
 }
 
+/// The kernel's own moves between two nodes of memory, and into huge pages.
+#[test]
+fn the_kernel_moves_pages_between_nodes_and_builds_huge_ones() {
+    if !qemu() {
+        return;
+    }
+    let line = "--backend kernel --cpl 0 --cpus 2 --memory 64MiB --warmup 100ms --duration 3s";
+    let runs = [
+        ("nodes".to_owned(), format!("{line} --batch 32")),
+        ("collapse".to_owned(), format!("{line} --page-size 2MiB")),
+    ];
+    for summary in nested::run_in_box("npt", "-c 2 -n 2", &runs) {
+        summary.assert_sound();
+        assert!(summary.migration().committed > 0);
+        assert!(
+            summary
+                .by_kind()
+                .keys()
+                .any(|kind| summary.verified(kind) > 0)
+        );
+    }
+}
+
 /// KVM says there which vCPUs it keeps from running, and takes the hypercall for interrupts.
 #[test]
 fn shootdowns_leave_notes_and_make_hypercalls_where_kvm_takes_them() {

@@ -89,7 +89,10 @@ impl RunError {
                         | MachineError::Kvm { .. }
                 )
             }
-            Self::Engine(error) => matches!(error, BuildError::Registration(_)),
+            Self::Engine(error) => matches!(
+                error,
+                BuildError::Registration(_) | BuildError::OneNode | BuildError::NotCollapsible(_)
+            ),
             Self::Dma(_)
             | Self::Placement(_)
             | Self::Thread { .. }

@@ -2,7 +2,7 @@
 
 use crate::names::Variant;
 use serde::Serialize;
-use underfoot_migrator::{Combination, PageSize, StrategyKind};
+use underfoot_migrator::{BackendKind, Combination, PageSize, StrategyKind, numa_nodes};
 
 /// What backs guest memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -41,8 +41,19 @@ impl Cell {
     /// Whether pages of the size that moves are there, and files, which lie in small ones, once only.
     fn has_pages(&self) -> bool {
         match self.backing {
+            // The kernel moves small pages between NUMA nodes, where this host has two.
+            _ if self.way.backend == BackendKind::Kernel
+                && self.way.page_size == PageSize::Small
+                && numa_nodes() < 2 =>
+            {
+                false
+            }
+            // The kernel makes huge pages of small ones.
+            Backing::Small if self.way.backend == BackendKind::Kernel => true,
             Backing::Small => self.way.page_size == PageSize::Small,
-            Backing::Huge => !self.way.backend.needs_file(),
+            Backing::Huge => {
+                !self.way.backend.needs_file() && self.way.backend != BackendKind::Kernel
+            }
         }
     }
 }

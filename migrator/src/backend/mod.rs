@@ -2,6 +2,7 @@
 
 mod bytes;
 mod copy_in;
+mod kernel;
 mod move_in;
 mod pool;
 mod remap;
@@ -15,6 +16,7 @@ use crate::page_word::Lane;
 use crate::uffd::{Transfer, UffdError};
 
 pub(crate) use copy_in::CopyIn;
+pub(crate) use kernel::KernelIn;
 pub(crate) use move_in::MoveIn;
 pub(crate) use remap::RemapIn;
 
@@ -30,11 +32,14 @@ pub enum BackendKind {
     /// Guest memory is a file in memory: another page of it is mapped in the old one's place, by
     /// `mmap(MAP_FIXED)`, which takes the address-space lock for writing.
     Remap,
+    /// The kernel moves by itself: pages of 4 KiB to another NUMA node, by `move_pages`; blocks of 2 MiB
+    /// of small pages into one huge page, by `MADV_COLLAPSE`, which leaves what is huge already alone.
+    Kernel,
 }
 
 impl BackendKind {
     /// Every backend.
-    pub const ALL: [Self; 3] = [Self::Move, Self::Copy, Self::Remap];
+    pub const ALL: [Self; 4] = [Self::Move, Self::Copy, Self::Remap, Self::Kernel];
 
     /// The name that users write and read.
     #[must_use]
@@ -43,6 +48,7 @@ impl BackendKind {
             Self::Move => "move",
             Self::Copy => "copy",
             Self::Remap => "remap",
+            Self::Kernel => "kernel",
         }
     }
 
@@ -53,6 +59,9 @@ impl BackendKind {
             Self::Move => "a staged frame by UFFDIO_MOVE; old frames are recycled",
             Self::Copy => "a fresh frame by UFFDIO_COPY; old frames go back to the kernel",
             Self::Remap => "another page of a memfd by mmap, under the address-space lock",
+            Self::Kernel => {
+                "the kernel's own: move_pages between NUMA nodes, MADV_COLLAPSE into huge pages"
+            }
         }
     }
 
@@ -113,6 +122,11 @@ pub(crate) trait Backend {
     fn scribble(&mut self);
     /// Checks every frame in limbo. Returns how many were written.
     fn audit(&mut self) -> u32;
+    /// Whether old frames stay in limbo, at [`limbo_address`](Self::limbo_address), where they can be
+    /// looked at.
+    fn keeps_old_frames(&self) -> bool {
+        true
+    }
     /// Pages that the kernel moved and did not count, since the last call.
     fn take_uncounted(&mut self) -> u32;
     /// Has the kernel map pages that it would map when they are touched, so that their frames can be

@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
-use crate::rig::{Rig, holes, rights};
+use crate::rig::{RECYCLING, Rig, holes, rights};
 use underfoot_migrator::{
     AbortReason, Combination, Event, Inject, InjectAction, MoverError, Observer, PageSize, Phase,
     Stop, StrategyKind, Times, Vcpus, WaitKind,
@@ -25,6 +25,7 @@ fn ways() -> impl Iterator<Item = Combination> {
     Combination::all().filter(|way| {
         way.wait == WaitKind::Block
             && way.page_size == PageSize::Small
+            && RECYCLING.contains(&way.backend)
             && !matches!(way.strategy, StrategyKind::None | StrategyKind::StopWorld)
             && way.check().is_ok()
     })

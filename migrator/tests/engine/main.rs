@@ -6,6 +6,7 @@ mod busted;
 mod consumers;
 mod faults;
 mod huge;
+mod kernel;
 mod lost;
 mod moving;
 mod rig;

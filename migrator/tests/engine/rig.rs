@@ -152,6 +152,28 @@ impl Vcpus for Gate {
     }
 }
 
+/// Bytes of the process's memory at `address` that lie in huge pages.
+pub fn huge_bytes(address: usize) -> usize {
+    let maps = std::fs::read_to_string("/proc/self/smaps").expect("/proc");
+    let mut inside = false;
+    let mut bytes = 0;
+    for line in maps.lines() {
+        if let Some((range, _)) = line.split_once(' ')
+            && let Some((start, end)) = range.split_once('-')
+            && let (Ok(start), Ok(end)) = (
+                usize::from_str_radix(start, 16),
+                usize::from_str_radix(end, 16),
+            )
+        {
+            inside = (start..end).contains(&address);
+        } else if inside && let Some(size) = line.strip_prefix("AnonHugePages:") {
+            let kib = size.trim().trim_end_matches(" kB");
+            bytes += kib.parse::<usize>().expect("a size") * 1024;
+        }
+    }
+    bytes
+}
+
 /// A file in memory.
 fn memfd(bytes: usize) -> File {
     // SAFETY: a name and flags; a new descriptor comes back, or -1.
@@ -162,6 +184,9 @@ fn memfd(bytes: usize) -> File {
     file.set_len(bytes as u64).expect("room");
     file
 }
+
+/// The backends that keep old frames and work on pages of 4 KiB on any host.
+pub const RECYCLING: [BackendKind; 3] = [BackendKind::Move, BackendKind::Copy, BackendKind::Remap];
 
 pub struct Rig {
     pub memory: Arc<GuestMemoryMmap>,
