@@ -7,7 +7,7 @@ use std::sync::Arc;
 use crate::engine::Engine;
 use crate::page_word::{Lane, serve};
 use crate::sync::Ordering;
-use crate::uffd::{Fault, Messages, UffdError};
+use crate::uffd::{Fault, Messages, UffdError, is_transient};
 use crate::{Event, Observer, PAGE_SIZE, Served, Stop, Variant, clock};
 
 /// What a page holds that is touched for the first time.
@@ -127,7 +127,7 @@ impl Handler {
             match uffd.copy(address, source, PAGE_SIZE).errno {
                 0 => return Ok(served),
                 libc::EEXIST => return Ok(Served::Present),
-                libc::EAGAIN => std::thread::yield_now(),
+                errno if is_transient(errno) => std::thread::yield_now(),
                 errno => return Err(fill_error(address, errno)),
             }
         }

@@ -1,10 +1,11 @@
 //! [`StrategyKind::Lazy`](crate::StrategyKind::Lazy): pages that are away, and come one by one.
 
-use super::steps::{BUSTED_GAP, TRIES, TRIES_BACK, is_transient};
+use super::steps::{BUSTED_GAP, TRIES, TRIES_BACK};
 use super::window::OpenWindow;
 use super::{Fatal, Transaction};
 use crate::page_word::{Away, Leave};
 use crate::sync::Ordering;
+use crate::uffd::{Transfer, is_transient};
 use crate::{AbortReason, MAX_BATCH, Phase, Variant, clock};
 
 /// A set of pages of a batch.
@@ -132,7 +133,11 @@ impl Transaction<'_> {
         if found != Away::Claimed {
             return found;
         }
-        let errno = self.map_one(nth);
+        let errno = self.try_step(TRIES, |this| {
+            this.tools
+                .backend
+                .map(this.claim.lane, this.claim.hva, nth, 1)
+        });
         let left = match errno {
             0 => Leave::Idle(clock::now()),
             _ => Leave::Away(address),
@@ -145,19 +150,17 @@ impl Transaction<'_> {
         found
     }
 
-    /// Maps the `nth` page; 0 or the errno.
-    fn map_one(&mut self, nth: u32) -> i32 {
-        let mut tries = 1;
+    /// Makes one step, again while the kernel asks for that, `tries` times at most; 0 or the errno.
+    fn try_step(&mut self, tries: u32, step: impl Fn(&mut Self) -> Transfer) -> i32 {
+        let mut tried = 1;
         loop {
-            let given = self
-                .tools
-                .backend
-                .map(self.claim.lane, self.claim.hva, nth, 1);
-            if !is_transient(given.errno) || tries == TRIES {
-                return given.errno;
+            let errno = step(self).errno;
+            if !is_transient(errno) || tried == tries {
+                return errno;
             }
-            tries += 1;
+            tried += 1;
             self.retried += 1;
+            std::thread::yield_now();
         }
     }
 
@@ -185,7 +188,11 @@ impl Transaction<'_> {
 
     #[cold]
     fn put_one_back(&mut self, nth: u32) {
-        let errno = self.move_one_back(nth);
+        let errno = self.try_step(TRIES_BACK, |this| {
+            this.tools
+                .backend
+                .put_back(this.claim.lane, this.claim.hva, nth, 1)
+        });
         let returns = self.away.get_or_insert_default();
         let left = if errno == 0 {
             returns.restored.insert(nth);
@@ -203,21 +210,6 @@ impl Transaction<'_> {
         self.abort.get_or_insert(reason);
         let waited = self.claim.words[nth as usize].leave(left);
         self.wake_if(waited);
-    }
-
-    fn move_one_back(&mut self, nth: u32) -> i32 {
-        let mut tries = 1;
-        loop {
-            let given = self
-                .tools
-                .backend
-                .put_back(self.claim.lane, self.claim.hva, nth, 1);
-            if !is_transient(given.errno) || tries == TRIES_BACK {
-                return given.errno;
-            }
-            tries += 1;
-            std::thread::yield_now();
-        }
     }
 
     fn wake_if(&mut self, waited: bool) {

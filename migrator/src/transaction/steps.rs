@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::{Fatal, Transaction};
 use crate::backend::Source;
-use crate::uffd::Transfer;
+use crate::uffd::{Transfer, is_transient};
 use crate::{AbortReason, PAGE_SIZE, Phase, Variant, clock};
 
 /// Tries of a call that the kernel asks to repeat.
@@ -240,10 +240,6 @@ impl Transaction<'_> {
         }
         self.times.mapped = clock::now();
     }
-}
-
-pub(super) fn is_transient(errno: i32) -> bool {
-    matches!(errno, libc::EAGAIN | libc::EBUSY)
 }
 
 fn pages_done(transfer: Transfer) -> u32 {

@@ -11,6 +11,14 @@ pub use error::UffdError;
 pub(crate) use fd::{Transfer, Userfaultfd, Waiting, Watch};
 pub(crate) use message::{Fault, Messages};
 
+/// Whether a call that failed by `errno` may go well if it is made again.
+pub(crate) fn is_transient(errno: i32) -> bool {
+    matches!(
+        errno,
+        libc::EAGAIN | libc::EBUSY | libc::EINTR | libc::ENOMEM
+    )
+}
+
 /// Checks that this process may open a userfaultfd that serves the kernel's own faults, and that
 /// the kernel can move pages.
 ///

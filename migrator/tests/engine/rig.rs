@@ -318,11 +318,26 @@ impl Rig {
     /// Moves pages under `WRITERS` threads that write the first `written` pages, until `goal` pages
     /// were attempted. A mover that ends early is run once more.
     pub fn run(&self, migrator: &Migrator, movers: usize, written: usize, goal: u64) -> Outcome {
+        self.run_as(migrator, movers, written, goal, &|| {})
+    }
+
+    /// The same, with `enter` called first by each thread of the engine.
+    pub fn run_as(
+        &self,
+        migrator: &Migrator,
+        movers: usize,
+        written: usize,
+        goal: u64,
+        enter: &(dyn Fn() + Sync),
+    ) -> Outcome {
         let (stop, handler_stop) = (Stop::new().expect("eventfd"), Stop::new().expect("eventfd"));
         let done = AtomicBool::new(false);
         let handler = migrator.handler();
         let (counts, mover) = thread::scope(|scope| {
-            let served = scope.spawn(|| Handler::run(&handler, &handler_stop));
+            let served = scope.spawn(|| {
+                enter();
+                Handler::run(&handler, &handler_stop)
+            });
             let writers: Vec<_> = (0..WRITERS)
                 .map(|writer| {
                     let done = &done;
@@ -333,7 +348,10 @@ impl Rig {
                 .map(|_| {
                     let mut mover = migrator.mover().expect("a mover");
                     let stop = &stop;
-                    scope.spawn(move || run_on(&mut mover, stop))
+                    scope.spawn(move || {
+                        enter();
+                        run_on(&mut mover, stop)
+                    })
                 })
                 .collect();
             let began = Instant::now();
@@ -396,9 +414,8 @@ impl Rig {
 /// The first error, if any; a mover can be run again after one.
 fn run_on(mover: &mut Mover, stop: &Stop) -> Result<(), MoverError> {
     let first = mover.run(stop);
-    if first.is_err() {
-        mover.run(stop).expect("the second run ends when asked");
-    }
+    // Whoever asks for pages gives up by [`HUNG`].
+    while first.is_err() && mover.run(stop).is_err() {}
     first
 }
 
