@@ -240,6 +240,7 @@ impl Vcpu {
         let Some(window) = self.window.get() else {
             return Some(ExitReason::Fault);
         };
+        window.meets(self.index);
         self.shared.waits.wait(&**window, &self.shared.gate);
         None
     }

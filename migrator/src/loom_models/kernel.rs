@@ -192,6 +192,8 @@ pub(super) fn try_migrate(
                 counters: &counters,
                 windows: &windows,
                 consumers: consumers.as_ref(),
+                nth: 0,
+                grace: None,
                 waiter: None,
                 observer: &Silent,
                 demanded: (&demanded, 0),
