@@ -207,9 +207,7 @@ impl Variant {
             Self::StaleFrame => underfoot_migrator::Variant::StaleFrame,
             Self::SameFrame => underfoot_migrator::Variant::SameFrame,
             Self::TornCopy => underfoot_migrator::Variant::TornCopy,
-            Self::WindowWaitsGracePeriod => {
-                underfoot_migrator::Variant::WindowWaitsGracePeriod
-            }
+            Self::WindowWaitsGracePeriod => underfoot_migrator::Variant::WindowWaitsGracePeriod,
             _ => underfoot_migrator::Variant::None,
         }
     }

@@ -387,7 +387,9 @@ impl RunRecord {
     /// Whether the run went its whole length and nothing was found wrong.
     #[must_use]
     pub fn is_sound(&self) -> bool {
-        self.outcome.ending == Ending::Done && self.integrity.errors == 0 && self.deadlock().is_none()
+        self.outcome.ending == Ending::Done
+            && self.integrity.errors == 0
+            && self.deadlock().is_none()
     }
 
     /// The first deadlock that the watchdog found, in words, and how many there were.
@@ -397,7 +399,9 @@ impl RunRecord {
         let mut said = found.verdicts.iter();
         let first = said.find(|said| said.starts_with("deadlock"))?;
         let count = crate::human::count(found.cycles);
-        Some(format!("{count} found by the watchdog, the first a {first}"))
+        Some(format!(
+            "{count} found by the watchdog, the first a {first}"
+        ))
     }
 
     /// Whether anybody moves pages in the moving phase.

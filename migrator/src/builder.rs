@@ -16,9 +16,9 @@ use crate::uffd::Watch;
 use crate::watchdog::LiveVerdicts;
 use crate::windows::Windows;
 use crate::{
-    BackendKind, ClassSet, Combination, GracePeriods, Inject, InvalidationOptions, Invalidations, MAX_BATCH,
-    Members, Migrator, Observer, PageMap, PageRange, PageSize, Rate, StrategyKind, Torment,
-    Tracking, Variant, Vcpus, Verify, WaitGraph, WaitKind, WaitSource, clock,
+    BackendKind, ClassSet, Combination, GracePeriods, Inject, InvalidationOptions, Invalidations,
+    MAX_BATCH, Members, Migrator, Observer, PageMap, PageRange, PageSize, Rate, StrategyKind,
+    Torment, Tracking, Variant, Vcpus, Verify, WaitGraph, WaitKind, WaitSource, clock,
 };
 
 /// How long a moved page rests by default.

@@ -14,8 +14,8 @@ use crate::uffd::Watch;
 use crate::watchdog::{LiveVerdicts, WaitGraph};
 use crate::windows::Windows;
 use crate::{
-    BackendKind, Class, ClassSet, GracePeriods, Inject, Invalidations, Observer, PageMap, PageSize, Rate,
-    StrategyKind, Torment, Variant, Vcpus, Verify,
+    BackendKind, Class, ClassSet, GracePeriods, Inject, Invalidations, Observer, PageMap, PageSize,
+    Rate, StrategyKind, Torment, Variant, Vcpus, Verify,
 };
 
 /// The parts of the configuration that movers need.

@@ -154,8 +154,8 @@ pub use vcpus::{Paused, Vcpus};
 pub use verify::{Verify, can_verify};
 pub use wait::WaitKind;
 pub use watchdog::{
-    About, Cycle, Edge, Members, Node, Stall, Stalls, Verdict, Verdicts, Wait, WaitGraph, WaitSource,
-    Waiter, WaiterError, Watchdog,
+    About, Cycle, Edge, Members, Node, Stall, Stalls, Verdict, Verdicts, Wait, WaitGraph,
+    WaitSource, Waiter, WaiterError, Watchdog,
 };
 pub use windows::{Holder, Windows};
 

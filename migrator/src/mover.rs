@@ -391,19 +391,17 @@ impl Mover {
 
 fn run_window(engine: &Engine, transaction: &mut Transaction<'_>) -> Result<(), MoverError> {
     let _paused = match (&engine.vcpus, engine.config.strategy) {
-        (Some(vcpus), StrategyKind::StopWorld) => {
-            match transaction.pause(&**vcpus) {
-                Ok(Some(paused)) => Some(paused),
-                Ok(None) => {
-                    transaction.give_up(AbortReason::Deadlock);
-                    return Ok(());
-                }
-                Err(error) => {
-                    transaction.give_up(AbortReason::NotPaused);
-                    return Err(MoverError::Pause(error));
-                }
+        (Some(vcpus), StrategyKind::StopWorld) => match transaction.pause(&**vcpus) {
+            Ok(Some(paused)) => Some(paused),
+            Ok(None) => {
+                transaction.give_up(AbortReason::Deadlock);
+                return Ok(());
             }
-        }
+            Err(error) => {
+                transaction.give_up(AbortReason::NotPaused);
+                return Err(MoverError::Pause(error));
+            }
+        },
         _ => None,
     };
     transaction.run();

@@ -108,8 +108,12 @@ impl Windows {
         slot.and_then(|slot| slot.holds(gfn)) == Some(holder.sequence)
     }
 
-    /// The window of mover `nth` opens.
-    pub(crate) fn open(&self, nth: u16, range: PageRange) {
+    /// The window of mover `nth` opens. Movers say so themselves; whoever else moves pages does by a number
+    /// that no mover has, which is this caller's alone.
+    ///
+    /// # Panics
+    /// In debug builds, if the range has no page, or more than 1,024.
+    pub fn open(&self, nth: u16, range: PageRange) {
         if let Some(slot) = self.slots.get(usize::from(nth)) {
             slot.open(range);
         }
@@ -117,8 +121,8 @@ impl Windows {
         self.opened.0.fetch_add(1, Ordering::SeqCst);
     }
 
-    /// It closes.
-    pub(crate) fn close(&self, nth: u16) {
+    /// It closes, that was open.
+    pub fn close(&self, nth: u16) {
         if let Some(slot) = self.slots.get(usize::from(nth)) {
             slot.step();
         }

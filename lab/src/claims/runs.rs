@@ -125,7 +125,10 @@ pub fn unsound(record: &RunRecord) -> Option<String> {
     let first_line = message.and_then(|message| message.lines().next());
     let detail = record.integrity.details.first().map(String::as_str);
     let deadlock = record.deadlock();
-    let why = first_line.or(detail).or(deadlock.as_deref()).unwrap_or("no reason was given");
+    let why = first_line
+        .or(detail)
+        .or(deadlock.as_deref())
+        .unwrap_or("no reason was given");
     Some(format!("{}: {why}", record.outcome.ending.name()))
 }
 

@@ -4,9 +4,9 @@ use super::RunError;
 use super::observer::EventRecorder;
 use super::watch::{FaultObserver, Watch};
 use crate::experiment::Experiment;
+use crate::histogram::Histogram;
 use crate::names::{Role, Variant, Verify};
 use crate::placement::placement;
-use crate::histogram::Histogram;
 use crate::record::{EngineCost, WatchdogRecord};
 use std::num::NonZeroU64;
 use std::sync::Arc;
@@ -159,7 +159,9 @@ impl Engine {
 
     /// Whether a thread of the engine has ended, though nobody asked it to.
     pub fn has_failed(&self) -> bool {
-        self.handler.has_ended() || self.watch.has_ended() || self.running.iter().any(Thread::has_ended)
+        self.handler.has_ended()
+            || self.watch.has_ended()
+            || self.running.iter().any(Thread::has_ended)
     }
 
     /// Ends the movers and waits for them. Every one is joined, whatever another said.

@@ -9,8 +9,9 @@ use crate::guest_record::{GuestCounters, GuestRecord, combined};
 use crate::histogram::Histogram;
 use crate::names::Mover;
 use crate::record::{
-    AFTER_WINDOW, CYCLE_FOUND, Histograms, Host, KindCounts, KvmStats, Migration, MigrationCounts, OWN_WINDOW,
-    Outcome, RunRecord, Spins, Stage2, Stalls, Startup, TormentCounts, VcpuProgress, Waits,
+    AFTER_WINDOW, CYCLE_FOUND, Histograms, Host, KindCounts, KvmStats, Migration, MigrationCounts,
+    OWN_WINDOW, Outcome, RunRecord, Spins, Stage2, Stalls, Startup, TormentCounts, VcpuProgress,
+    Waits,
 };
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering::Relaxed;

@@ -1,7 +1,7 @@
 //! The wait for the guest's readers inside the window, which a busted variant does.
 
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::Transaction;
 use crate::AbortReason;
@@ -9,9 +9,8 @@ use crate::watchdog::{Node, Wait};
 
 /// Between two looks whether the grace period is over.
 const LOOK: Duration = Duration::from_micros(50);
-/// Looks until it is given up, two seconds: who waits for it is told to be in a deadlock, or in a stall,
-/// long before.
-const LOOKS: u32 = 40_000;
+/// When it is given up: who waits for it is told to be in a deadlock, or in a stall, long before.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 /// How the wait for a grace period ended.
 enum Waited {
@@ -45,8 +44,13 @@ impl Transaction<'_> {
     }
 }
 
-fn await_number(is_over: impl Fn() -> bool, wait: Option<&Wait<'_>>, deadline: Option<u64>) -> Waited {
-    for _ in 0..LOOKS {
+fn await_number(
+    is_over: impl Fn() -> bool,
+    wait: Option<&Wait<'_>>,
+    deadline: Option<u64>,
+) -> Waited {
+    let began = Instant::now();
+    loop {
         if is_over() {
             return Waited::Over;
         }
@@ -56,7 +60,9 @@ fn await_number(is_over: impl Fn() -> bool, wait: Option<&Wait<'_>>, deadline: O
         if deadline.is_some_and(|deadline| crate::clock::now() > deadline) {
             return Waited::GivenUp(AbortReason::OverBudget);
         }
+        if began.elapsed() > PATIENCE {
+            return Waited::GivenUp(AbortReason::NoGracePeriod);
+        }
         thread::sleep(LOOK);
     }
-    Waited::GivenUp(AbortReason::NoGracePeriod)
 }

@@ -24,8 +24,8 @@ use crate::uffd::UffdError;
 use crate::watchdog::Waiter;
 use crate::windows::Windows;
 use crate::{
-    AbortReason, Event, Gfn, GracePeriods, Observer, OpenRange, PAGE_SIZE, PageRange, Phase, SkipReason,
-    StrategyKind, Times, Variant, clock,
+    AbortReason, Event, Gfn, GracePeriods, Observer, OpenRange, PAGE_SIZE, PageRange, Phase,
+    SkipReason, StrategyKind, Times, Variant, clock,
 };
 
 /// What a migration works with.

@@ -16,7 +16,13 @@ pub struct Cycle(Vec<Link>);
 /// Cycles are the same if their edges are.
 impl PartialEq for Cycle {
     fn eq(&self, other: &Self) -> bool {
-        let edges = |cycle: &Self| cycle.0.iter().map(|(node, edge, _)| (*node, *edge)).collect();
+        let edges = |cycle: &Self| {
+            cycle
+                .0
+                .iter()
+                .map(|(node, edge, _)| (*node, *edge))
+                .collect()
+        };
         let (mine, theirs): (Vec<_>, Vec<_>) = (edges(self), edges(other));
         mine == theirs
     }
@@ -47,7 +53,11 @@ impl Cycle {
     /// that is known of none.
     #[must_use]
     pub fn closed(&self) -> Tsc {
-        self.0.iter().map(|(.., about)| about.since).max().unwrap_or(0)
+        self.0
+            .iter()
+            .map(|(.., about)| about.since)
+            .max()
+            .unwrap_or(0)
     }
 
     /// Its members, and the edge of each to the next.
@@ -59,7 +69,10 @@ impl Cycle {
 impl fmt::Display for Cycle {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let links = self.0.iter().map(|(node, _, about)| (*node, about.page));
-        write_waits(f, links.chain(self.0.first().map(|(node, ..)| (*node, None))))
+        write_waits(
+            f,
+            links.chain(self.0.first().map(|(node, ..)| (*node, None))),
+        )
     }
 }
 

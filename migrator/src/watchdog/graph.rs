@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use super::chain::Link;
 use super::{Cycle, Edge, Node, Waiter};
-use crate::clock::Tsc;
 use crate::Gfn;
+use crate::clock::Tsc;
 use crate::sync::{AtomicU32, AtomicU64, Ordering};
 
 /// How many nodes of each kind there can be.
@@ -252,11 +252,17 @@ impl WaitGraph {
             return About::default();
         };
         let slot = &self.slots[index];
-        if Edge::from_word(slot.edge.load(Ordering::Acquire)).to().is_some() {
+        if Edge::from_word(slot.edge.load(Ordering::Acquire))
+            .to()
+            .is_some()
+        {
             let since = slot.since.load(Ordering::Relaxed);
             return About { since, page: None };
         }
-        let told = self.sources.iter().find(|source| source.edge(node).to().is_some());
+        let told = self
+            .sources
+            .iter()
+            .find(|source| source.edge(node).to().is_some());
         told.map(|source| source.about(node)).unwrap_or_default()
     }
 

@@ -18,6 +18,15 @@ pub(super) struct Running {
     pub(super) since: Tsc,
 }
 
+/// What a mover waits for that asked for a grace period.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Awaited {
+    /// For this one, or for one after it.
+    Running(Running),
+    /// For one that has not begun, after `number`.
+    NotBegun { number: u64 },
+}
+
 /// What movers asked for.
 #[derive(Debug)]
 pub(super) struct Asked(Box<[AtomicU64]>);
@@ -44,10 +53,15 @@ impl Asked {
         target
     }
 
-    /// The grace period in progress, if what `mover` asked for waits for its end.
-    pub(super) fn holds_up(&self, shared: &SharedRegion, mover: u16) -> Option<Running> {
+    /// What `mover` waits for, if what it asked for is not over.
+    pub(super) fn awaited(&self, shared: &SharedRegion, mover: u16) -> Option<Awaited> {
         let asked = self.0.get(usize::from(mover))?.load(Ordering::Relaxed);
-        running(shared).filter(|running| running.number < asked)
+        let number = shared.header().grace_number.load(Ordering::Acquire);
+        match number {
+            number if number >= asked => None,
+            number if number.is_multiple_of(2) => Some(Awaited::NotBegun { number }),
+            number => running(shared, number).map(Awaited::Running),
+        }
     }
 }
 
@@ -56,19 +70,21 @@ pub(super) fn is_over(shared: &SharedRegion, number: u64) -> bool {
     shared.header().grace_number.load(Ordering::Acquire) >= number
 }
 
-fn running(shared: &SharedRegion) -> Option<Running> {
+/// The one that has this number, unless it has ended meanwhile.
+fn running(shared: &SharedRegion, number: u64) -> Option<Running> {
     let header = shared.header();
-    // Acquire, all three: see `published.rs` in the guest.
-    let number = header.grace_number.load(Ordering::Acquire);
+    // Acquire, as the number before: see `published.rs` in the guest.
     let began = header.grace_cpus.load(Ordering::Acquire);
     let since = header.grace_began_tsc.load(Ordering::Acquire);
     let waits = |cpu: &u32| {
         let passed = &shared.vcpu(*cpu).grace_passed;
         began & 1 << cpu != 0 && passed.load(Ordering::Acquire) != number
     };
-    let cpus = (0..shared.cpus()).filter(waits).fold(0, |mask, cpu| mask | 1 << cpu);
+    let cpus = (0..shared.cpus())
+        .filter(waits)
+        .fold(0, |mask, cpu| mask | 1 << cpu);
     let same = header.grace_number.load(Ordering::Acquire) == number;
-    (number % 2 == 1 && same).then_some(Running {
+    same.then_some(Running {
         number,
         cpus,
         since,

@@ -16,6 +16,7 @@ mod slot;
 use crate::shared::SharedRegion;
 use crate::vcpu_set::VcpuSet;
 use crate::wait::Window;
+use grace::{Awaited, Running};
 use slot::{Met, Slot};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, OnceLock};
@@ -28,11 +29,20 @@ use underfoot_migrator::{About, Edge, Gfn, GracePeriods, Node, WaitSource, Windo
 /// It takes no lock and does not allocate where a vCPU waits for it.
 pub struct GuestWaits {
     shared: SharedRegion,
-    vcpus: Arc<VcpuSet>,
+    /// The vCPU whose thread has this id.
+    by_thread: Box<dyn Fn(i32) -> Option<u32> + Send + Sync>,
     windows: OnceLock<Arc<Windows>>,
     /// By vCPU: what the fault handler noticed, and what the vCPU's thread did.
     met: Box<[[Slot; 2]]>,
     asked: grace::Asked,
+}
+
+/// A grace period waits for a vCPU.
+struct Reader {
+    /// The grace period's.
+    number: u64,
+    vcpu: u32,
+    since: Tsc,
 }
 
 /// A vCPU waits for a page.
@@ -45,10 +55,17 @@ impl GuestWaits {
     /// Of a machine's vCPUs.
     #[must_use]
     pub fn new(shared: SharedRegion, vcpus: Arc<VcpuSet>) -> Self {
+        Self::by(shared, move |thread| vcpus.by_thread(thread))
+    }
+
+    fn by(
+        shared: SharedRegion,
+        by_thread: impl Fn(i32) -> Option<u32> + Send + Sync + 'static,
+    ) -> Self {
         Self {
-            met: (0..vcpus.len()).map(|_| Default::default()).collect(),
+            met: (0..shared.cpus()).map(|_| Default::default()).collect(),
             shared,
-            vcpus,
+            by_thread: Box::new(by_thread),
             windows: OnceLock::new(),
             asked: grace::Asked::default(),
         }
@@ -66,7 +83,7 @@ impl GuestWaits {
         let Some(holder) = self.windows.get().and_then(|windows| windows.holder(gfn)) else {
             return;
         };
-        let sleeper = self.vcpus.by_thread(thread);
+        let sleeper = (self.by_thread)(thread);
         for vcpu in 0..self.shared.cpus() {
             let access = self.access(vcpu).filter(|(page, _)| *page == gfn);
             let access = access.map(|(_, began)| began);
@@ -124,7 +141,8 @@ impl GuestWaits {
         slots.iter().zip(0..).find_map(|(slot, nth): (&Slot, u64)| {
             let (version, met) = slot.read()?;
             let same_access = || self.access(vcpu) == met.access.map(|began| (met.gfn, began));
-            let waits = windows.is_held(met.gfn, met.holder) && (met.access.is_none() || same_access());
+            let waits =
+                windows.is_held(met.gfn, met.holder) && (met.access.is_none() || same_access());
             // Versions are even, and the two slots' are no more the same than those of one.
             let sequence = version + nth;
             waits.then_some(PageWait { sequence, met })
@@ -136,13 +154,20 @@ impl GuestWaits {
     fn holds_up(&self, vcpu: u32, wait: &PageWait) -> bool {
         let context = Context(self.shared.vcpu(vcpu).context.load(Ordering::Relaxed));
         let interrupted = context.in_interrupt() || context.in_bottom_half();
-        wait.met.access.is_none() || (context.rcu_depth() > 0 && !interrupted)
+        let reads = context.rcu_depth() > 0 && !interrupted;
+        wait.met.access.is_none() || context.masked() || reads
     }
 
-    /// The vCPU for which the grace period waits that holds up what `mover` asked for, and the number of that
-    /// grace period: one that waits for a page, if there is one.
-    fn reader(&self, mover: u16) -> Option<(u64, u32)> {
-        let running = self.asked.holds_up(&self.shared, mover)?;
+    /// For whom the grace period waits that holds up what `mover` asked for.
+    fn reader(&self, mover: u16) -> Option<Reader> {
+        match self.asked.awaited(&self.shared, mover)? {
+            Awaited::Running(running) => self.holder_up(running),
+            Awaited::NotBegun { number } => self.nobody_begins(number, mover),
+        }
+    }
+
+    /// A vCPU that holds it up: it waits for all of them, so that one that waits for a page says it all.
+    fn holder_up(&self, running: Running) -> Option<Reader> {
         let waited_for = || (0..self.shared.cpus()).filter(|vcpu| running.cpus & 1 << vcpu != 0);
         let blocked = |vcpu: &u32| {
             let wait = self.page_wait(*vcpu);
@@ -151,7 +176,29 @@ impl GuestWaits {
         let vcpu = waited_for()
             .find(blocked)
             .or_else(|| waited_for().find(|vcpu| self.page_wait(*vcpu).is_none()))?;
-        Some((running.number, vcpu))
+        Some(Reader {
+            number: running.number,
+            vcpu,
+            since: running.since,
+        })
+    }
+
+    /// A grace period begins as soon as any vCPU gets on: it waits for one of them if all sleep for pages
+    /// of the very mover that asked.
+    fn nobody_begins(&self, number: u64, mover: u16) -> Option<Reader> {
+        let mut since = 0;
+        for vcpu in 0..self.shared.cpus() {
+            let wait = self.page_wait(vcpu)?;
+            if wait.met.access.is_some() || wait.met.holder.mover != mover {
+                return None;
+            }
+            since = since.max(wait.met.since);
+        }
+        Some(Reader {
+            number,
+            vcpu: 0,
+            since,
+        })
     }
 }
 
@@ -162,10 +209,10 @@ impl WaitSource for GuestWaits {
                 let migration = Node::Migration(wait.met.holder.mover);
                 Edge::new(wait.sequence, Some(migration))
             }),
-            // A grace period waits for a CPU once at most.
+            // A grace period waits for a CPU once at most, and is begun once.
             Node::GracePeriod(mover) => self
                 .reader(mover)
-                .map(|(number, vcpu)| Edge::new(number, Some(Node::Vcpu(vcpu as u16)))),
+                .map(|of| Edge::new(of.number, Some(Node::Vcpu(of.vcpu as u16)))),
             _ => None,
         };
         edge.unwrap_or_default()
@@ -177,13 +224,10 @@ impl WaitSource for GuestWaits {
                 since: wait.met.since,
                 page: Some(wait.met.gfn),
             }),
-            Node::GracePeriod(mover) => {
-                let running = self.asked.holds_up(&self.shared, mover);
-                running.map(|running| About {
-                    since: running.since,
-                    page: None,
-                })
-            }
+            Node::GracePeriod(mover) => self.reader(mover).map(|of| About {
+                since: of.since,
+                page: None,
+            }),
             _ => None,
         };
         about.unwrap_or_default()

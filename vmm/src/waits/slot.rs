@@ -51,8 +51,10 @@ impl Slot {
     /// said now.
     pub(super) fn read(&self) -> Option<(u64, Met)> {
         let version = self.version.load(Ordering::Acquire);
-        let [gfn, mover, sequence, access, since] =
-            self.words.each_ref().map(|word| word.load(Ordering::Acquire));
+        let [gfn, mover, sequence, access, since] = self
+            .words
+            .each_ref()
+            .map(|word| word.load(Ordering::Acquire));
         let same = self.version.load(Ordering::Relaxed) == version;
         let met = Met {
             gfn: Gfn(gfn),
@@ -141,7 +143,10 @@ mod models {
     fn loom_catches_one_who_looks_at_the_version_once() {
         said_twice(|slot| {
             let version = slot.version.load(Ordering::Acquire);
-            let words = slot.words.each_ref().map(|word| word.load(Ordering::Acquire));
+            let words = slot
+                .words
+                .each_ref()
+                .map(|word| word.load(Ordering::Acquire));
             (version != 0 && version % 2 == 0).then(|| Met {
                 gfn: Gfn(words[0]),
                 holder: Holder {
