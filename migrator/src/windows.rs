@@ -38,14 +38,26 @@ impl Slot {
         self.sequence.store(sequence + 1, Ordering::Release);
     }
 
-    /// The sequence of the window that is open and has the page.
-    fn holds(&self, gfn: Gfn) -> Option<u64> {
+    /// The range of the window that is open, as a word, and its sequence.
+    fn read(&self) -> Option<(u64, u64)> {
         let sequence = self.sequence.load(Ordering::Acquire);
         let word = self.range.load(Ordering::Acquire);
         // A range of the next window came with the end of this one.
         let same = self.sequence.load(Ordering::Relaxed) == sequence;
+        (sequence % 2 == 1 && same).then_some((word, sequence))
+    }
+
+    /// The first page of the window that is open, and its sequence.
+    fn first(&self) -> Option<(Gfn, u64)> {
+        let (word, sequence) = self.read()?;
+        Some((Gfn(word >> PAGES_BITS), sequence))
+    }
+
+    /// The sequence of the window that is open and has the page.
+    fn holds(&self, gfn: Gfn) -> Option<u64> {
+        let (word, sequence) = self.read()?;
         let nth = gfn.0.checked_sub(word >> PAGES_BITS)?;
-        (sequence % 2 == 1 && same && nth <= word & ((1 << PAGES_BITS) - 1)).then_some(sequence)
+        (nth <= word & ((1 << PAGES_BITS) - 1)).then_some(sequence)
     }
 }
 
@@ -99,6 +111,17 @@ impl Windows {
             let sequence = slot.holds(gfn)?;
             Some(Holder { mover, sequence })
         })
+    }
+
+    /// The window that is open and its first page, if there is one alone.
+    #[must_use]
+    pub fn only(&self) -> Option<(Gfn, Holder)> {
+        let mut open = (0..).zip(&*self.slots).filter_map(|(mover, slot)| {
+            let (gfn, sequence) = slot.first()?;
+            Some((gfn, Holder { mover, sequence }))
+        });
+        let one = open.next()?;
+        open.next().is_none().then_some(one)
     }
 
     /// Whether `holder` is open still, and has the page at `gfn`.

@@ -242,6 +242,7 @@ impl Vcpu {
         };
         window.meets(self.index);
         self.shared.waits.wait(&**window, &self.shared.gate);
+        window.goes_on(self.index);
         None
     }
 }

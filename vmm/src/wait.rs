@@ -23,6 +23,11 @@ pub trait Window: Send + Sync {
     fn meets(&self, vcpu: u32) {
         let _ = vcpu;
     }
+
+    /// It tries again.
+    fn goes_on(&self, vcpu: u32) {
+        let _ = vcpu;
+    }
 }
 
 /// How one vCPU really waited, for the policies `spin` and `yield`.

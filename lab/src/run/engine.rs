@@ -94,8 +94,7 @@ impl<E> Drop for Thread<E> {
 impl Engine {
     /// Puts the machine's memory under the engine; faults are served from here on.
     pub fn start(experiment: &Experiment, machine: &Machine) -> Result<Self, RunError> {
-        let waits = GuestWaits::new(machine.shared().clone(), machine.vcpus().clone());
-        let waits = Arc::new(waits);
+        let waits = Arc::new(machine.waits());
         let migrator = build(experiment, machine, &waits)?;
         waits.set_windows(migrator.windows());
         machine.set_window(waits.clone());
@@ -104,7 +103,8 @@ impl Engine {
             recorder: fault_recorder.clone(),
             waits,
         };
-        let handler = serve(migrator.handler().with_observer(Arc::new(observer)))?;
+        let handler = migrator.handler().with_observer(Arc::new(observer));
+        let handler = serve(handler, overcommitted(experiment))?;
         let watch = Watch::start(&migrator, machine.tsc_khz())?;
         let recorders: Vec<_> = (0..experiment.movers.get())
             .map(|_| Arc::new(EventRecorder::new(machine.tsc_khz())))
@@ -231,8 +231,14 @@ impl Engine {
     }
 }
 
-fn serve(handler: Handler) -> Result<Thread<HandlerError>, RunError> {
-    Thread::spawn("faults".into(), move |stop| handler.run(stop))
+/// Whoever meets a window is not seen to wait before this thread had its turn: it goes first where movers do.
+fn serve(handler: Handler, policy: Option<SchedPolicy>) -> Result<Thread<HandlerError>, RunError> {
+    let placement = Placement { cpus: None, policy };
+    Thread::spawn("faults".into(), move |stop| {
+        // A host that refuses it has it serve later, now and then.
+        let _ = placement.apply(0);
+        handler.run(stop)
+    })
 }
 
 fn build(

@@ -4,15 +4,42 @@ use crate::sync::{AtomicU64, Ordering};
 use underfoot_migrator::clock::Tsc;
 use underfoot_migrator::{Gfn, Holder};
 
+/// How a vCPU waits for a page, as far as it is known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum How {
+    /// Its thread sleeps.
+    Asleep,
+    /// It does not get on in the access that began then, by the guest's word, which names it.
+    Access(Tsc),
+    /// It is out of the guest, in the midst of what nobody has published: as long as it is.
+    Out,
+}
+
+impl How {
+    const fn word(self) -> u64 {
+        match self {
+            Self::Asleep => 0,
+            Self::Out => 1,
+            Self::Access(began) => began,
+        }
+    }
+
+    const fn from_word(word: u64) -> Self {
+        match word {
+            0 => Self::Asleep,
+            1 => Self::Out,
+            began => Self::Access(began),
+        }
+    }
+}
+
 /// A page that a vCPU met in its window.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Met {
     pub(super) gfn: Gfn,
     /// The window.
     pub(super) holder: Holder,
-    /// When the access began that met it, by the guest's word, which names the access: the vCPU is halted in
-    /// its midst. `None` if its thread sleeps.
-    pub(super) access: Option<Tsc>,
+    pub(super) how: How,
     /// When the wait began, or before.
     pub(super) since: Tsc,
 }
@@ -30,13 +57,23 @@ pub(super) struct Slot {
 impl Slot {
     /// Says that the vCPU met this.
     pub(super) fn publish(&self, met: Met) {
+        let same = |(_, last): (u64, Met)| {
+            Met {
+                since: met.since,
+                ..last
+            } == met
+        };
+        if self.read().is_some_and(same) {
+            // Said already: whoever looks at it is not to see another wait.
+            return;
+        }
         let version = self.version.load(Ordering::Relaxed);
         self.version.store(version + 1, Ordering::Relaxed);
         let values = [
             met.gfn.0,
             met.holder.mover.into(),
             met.holder.sequence,
-            met.access.unwrap_or(0),
+            met.how.word(),
             met.since,
         ];
         for (word, value) in self.words.iter().zip(values) {
@@ -51,7 +88,7 @@ impl Slot {
     /// said now.
     pub(super) fn read(&self) -> Option<(u64, Met)> {
         let version = self.version.load(Ordering::Acquire);
-        let [gfn, mover, sequence, access, since] = self
+        let [gfn, mover, sequence, how, since] = self
             .words
             .each_ref()
             .map(|word| word.load(Ordering::Acquire));
@@ -62,7 +99,7 @@ impl Slot {
                 mover: mover as u16,
                 sequence,
             },
-            access: (access != 0).then_some(access),
+            how: How::from_word(how),
             since,
         };
         (version != 0 && version.is_multiple_of(2) && same).then_some((version, met))
@@ -78,14 +115,19 @@ mod tests {
         let slot = Slot::default();
         assert_eq!(slot.read(), None);
         let mut versions = Vec::new();
-        for (gfn, access) in [(7, None), (8, Some(99)), (8, Some(99))] {
+        for (gfn, how) in [
+            (7, How::Asleep),
+            (8, How::Access(99)),
+            (8, How::Access(99)),
+            (8, How::Out),
+        ] {
             let met = Met {
                 gfn: Gfn(gfn),
                 holder: Holder {
                     mover: 3,
                     sequence: 5,
                 },
-                access,
+                how,
                 since: 42,
             };
             slot.publish(met);
@@ -93,7 +135,7 @@ mod tests {
             assert_eq!(read, met);
             versions.push(version);
         }
-        assert_eq!(versions, [2, 4, 6]);
+        assert_eq!(versions, [2, 4, 4, 6]);
     }
 }
 
@@ -110,7 +152,7 @@ mod models {
                 mover: number as u16,
                 sequence: number,
             },
-            access: Some(number),
+            how: How::Access(number + 1),
             since: number,
         }
     }
@@ -153,7 +195,7 @@ mod models {
                     mover: words[1] as u16,
                     sequence: words[2],
                 },
-                access: Some(words[3]),
+                how: How::from_word(words[3]),
                 since: words[4],
             })
         });

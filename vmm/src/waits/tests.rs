@@ -4,10 +4,24 @@ use underfoot_abi::Wait;
 use underfoot_migrator::{Members, PageRange, WaitGraph};
 
 /// Threads 100 and 101 are those of vCPUs 0 and 1; every other is a worker of KVM's.
+#[derive(Default)]
+struct Threads([AtomicBool; 2]);
+
+impl Host for Arc<Threads> {
+    fn by_thread(&self, thread: i32) -> Option<u32> {
+        u32::try_from(thread - 100).ok().filter(|vcpu| *vcpu < 2)
+    }
+
+    fn is_halted(&self, vcpu: u32) -> bool {
+        self.0[vcpu as usize].load(Ordering::Relaxed)
+    }
+}
+
 struct Rig {
     waits: Arc<GuestWaits>,
     windows: Arc<Windows>,
     shared: SharedRegion,
+    halted: Arc<Threads>,
 }
 
 const WORKER: i32 = 7;
@@ -19,14 +33,15 @@ impl Rig {
         let size = MemorySize::new(16 << 20, 1 << 30).expect("fits");
         let ram = GuestRam::new(size, 2, Backing::Small).expect("memory");
         let shared = SharedRegion::new(&ram);
-        let by_thread = |thread| u32::try_from(thread - 100).ok().filter(|vcpu| *vcpu < 2);
-        let waits = Arc::new(GuestWaits::by(shared.clone(), by_thread));
+        let halted = Arc::new(Threads::default());
+        let waits = Arc::new(GuestWaits::on(shared.clone(), Arc::clone(&halted)));
         let windows = Arc::new(Windows::default());
         waits.set_windows(Arc::clone(&windows));
         Self {
             waits,
             windows,
             shared,
+            halted,
         }
     }
 
@@ -34,6 +49,10 @@ impl Rig {
         let area = self.shared.vcpu(vcpu);
         area.access_gva.store(gfn.gpa() + 8, Ordering::Relaxed);
         area.access_began_tsc.store(began, Ordering::Relaxed);
+    }
+
+    fn halt(&self, vcpu: usize) {
+        self.halted.0[vcpu].store(true, Ordering::Relaxed);
     }
 
     fn context(&self, vcpu: u32, context: u64) {
@@ -60,7 +79,7 @@ fn a_vcpu_waits_for_whoever_has_its_page_as_long_as_it_does() {
     let vcpu = Node::Vcpu(1);
     let migration = Some(Node::Migration(3));
     type Meets = fn(&Rig);
-    let ways: [(&str, Meets); 3] = [
+    let ways: [(&str, Meets); 5] = [
         ("asleep", |rig| rig.waits.slept(PAGE, 101, 42)),
         ("halted", |rig| {
             rig.accesses(1, PAGE, 40);
@@ -70,6 +89,11 @@ fn a_vcpu_waits_for_whoever_has_its_page_as_long_as_it_does() {
             rig.accesses(1, PAGE, 40);
             rig.waits.meets(1);
         }),
+        ("halted in what is not published", |rig| {
+            rig.halt(1);
+            rig.waits.slept(PAGE, WORKER, 42);
+        }),
+        ("out of what is not published", |rig| rig.waits.meets(1)),
     ];
     for (how, meets) in ways {
         let rig = Rig::new();
@@ -90,6 +114,41 @@ fn a_vcpu_waits_for_whoever_has_its_page_as_long_as_it_does() {
         meets(&rig);
         assert_ne!(rig.waits.edge(vcpu), first, "{how}: another wait");
     }
+}
+
+#[test]
+fn what_is_not_published_is_waited_for_while_it_lasts() {
+    let (vcpu, migration) = (Node::Vcpu(1), Some(Node::Migration(0)));
+    let rig = Rig::new();
+    rig.windows.open(0, RANGE);
+    rig.waits.slept(PAGE, WORKER, 42);
+    assert_eq!(rig.waits_for(vcpu), None, "it runs");
+    rig.halt(1);
+    assert_eq!(rig.waits_for(vcpu), migration);
+    rig.context(1, Context(0).with_wait(Wait::Interrupt, 0).0);
+    assert_eq!(rig.waits_for(vcpu), None, "it is idle");
+    let handler = Context(Context::INTERRUPT).with_wait(Wait::Interrupt, 0);
+    rig.context(1, handler.0);
+    assert_eq!(rig.waits_for(vcpu), migration, "in its interrupt");
+    // Of two windows that workers met, none is said to be it.
+    rig.windows.open(1, PageRange::new(Gfn(5), 1));
+    rig.waits.slept(Gfn(5), WORKER, 44);
+    assert_eq!(rig.waits_for(vcpu), None);
+
+    let rig = Rig::new();
+    rig.windows.open(0, RANGE);
+    rig.waits.meets(1);
+    assert_eq!(rig.waits_for(vcpu), migration);
+    let first = rig.waits.edge(vcpu);
+    rig.waits.goes_on(1);
+    assert_eq!(rig.waits_for(vcpu), None, "it tries again");
+    rig.waits.meets(1);
+    assert_eq!(rig.waits.edge(vcpu), first, "for the same window");
+    rig.windows.open(1, PageRange::new(Gfn(5), 1));
+    rig.windows.close(0);
+    rig.windows.open(0, RANGE);
+    rig.waits.meets(1);
+    assert_eq!(rig.waits_for(vcpu), None, "which of two, nobody knows");
 }
 
 #[test]
