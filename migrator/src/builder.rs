@@ -125,6 +125,7 @@ pub struct Builder {
     patience: Duration,
     max_window: Option<Duration>,
     wait_sources: Vec<Arc<dyn WaitSource>>,
+    members: Members,
     grace_periods: Option<Arc<dyn GracePeriods>>,
 }
 
@@ -155,6 +156,7 @@ impl Builder {
             patience: InvalidationOptions::default().patience,
             max_window: None,
             wait_sources: Vec::new(),
+            members: Members::default(),
             grace_periods: None,
         }
     }
@@ -334,6 +336,14 @@ impl Builder {
         self
     }
 
+    /// Who can wait; [`Members::default`] has room for all. The [`Watchdog`](crate::Watchdog) looks at each, so
+    /// that its looks are shorter where there are fewer.
+    #[must_use]
+    pub fn members(mut self, members: Members) -> Self {
+        self.members = members;
+        self
+    }
+
     /// The guest's grace periods, for which [`Variant::WindowWaitsGracePeriod`] waits.
     #[must_use]
     pub fn grace_periods(mut self, grace_periods: Arc<dyn GracePeriods>) -> Self {
@@ -413,7 +423,7 @@ impl Builder {
             windows: Arc::new(Windows::default()),
             demanded: AtomicU32::new(u32::MAX),
             invalidations,
-            waits: Arc::new(WaitGraph::new(Members::default(), self.wait_sources)),
+            waits: Arc::new(WaitGraph::new(self.members, self.wait_sources)),
             verdicts: LiveVerdicts::default(),
             page_map,
             observer: self.observer,

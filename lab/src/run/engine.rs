@@ -15,7 +15,8 @@ use std::thread::{Builder, JoinHandle};
 use underfoot_abi::{PAGE_SIZE, PageKind};
 use underfoot_migrator::{
     Class, ClassSet, Counters, Gfn, Handler, HandlerError, Inject, InjectAction, Invalidations,
-    Migrator, Mover, MoverError, PageRange, Phase, Rate, Stop, StrategyKind, Torment, Translate,
+    Members, Migrator, Mover, MoverError, PageRange, Phase, Rate, Stop, StrategyKind, Torment,
+    Translate,
 };
 use underfoot_vmm::placement::{CpuSet, Placement, SchedPolicy};
 use underfoot_vmm::{GuestWaits, Machine, PageMapView};
@@ -105,7 +106,7 @@ impl Engine {
         };
         let handler = migrator.handler().with_observer(Arc::new(observer));
         let handler = serve(handler, overcommitted(experiment))?;
-        let watch = Watch::start(&migrator, machine.tsc_khz())?;
+        let watch = Watch::start(&migrator, machine)?;
         let recorders: Vec<_> = (0..experiment.movers.get())
             .map(|_| Arc::new(EventRecorder::new(machine.tsc_khz())))
             .collect();
@@ -269,6 +270,7 @@ fn build(
         .tsc_hz(u64::from(machine.tsc_khz()) * 1000)
         .signal_faults(experiment.wait.signals() && experiment.strategy != StrategyKind::StopWorld)
         .wait_source(waits.clone())
+        .members(members(experiment))
         .grace_periods(waits.clone())
         .exclude(region);
     if let Some(longest) = experiment.max_window {
@@ -286,6 +288,19 @@ fn build(
         });
     }
     Ok(builder.build()?)
+}
+
+/// Who can wait for whom.
+fn members(experiment: &Experiment) -> Members {
+    let movers = experiment.movers.get();
+    Members {
+        vcpus: experiment.cpus.get(),
+        migrations: movers,
+        frame_pools: movers,
+        grace_periods: movers,
+        handlers: 1,
+        ..Members::default()
+    }
 }
 
 fn targets(experiment: &Experiment) -> ClassSet {

@@ -3,17 +3,18 @@
 use super::RunError;
 use super::engine::Thread;
 use super::observer::EventRecorder;
+use super::waiting;
 use crate::histogram::Histogram;
 use crate::record::WatchdogRecord;
 use std::convert::Infallible;
 use std::sync::{Arc, Mutex, PoisonError};
 use underfoot_migrator::{Event, Migrator, Observer, Served, Verdict};
-use underfoot_vmm::GuestWaits;
 use underfoot_vmm::placement::{Placement, SchedPolicy};
+use underfoot_vmm::{GuestWaits, Machine, SharedRegion};
 
 /// It sleeps nearly always; where vCPUs and movers have every CPU, it must not wait for one of them.
 const POLICY: SchedPolicy = SchedPolicy::Fifo(1);
-/// Verdicts that are kept word by word.
+/// Verdicts of each sort that are kept word by word.
 const TOLD: usize = 16;
 
 /// What the watchdog has found.
@@ -21,20 +22,23 @@ const TOLD: usize = 16;
 struct Found {
     /// From the closing of each cycle to its detection.
     found: Histogram,
-    told: Vec<String>,
+    deadlocks: Vec<String>,
+    stalls: Vec<String>,
 }
 
 /// Keeps verdicts, on the watchdog's thread: not on the hot path.
 pub struct VerdictRecorder {
     found: Mutex<Found>,
+    shared: SharedRegion,
     ns_per_tick: f64,
 }
 
 impl VerdictRecorder {
-    fn new(tsc_khz: u32) -> Self {
+    fn new(machine: &Machine) -> Self {
         Self {
             found: Mutex::default(),
-            ns_per_tick: 1e6 / f64::from(tsc_khz),
+            shared: machine.shared().clone(),
+            ns_per_tick: 1e6 / f64::from(machine.tsc_khz()),
         }
     }
 
@@ -48,14 +52,20 @@ impl Observer for VerdictRecorder {
     fn on(&self, _: &Event) {}
 
     fn on_verdict(&self, verdict: &Verdict) {
-        self.with(|all| {
-            if let Verdict::Deadlock { cycle, found, .. } = verdict {
+        self.with(|all| match verdict {
+            Verdict::Deadlock { cycle, found, .. } => {
                 let ticks = found.saturating_sub(cycle.closed());
                 all.found.record((ticks as f64 * self.ns_per_tick) as u64);
+                if all.deadlocks.len() < TOLD {
+                    all.deadlocks.push(verdict.to_string());
+                }
             }
-            if all.told.len() < TOLD {
-                all.told.push(verdict.to_string());
+            Verdict::Stall(_) if all.stalls.len() < TOLD => {
+                // What its end does not say, the vCPUs may.
+                let vcpus = waiting::describe(&self.shared);
+                all.stalls.push(format!("{verdict} ({vcpus})"));
             }
+            Verdict::Stall(_) => {}
         });
     }
 }
@@ -90,8 +100,8 @@ pub struct Watch {
 
 impl Watch {
     /// Looks from here on at who waits for whom.
-    pub fn start(migrator: &Migrator, tsc_khz: u32) -> Result<Self, RunError> {
-        let recorder = Arc::new(VerdictRecorder::new(tsc_khz));
+    pub fn start(migrator: &Migrator, machine: &Machine) -> Result<Self, RunError> {
+        let recorder = Arc::new(VerdictRecorder::new(machine));
         let mut watchdog = migrator.watchdog().with_observer(recorder.clone());
         let thread = Thread::spawn("watchdog".into(), move |stop| {
             let placement = Placement {
@@ -124,7 +134,10 @@ impl Watch {
             members: verdicts.members,
             broken: verdicts.broken,
             stalls: verdicts.stalls,
-            verdicts: self.recorder.with(|found| found.told.clone()),
+            verdicts: self.recorder.with(|found| {
+                let both = found.deadlocks.iter().chain(&found.stalls);
+                both.cloned().collect()
+            }),
         }
     }
 

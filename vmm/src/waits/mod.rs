@@ -133,17 +133,13 @@ impl GuestWaits {
             let waits = &self.vcpus[sleeper as usize];
             return waits.noticed.publish(met(How::Asleep, since));
         }
-        // A worker of KVM's, for a vCPU that it does not name.
-        let mut is_known = false;
+        // A worker of KVM's, for a vCPU that it does not name: it may be one of those that say so.
         for (vcpu, waits) in (0..).zip(&self.vcpus) {
             if let Some(began) = self.access_to(vcpu, gfn) {
                 waits.noticed.publish(met(How::Access(began), began));
-                is_known = true;
             }
         }
-        if !is_known {
-            self.suspect(met(How::Out, tsc));
-        }
+        self.suspect(met(How::Out, tsc));
     }
 
     /// Any vCPU that is halted, and of which nothing else is known, waits for this page; unless it may be
@@ -175,10 +171,11 @@ impl GuestWaits {
     /// vCPU `vcpu` has left the guest because of a page in its window.
     fn left(&self, vcpu: u32) -> Option<()> {
         let windows = self.windows()?;
-        let met = match self.access(vcpu) {
-            Some((gfn, began)) => Met {
+        let of_window = |(gfn, began)| Some((gfn, began, windows.holder(gfn)?));
+        let met = match self.access(vcpu).and_then(of_window) {
+            Some((gfn, began, holder)) => Met {
                 gfn,
-                holder: windows.holder(gfn)?,
+                holder,
                 how: How::Access(began),
                 since: began,
             },

@@ -31,6 +31,8 @@ const RUNS: &[PlannedRun] = &[
 /// What never waits for readers in a window.
 const NEVER: [&str; 4] = ["halt", "block", "spin", "guest-mover"];
 const WAITING: [&str; 3] = ["waits-halt", "waits-block", "waits-spin"];
+/// Where what a vCPU waits for is known with gaps: the page of the experiment says why.
+const SPINS: &str = "waits-spin";
 /// Cycles, of each waiting run, of which one can speak.
 const LEAST_CYCLES: u64 = 10;
 /// The bar: from the closing of a cycle to its detection.
@@ -40,8 +42,8 @@ const MOST_FOUND_NS: u64 = 10_000_000;
 pub const PLAN: Plan = Plan {
     id: "Q1a",
     criterion: "yes if no path that never waits for readers in a window has a cycle, and every cycle of the \
-                path that does is found within 10 ms of its closing and broken, none is left to the time-out, \
-                and its guest goes on without an error; inconclusive below 10 cycles in any of its runs",
+                path that does is found within 10 ms of its closing and broken, none is left to the time-out under \
+                halt and block, and its guest goes on without an error; inconclusive below 10 cycles in any of its runs",
     common: COMMON,
     runs: RUNS,
     judge,
@@ -71,7 +73,8 @@ fn judge(runs: &Runs, measured: &mut Measured) -> Result<Verdict, Missing> {
         if found.cycles < LEAST_CYCLES {
             few.get_or_insert(format!("{name} had only {} cycles", found.cycles));
         }
-        if let Some(what) = complaint(record, found, latest) {
+        let strict = name != SPINS;
+        if let Some(what) = complaint(record, found, latest, strict) {
             wrong.get_or_insert(format!("{name}: {what}"));
         }
     }
@@ -126,7 +129,12 @@ fn timed_out(record: &RunRecord) -> u64 {
     by.get("no-grace-period").copied().unwrap_or(0)
 }
 
-fn complaint(record: &RunRecord, found: &WatchdogRecord, latest: u64) -> Option<String> {
+fn complaint(
+    record: &RunRecord,
+    found: &WatchdogRecord,
+    latest: u64,
+    strict: bool,
+) -> Option<String> {
     if record.outcome.ending != Ending::Done {
         return Some(format!("the run ended as {}", record.outcome.ending.name()));
     }
@@ -136,7 +144,7 @@ fn complaint(record: &RunRecord, found: &WatchdogRecord, latest: u64) -> Option<
     if found.broken < found.cycles {
         return Some(format!("{} cycles, {} broken", found.cycles, found.broken));
     }
-    if timed_out(record) > 0 {
+    if strict && timed_out(record) > 0 {
         return Some(format!(
             "{} windows ended by the time-out",
             timed_out(record)
@@ -192,6 +200,20 @@ mod tests {
                 record.outcome.ending = seen.ending;
             }
         })
+    }
+
+    #[test]
+    fn time_outs_count_where_all_waits_are_known() {
+        for (timed_out_in, answer) in [(SPINS, Answer::Yes), ("waits-halt", Answer::No)] {
+            let mut runs = runs(SOUND, 0);
+            for done in &mut runs.0 {
+                if done.planned.name == timed_out_in {
+                    done.record.migration.aborted_by = [("no-grace-period", 1)].into();
+                }
+            }
+            let verdict = judge(&runs, &mut Measured::default()).expect("all is there");
+            assert_eq!(verdict.answer, answer, "{timed_out_in}: {verdict:?}");
+        }
     }
 
     #[test]
