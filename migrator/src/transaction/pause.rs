@@ -31,9 +31,11 @@ fn pause_as<'v>(
     Paused::new_while(vcpus, &mut |vcpu| {
         let node = Node::Vcpu(vcpu);
         match (&mut wait, waiter.take()) {
+            // Before it turns to another: the request is for this wait.
+            (Some(wait), _) if wait.is_aborted() => return false,
             (Some(wait), _) => wait.turn_to(node),
             (none, waiter) => *none = waiter.map(|waiter| waiter.wait_for(node)),
         }
-        !wait.as_ref().is_some_and(Wait::is_aborted)
+        true
     })
 }

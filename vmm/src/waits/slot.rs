@@ -159,8 +159,12 @@ mod models {
 
     /// Two are said one after the other; whatever `read` reads is one of them.
     fn said_twice(read: fn(&Slot) -> Option<Met>) {
-        loom::model(move || {
+        let mut model = loom::model::Builder::new();
+        // Each has seven steps; what is wrong with them shows by one preemption of each.
+        model.preemption_bound = Some(3);
+        model.check(move || {
             let slot = Arc::new(Slot::default());
+            slot.publish(met(1));
             let reader = {
                 let slot = Arc::clone(&slot);
                 thread::spawn(move || {
@@ -169,7 +173,6 @@ mod models {
                     }
                 })
             };
-            slot.publish(met(1));
             slot.publish(met(2));
             reader.join().expect("no panic");
         });
