@@ -10,7 +10,7 @@ use crate::{Observer, Stop, clock};
 
 /// Between two looks: a cycle is found within 10 ms of closing, with room for a thread that gets its CPU
 /// late.
-const LOOK: Duration = Duration::from_millis(2);
+const LOOK: Duration = Duration::from_millis(4);
 /// Waits that are taken for stalls, unless something else is asked for.
 const STALL: Duration = Duration::from_secs(1);
 
@@ -48,7 +48,7 @@ impl Watchdog {
         self
     }
 
-    /// Looks every 2 ms until `stop` is requested.
+    /// Looks every 4 ms until `stop` is requested.
     pub fn run(&mut self, stop: &Stop) {
         while !stop.is_requested() {
             self.look();
