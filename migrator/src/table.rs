@@ -56,7 +56,10 @@ const REFUSALS: [Refusal; 17] = [
             way.backend == BackendKind::Kernel
                 && matches!(
                     way.variant,
-                    Variant::NoUnmap | Variant::TornCopy | Variant::StaleFrame
+                    Variant::NoUnmap
+                        | Variant::TornCopy
+                        | Variant::StaleFrame
+                        | Variant::WindowWaitsGracePeriod
                 )
         },
         reason: "the kernel copies, and has the old frames again at once, so that this variant has \
