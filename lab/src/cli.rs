@@ -309,6 +309,15 @@ pub struct RunArgs {
         allow_hyphen_values = true
     )]
     movers: Option<String>,
+    /// The longest window, 1us or more: one that is open for longer before its new frames are mapped is given
+    /// up, and its pages are tried again later [default: none]
+    #[arg(
+        long,
+        value_name = "TIME",
+        help_heading = "Moving",
+        allow_hyphen_values = true
+    )]
+    max_window: Option<String>,
     /// How many frame numbers are compared: sample, full [default: sample]
     #[arg(long, value_name = "HOW", help_heading = "Moving")]
     verify: Option<String>,
@@ -434,6 +443,7 @@ impl RunArgs {
             (Key::Batch, self.batch),
             (Key::PageSize, self.page_size),
             (Key::Movers, self.movers),
+            (Key::MaxWindow, self.max_window),
             (Key::Verify, self.verify),
             (Key::Variant, self.variant),
             (Key::Torment, self.torment),

@@ -104,9 +104,10 @@ fn complaints(record: &RunRecord) -> Vec<String> {
         Ending::Done | Ending::Interrupted { .. } => None,
     };
     let details = record.integrity.details.iter().map(String::as_str);
+    let deadlock = record.deadlock().map(|told| format!("deadlocks: {told}"));
     let uncaught = record.uncaught();
     let said = message.into_iter().chain(details).map(str::to_owned);
-    said.chain(uncaught).collect()
+    said.chain(deadlock).chain(uncaught).collect()
 }
 
 #[cfg(test)]

@@ -40,7 +40,7 @@ impl ExitStatus {
         match record.outcome.ending {
             // What else is wrong follows from the stall, most often.
             Ending::Watchdog => Self::Watchdog,
-            _ if record.integrity.errors > 0 => Self::Failed,
+            _ if record.integrity.errors > 0 || record.deadlock().is_some() => Self::Failed,
             Ending::Done if record.uncaught().is_some() => Self::Failed,
             Ending::Done => Self::Sound,
             Ending::Interrupted { .. } | Ending::Failed => Self::Failed,

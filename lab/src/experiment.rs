@@ -23,6 +23,9 @@ const MOST_DURATION: Span = Span::from_ms(24 * 3600 * 1000);
 const MOST_WARMUP: Span = Span::from_ms(600_000);
 /// The contract with the guest carries these times in 32 bits of nanoseconds.
 const MOST_GUEST_TIME: Span = Span::from_ns(u32::MAX as u64);
+/// No system call that unmaps is shorter.
+const LEAST_MAX_WINDOW: Span = Span::from_ns(1_000);
+const MOST_MAX_WINDOW: Span = Span::from_ms(10_000);
 const LEAST_PROBE: Span = Span::from_ns(1_000);
 
 /// What to run. Every field was checked; only [`Experiment::resolve`] makes one.
@@ -51,6 +54,8 @@ pub struct Experiment {
     pub batch: Batch,
     /// Threads that move pages.
     pub movers: MoverCount,
+    /// The longest window: one that is open for longer is given up, and its pages are tried again later.
+    pub max_window: Option<Span>,
     /// vCPUs.
     pub cpus: CpuCount,
     /// Guest memory: a multiple of 2 MiB, at least 16 MiB, at most what the host had available.
@@ -121,6 +126,14 @@ impl Experiment {
             movers: settings
                 .get(Key::Movers, str::parse)?
                 .unwrap_or_else(|| MoverCount::clamped(1)),
+            max_window: settings.get(Key::MaxWindow, |text| {
+                span(
+                    text,
+                    LEAST_MAX_WINDOW,
+                    MOST_MAX_WINDOW,
+                    "leave it out for windows of any length",
+                )
+            })?,
             cpus,
             memory: memory(settings, cpus, limits)?,
             hugepages: settings.get(Key::Hugepages, parse_switch)?.unwrap_or(false),
@@ -314,6 +327,9 @@ impl Experiment {
             set(Key::PageSize, text(self.page_size.name().into()));
             set(Key::Batch, number(self.batch.get()));
             set(Key::Movers, number(self.movers.get()));
+            if let Some(longest) = self.max_window {
+                set(Key::MaxWindow, text(longest.to_string()));
+            }
             set(Key::Verify, text(self.verify.name().into()));
             set(Key::Torment, toml::Value::Boolean(self.torment));
         }

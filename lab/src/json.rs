@@ -7,6 +7,7 @@ use crate::names::Named;
 use crate::record::{
     DmaRecord, Ending, EngineCost, Histograms, Host, Integrity, KindCounts, KvmStats,
     MigrationCounts, RunRecord, Stalls, Startup, TormentCounts, VcpuProgress, Waits,
+    WatchdogRecord,
 };
 use crate::settings::Key;
 use crate::tool;
@@ -103,6 +104,9 @@ pub struct MigrationJson {
     pub pages_per_s: Option<u64>,
     /// By page kind.
     pub by_kind: BTreeMap<&'static str, KindCounts>,
+    /// Of the pages aborted, how many for which reason.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub aborted_by: BTreeMap<&'static str, u64>,
     /// Target kinds that were left alone, and why.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub refused: BTreeMap<&'static str, &'static str>,
@@ -235,6 +239,9 @@ pub struct RunJson<'a> {
     /// What the engine itself takes.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub engine: Option<EngineCost>,
+    /// What the watchdog found.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub watchdog: Option<&'a WatchdogRecord>,
     /// What the DMA device did.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub dma: Option<DmaRecord>,
@@ -269,6 +276,7 @@ impl<'a> From<&'a RunRecord> for RunJson<'a> {
                 counts: record.migration.counts,
                 pages_per_s: record.migration.pages_per_s(),
                 by_kind: by_kind(&record.migration.by_kind),
+                aborted_by: record.migration.aborted_by.clone(),
                 refused: refused(&record.migration.refused),
             },
             integrity: &record.integrity,
@@ -286,6 +294,7 @@ impl<'a> From<&'a RunRecord> for RunJson<'a> {
             },
             waits: &record.waits,
             engine: record.engine,
+            watchdog: record.watchdog.as_ref(),
             dma: record.dma,
             torment: record.torment,
         }

@@ -108,6 +108,7 @@ names! {
     StaleFrame = "busted-stale-frame", "old frames are written after commit: the limbo check speaks";
     SameFrame = "busted-same-frame", "pages come back in their old frame: the frame check speaks";
     TornCopy = "busted-torn-copy", "half of each page is copied: the guest's check words speak";
+    WindowWaitsGracePeriod = "busted-window-waits-grace-period", "a window waits for the guest's readers: the watchdog finds the deadlock";
     MoverPanic = "busted-mover-panic", "a mover panics in a window: it is rolled back, the run ends";
     NoGracePeriod = "busted-no-grace-period", "the guest frees without a grace period: poison is seen";
     NoSeqcount = "busted-no-seqcount", "the guest's writers skip the sequence count: torn reads";
@@ -148,6 +149,7 @@ impl Variant {
             | Self::StaleFrame
             | Self::SameFrame
             | Self::TornCopy
+            | Self::WindowWaitsGracePeriod
             | Self::MoverPanic => underfoot_abi::Variant::None,
             Self::NoGracePeriod => underfoot_abi::Variant::NoGracePeriod,
             Self::NoSeqcount => underfoot_abi::Variant::NoSeqcount,
@@ -187,6 +189,7 @@ impl Variant {
             | Self::StaleFrame
             | Self::SameFrame
             | Self::TornCopy
+            | Self::WindowWaitsGracePeriod
             | Self::MoverPanic => Some(Mover::Host),
             Self::CopyMapped | Self::NoShootdown => Some(Mover::Guest),
             _ => None,
@@ -204,6 +207,7 @@ impl Variant {
             Self::StaleFrame => underfoot_migrator::Variant::StaleFrame,
             Self::SameFrame => underfoot_migrator::Variant::SameFrame,
             Self::TornCopy => underfoot_migrator::Variant::TornCopy,
+            Self::WindowWaitsGracePeriod => underfoot_migrator::Variant::WindowWaitsGracePeriod,
             _ => underfoot_migrator::Variant::None,
         }
     }

@@ -75,6 +75,8 @@ pub struct Migration {
     pub counts: MigrationCounts,
     /// By kind: every kind that was a target, also those of which nothing moved.
     pub by_kind: BTreeMap<PageKind, KindCounts>,
+    /// Of the pages aborted, how many for which reason.
+    pub aborted_by: BTreeMap<&'static str, u64>,
     /// Target kinds that were left alone, and why.
     pub refused: BTreeMap<PageKind, &'static str>,
     /// Length of the moving phase, as measured.
@@ -218,6 +220,21 @@ pub struct EngineCost {
     pub fallbacks: u64,
 }
 
+/// What the engine's watchdog found.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct WatchdogRecord {
+    /// Deadlocks: cycles of those who wait for each other.
+    pub cycles: u64,
+    /// Their members, all together.
+    pub members: u64,
+    /// Of the cycles, those in which a migration was asked to give up.
+    pub broken: u64,
+    /// Waits that lasted long and were in no cycle.
+    pub stalls: u64,
+    /// The first verdicts, in words.
+    pub verdicts: Vec<String>,
+}
+
 /// What the DMA device did.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct DmaRecord {
@@ -330,6 +347,8 @@ pub struct RunRecord {
     pub waits: Waits,
     /// What the engine takes; `None` if it never started.
     pub engine: Option<EngineCost>,
+    /// What the watchdog found; `None` if the engine never started.
+    pub watchdog: Option<WatchdogRecord>,
     /// What the DMA device did; `None` if the workload has none.
     pub dma: Option<DmaRecord>,
     /// What was done at random; `None` if nothing was asked for.
@@ -341,6 +360,12 @@ pub const GUEST_STALL: &str = underfoot_abi::Metric::Stall.name();
 
 /// Name of the histogram of the stalls in a window of the page accessed.
 pub const OWN_WINDOW: &str = "guest.stall.own_window";
+
+/// Name of the histogram of the times from the closing of a cycle to its detection.
+pub const CYCLE_FOUND: &str = "watchdog.found";
+
+/// Name of that of the times from there to when the old frames of a migration in it were back.
+pub const CYCLE_BROKEN: &str = "watchdog.broken";
 
 /// Name of the histogram of how long these lasted after that window had closed.
 pub const AFTER_WINDOW: &str = "guest.stall.after_window";
@@ -362,7 +387,21 @@ impl RunRecord {
     /// Whether the run went its whole length and nothing was found wrong.
     #[must_use]
     pub fn is_sound(&self) -> bool {
-        self.outcome.ending == Ending::Done && self.integrity.errors == 0
+        self.outcome.ending == Ending::Done
+            && self.integrity.errors == 0
+            && self.deadlock().is_none()
+    }
+
+    /// The first deadlock that the watchdog found, in words, and how many there were.
+    #[must_use]
+    pub fn deadlock(&self) -> Option<String> {
+        let found = self.watchdog.as_ref().filter(|found| found.cycles > 0)?;
+        let mut said = found.verdicts.iter();
+        let first = said.find(|said| said.starts_with("deadlock"))?;
+        let count = crate::human::count(found.cycles);
+        Some(format!(
+            "{count} found by the watchdog, the first a {first}"
+        ))
     }
 
     /// Whether anybody moves pages in the moving phase.

@@ -55,6 +55,7 @@ keys! {
     Affinity = "affinity", "Host CPUs by role.";
     Sched = "sched", "Scheduling policy and priority by role.";
     Kernel = "kernel", "Another PVH image than the embedded one.";
+    MaxWindow = "max-window", "The longest window; longer ones are given up and tried again.";
     Verify = "verify", "How many frame numbers are compared.";
     Variant = "variant", "A deliberately wrong form that a checker must catch.";
     Torment = "torment", "Random aborts, pauses of movers and holds of vCPUs while pages move.";

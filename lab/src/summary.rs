@@ -37,6 +37,7 @@ pub fn summary(record: &RunRecord, results: Option<&Path>, width: Option<usize>)
     lines.push(own_window_line(record));
     lines.push(integrity_line(record));
     lines.extend(finding_line(record));
+    lines.extend(watchdog_line(record));
     lines.extend(absent_line(record, width));
     if let Some(width) = width {
         for line in &mut lines {
@@ -303,6 +304,19 @@ fn finding_line(record: &RunRecord) -> Option<String> {
             Some(labelled("", detail))
         }
     }
+}
+
+/// Said only where the watchdog spoke.
+fn watchdog_line(record: &RunRecord) -> Option<String> {
+    let found = record.watchdog.as_ref()?;
+    let first = found.verdicts.first()?;
+    let text = format!(
+        "{} deadlocks, {} broken, {} stalls: {first}",
+        human::short_count(found.cycles),
+        human::short_count(found.broken),
+        human::short_count(found.stalls),
+    );
+    Some(labelled("watchdog", &text))
 }
 
 /// Why a measure shows as `-`: on a screen some of every reason, however many there are.

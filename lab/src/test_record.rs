@@ -85,6 +85,7 @@ fn migration() -> Migration {
             retried: 20,
         },
         by_kind: by_kind.collect(),
+        aborted_by: BTreeMap::new(),
         refused: BTreeMap::new(),
         moving_ns: 8_000_000_000,
     }
@@ -160,6 +161,7 @@ pub(crate) fn test_record() -> RunRecord {
             wasted_copies: 0,
             fallbacks: 0,
         }),
+        watchdog: None,
         dma: None,
         torment: None,
     }

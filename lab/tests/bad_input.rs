@@ -58,6 +58,8 @@ fn wrong_values_name_value_bound_and_remedy() {
         ("--strategy", "nnoe", ["`nnoe`", "mean `none`"]),
         ("--batch", "0", ["`0`", "1 to 512"]),
         ("--batch", "513", ["`513`", "1 to 512"]),
+        ("--max-window", "500ns", ["`500ns`", "1us to 10s"]),
+        ("--max-window", "11s", ["`11s`", "leave it out"]),
         ("--rate", "0", ["`0`", "max"]),
         ("--duration", "5parsecs", ["`parsecs`", "ns, us, ms, s, m"]),
         ("--duration", "1ms", ["`1ms`", "10ms to"]),

@@ -16,9 +16,9 @@ use crate::uffd::Watch;
 use crate::watchdog::LiveVerdicts;
 use crate::windows::Windows;
 use crate::{
-    BackendKind, ClassSet, Combination, Inject, InvalidationOptions, Invalidations, MAX_BATCH,
-    Members, Migrator, Observer, PageMap, PageRange, PageSize, Rate, StrategyKind, Torment,
-    Tracking, Variant, Vcpus, Verify, WaitGraph, WaitKind, WaitSource, clock,
+    BackendKind, ClassSet, Combination, GracePeriods, Inject, InvalidationOptions, Invalidations,
+    MAX_BATCH, Members, Migrator, Observer, PageMap, PageRange, PageSize, Rate, StrategyKind,
+    Torment, Tracking, Variant, Vcpus, Verify, WaitGraph, WaitKind, WaitSource, clock,
 };
 
 /// How long a moved page rests by default.
@@ -85,6 +85,12 @@ pub enum BuildError {
     /// The vCPUs are missing.
     #[error("the strategy stop-world stops the vCPUs, and none were given by Builder::vcpus")]
     NoVcpus,
+    /// The grace periods are missing.
+    #[error(
+        "the variant {} waits for grace periods, and none were given by Builder::grace_periods",
+        Variant::WindowWaitsGracePeriod
+    )]
+    NoGracePeriods,
     /// The guest's memory.
     #[error("this guest memory cannot be moved")]
     Region(#[from] RegionError),
@@ -119,6 +125,8 @@ pub struct Builder {
     patience: Duration,
     max_window: Option<Duration>,
     wait_sources: Vec<Arc<dyn WaitSource>>,
+    members: Members,
+    grace_periods: Option<Arc<dyn GracePeriods>>,
 }
 
 impl Builder {
@@ -148,6 +156,8 @@ impl Builder {
             patience: InvalidationOptions::default().patience,
             max_window: None,
             wait_sources: Vec::new(),
+            members: Members::default(),
+            grace_periods: None,
         }
     }
 
@@ -326,6 +336,21 @@ impl Builder {
         self
     }
 
+    /// Who can wait; [`Members::default`] has room for all. The [`Watchdog`](crate::Watchdog) looks at each, so
+    /// that its looks are shorter where there are fewer.
+    #[must_use]
+    pub fn members(mut self, members: Members) -> Self {
+        self.members = members;
+        self
+    }
+
+    /// The guest's grace periods, for which [`Variant::WindowWaitsGracePeriod`] waits.
+    #[must_use]
+    pub fn grace_periods(mut self, grace_periods: Arc<dyn GracePeriods>) -> Self {
+        self.grace_periods = Some(grace_periods);
+        self
+    }
+
     /// Puts guest memory under userfaultfd. From here on a [`Handler`](crate::Handler) must run
     /// while anybody touches it.
     ///
@@ -398,11 +423,12 @@ impl Builder {
             windows: Arc::new(Windows::default()),
             demanded: AtomicU32::new(u32::MAX),
             invalidations,
-            waits: Arc::new(WaitGraph::new(Members::default(), self.wait_sources)),
+            waits: Arc::new(WaitGraph::new(self.members, self.wait_sources)),
             verdicts: LiveVerdicts::default(),
             page_map,
             observer: self.observer,
             vcpus: self.vcpus,
+            grace_periods: self.grace_periods,
             counters: Mutex::default(),
             memory: self.memory,
         }))
@@ -444,6 +470,9 @@ impl Builder {
         })?;
         if self.strategy == StrategyKind::StopWorld && self.vcpus.is_none() {
             return Err(BuildError::NoVcpus);
+        }
+        if self.variant == Variant::WindowWaitsGracePeriod && self.grace_periods.is_none() {
+            return Err(BuildError::NoGracePeriods);
         }
         Ok(())
     }

@@ -14,8 +14,8 @@ use crate::uffd::Watch;
 use crate::watchdog::{LiveVerdicts, WaitGraph};
 use crate::windows::Windows;
 use crate::{
-    BackendKind, Class, ClassSet, Inject, Invalidations, Observer, PageMap, PageSize, Rate,
-    StrategyKind, Torment, Variant, Vcpus, Verify,
+    BackendKind, Class, ClassSet, GracePeriods, Inject, Invalidations, Observer, PageMap, PageSize,
+    Rate, StrategyKind, Torment, Variant, Vcpus, Verify,
 };
 
 /// The parts of the configuration that movers need.
@@ -60,6 +60,7 @@ pub(crate) struct Engine {
     pub(crate) page_map: Arc<dyn PageMap>,
     pub(crate) observer: Arc<dyn Observer>,
     pub(crate) vcpus: Option<Arc<dyn Vcpus>>,
+    pub(crate) grace_periods: Option<Arc<dyn GracePeriods>>,
     /// One entry per mover made; locked when one is made or all are read.
     pub(crate) counters: Mutex<Vec<Arc<LiveCounters>>>,
     /// Last, so that the memory outlives its registration.

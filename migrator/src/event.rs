@@ -51,9 +51,41 @@ pub enum AbortReason {
     Unacknowledged,
     /// It was in a deadlock ([`Verdict::Deadlock`](crate::Verdict::Deadlock)).
     Deadlock,
+    /// The grace period of the guest that it waited for did not end within two seconds
+    /// ([`Variant::WindowWaitsGracePeriod`](crate::Variant::WindowWaitsGracePeriod)).
+    NoGracePeriod,
     /// The window was open for longer than [`Builder::max_window`](crate::Builder::max_window) before
     /// the new frames were mapped.
     OverBudget,
+}
+
+impl AbortReason {
+    /// A word for each, in the order of [`AbortReason::index`].
+    pub const NAMES: [&'static str; 8] = [
+        "refused",
+        "injected",
+        "panicked",
+        "not-paused",
+        "unacknowledged",
+        "deadlock",
+        "no-grace-period",
+        "over-budget",
+    ];
+
+    /// Its place in [`AbortReason::NAMES`].
+    #[must_use]
+    pub const fn index(self) -> usize {
+        match self {
+            Self::Errno(_) => 0,
+            Self::Injected => 1,
+            Self::Panicked => 2,
+            Self::NotPaused => 3,
+            Self::Unacknowledged => 4,
+            Self::Deadlock => 5,
+            Self::NoGracePeriod => 6,
+            Self::OverBudget => 7,
+        }
+    }
 }
 
 impl fmt::Display for AbortReason {
@@ -65,6 +97,7 @@ impl fmt::Display for AbortReason {
             Self::NotPaused => f.write_str("the vCPUs could not be stopped"),
             Self::Unacknowledged => f.write_str("a consumer did not acknowledge in time"),
             Self::Deadlock => f.write_str("it was in a deadlock"),
+            Self::NoGracePeriod => f.write_str("the guest's grace period did not end"),
             Self::OverBudget => f.write_str("the window was longer than it may be"),
         }
     }
@@ -116,6 +149,15 @@ pub enum Event {
         /// when the old frames were back.
         times: Times,
     },
+    /// A migration was in a deadlock and gave up: told before [`Event::Aborted`].
+    DeadlockBroken {
+        /// Its pages.
+        range: PageRange,
+        /// When the last wait of the cycle had begun ([`Cycle::closed`](crate::Cycle::closed)).
+        closed: Tsc,
+        /// When the old frames were back, so that whoever waited goes on.
+        restored: Tsc,
+    },
     /// Pages were claimed and left alone.
     Skipped {
         /// Which.
@@ -160,6 +202,9 @@ pub enum Event {
         gfn: Gfn,
         /// How it ended.
         served: Served,
+        /// The thread that sleeps, by the kernel's id, or the worker of KVM's that does so for a vCPU
+        /// that is halted.
+        thread: i32,
         /// The handler had read it.
         read: Tsc,
         /// The handler was done with it.

@@ -93,6 +93,7 @@ impl Handler {
         self.observer.on(&Event::Fault {
             gfn: self.engine.regions.of(page).gfn(page),
             served,
+            thread: fault.thread,
             read,
             done: clock::now(),
         });

@@ -80,6 +80,7 @@ pub mod clock;
 mod counters;
 mod engine;
 mod event;
+mod grace;
 mod handler;
 mod huge;
 mod inject;
@@ -124,6 +125,7 @@ pub use builder::{BuildError, Builder, DEFAULT_LIMBO, DEFAULT_REST, MAX_LIMBO};
 pub use class::{Class, ClassSet};
 pub use counters::{Counters, Counts};
 pub use event::{AbortReason, Event, Observer, Served, Silent, SkipReason, Times};
+pub use grace::GracePeriods;
 pub use handler::{Handler, HandlerError};
 pub use inject::{Inject, InjectAction};
 pub use invalidation::{
@@ -152,10 +154,10 @@ pub use vcpus::{Paused, Vcpus};
 pub use verify::{Verify, can_verify};
 pub use wait::WaitKind;
 pub use watchdog::{
-    Cycle, Edge, Members, Node, Stall, Stalls, Verdict, Verdicts, Wait, WaitGraph, WaitSource,
-    Waiter, WaiterError, Watchdog,
+    About, Cycle, Edge, Members, Node, Stall, Stalls, Verdict, Verdicts, Wait, WaitGraph,
+    WaitSource, Waiter, WaiterError, Watchdog,
 };
-pub use windows::Windows;
+pub use windows::{Holder, Windows};
 
 /// Pages of 4 KiB in one window at most.
 pub const MAX_BATCH: u32 = 512;

@@ -23,8 +23,8 @@ use crate::uffd::UffdError;
 use crate::verify::{Frame, Verifier};
 use crate::watchdog::{Node, Waiter};
 use crate::{
-    AbortReason, BackendKind, Event, Observer, OpenRange, PageRange, PageSize, Paused, Stop,
-    StrategyKind, clock,
+    AbortReason, BackendKind, Event, Observer, OpenRange, PageRange, PageSize, Stop, StrategyKind,
+    clock,
 };
 
 /// Pages of the map that are read for each window, or as many as it moves at most if that is more.
@@ -124,6 +124,8 @@ pub struct Mover {
     plan: Plan,
     batch: Batch,
     injector: Injector,
+    /// Its number among the movers, or the last that there is.
+    nth: u16,
     /// None if the wait-for graph has no place for it.
     waiter: Option<Waiter>,
     verifier: Verifier,
@@ -174,14 +176,14 @@ impl Mover {
         let (counters, nth) = engine.new_counters();
         // Movers of one seed must not do the same.
         let seed = config.seed.wrapping_add(nth as u64);
+        let nth = u16::try_from(nth).unwrap_or(u16::MAX);
         Ok(Self {
             observer: Arc::clone(&engine.observer),
             plan: Plan::new(config.targets, seed, engine.regions.pages()),
             batch: Batch::new(config.batch),
             injector: Injector::new(config.inject, config.torment, seed),
-            waiter: u16::try_from(nth)
-                .ok()
-                .and_then(|nth| engine.waits.waiter(Node::Migration(nth)).ok()),
+            nth,
+            waiter: engine.waits.waiter(Node::Migration(nth)).ok(),
             backend,
             counters,
             verifier,
@@ -313,7 +315,9 @@ impl Mover {
                 counters: &self.counters,
                 windows: &engine.windows,
                 consumers: consumers.as_ref(),
+                nth: self.nth,
                 waiter: self.waiter.as_mut(),
+                grace: engine.grace_periods.as_deref(),
                 observer: &*self.observer,
                 demanded: (&engine.demanded, first),
                 strategy: engine.config.strategy,
@@ -387,13 +391,17 @@ impl Mover {
 
 fn run_window(engine: &Engine, transaction: &mut Transaction<'_>) -> Result<(), MoverError> {
     let _paused = match (&engine.vcpus, engine.config.strategy) {
-        (Some(vcpus), StrategyKind::StopWorld) => {
-            let paused = Paused::new(&**vcpus);
-            if paused.is_err() {
-                transaction.give_up(AbortReason::NotPaused);
+        (Some(vcpus), StrategyKind::StopWorld) => match transaction.pause(&**vcpus) {
+            Ok(Some(paused)) => Some(paused),
+            Ok(None) => {
+                transaction.give_up(AbortReason::Deadlock);
+                return Ok(());
             }
-            Some(paused.map_err(MoverError::Pause)?)
-        }
+            Err(error) => {
+                transaction.give_up(AbortReason::NotPaused);
+                return Err(MoverError::Pause(error));
+            }
+        },
         _ => None,
     };
     transaction.run();

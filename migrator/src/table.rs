@@ -23,7 +23,7 @@ struct Refusal {
 }
 
 /// What is not in here is sound.
-const REFUSALS: [Refusal; 16] = [
+const REFUSALS: [Refusal; 17] = [
     Refusal {
         applies: |way| {
             way.backend == BackendKind::Remap
@@ -56,7 +56,10 @@ const REFUSALS: [Refusal; 16] = [
             way.backend == BackendKind::Kernel
                 && matches!(
                     way.variant,
-                    Variant::NoUnmap | Variant::TornCopy | Variant::StaleFrame
+                    Variant::NoUnmap
+                        | Variant::TornCopy
+                        | Variant::StaleFrame
+                        | Variant::WindowWaitsGracePeriod
                 )
         },
         reason: "the kernel copies, and has the old frames again at once, so that this variant has \
@@ -123,6 +126,14 @@ const REFUSALS: [Refusal; 16] = [
         applies: |way| way.strategy == StrategyKind::Lazy && way.variant == Variant::SameFrame,
         reason: "with lazy pages come back one by one, and this variant gives back a whole window; \
                  use unmap-copy",
+    },
+    Refusal {
+        applies: |way| {
+            way.variant == Variant::WindowWaitsGracePeriod
+                && matches!(way.strategy, StrategyKind::Lazy | StrategyKind::StopWorld)
+        },
+        reason: "this variant waits in its window for readers that run: stop-world has none, and lazy no \
+                 window that they wait for; use unmap-copy",
     },
     Refusal {
         applies: |way| way.strategy == StrategyKind::None && way.variant != Variant::None,

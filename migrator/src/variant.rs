@@ -26,6 +26,10 @@ pub enum Variant {
     SameFrame,
     /// Copies half of each page. The guest's check words catch it.
     TornCopy,
+    /// Waits for a grace period of the guest before it maps the new frames
+    /// ([`Builder::grace_periods`](crate::Builder::grace_periods)): a reader that meets the window holds that
+    /// grace period up. The watchdog catches it.
+    WindowWaitsGracePeriod,
     /// The end of an invalidation counts down wherever it overlaps, also where its start did not
     /// count: a consumer that registered in between has a counter of -1.
     InvalidateUnmatched,
@@ -38,7 +42,7 @@ pub enum Variant {
 
 impl Variant {
     /// Every variant, the right form first.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::None,
         Self::NoUnmap,
         Self::NoProtect,
@@ -47,6 +51,7 @@ impl Variant {
         Self::StaleFrame,
         Self::SameFrame,
         Self::TornCopy,
+        Self::WindowWaitsGracePeriod,
         Self::InvalidateUnmatched,
         Self::InvalidateClamp,
         Self::InvalidateNoSequence,
@@ -64,6 +69,7 @@ impl Variant {
             Self::StaleFrame => "busted-stale-frame",
             Self::SameFrame => "busted-same-frame",
             Self::TornCopy => "busted-torn-copy",
+            Self::WindowWaitsGracePeriod => "busted-window-waits-grace-period",
             Self::InvalidateUnmatched => "busted-invalidate-unmatched",
             Self::InvalidateClamp => "busted-invalidate-clamp",
             Self::InvalidateNoSequence => "busted-invalidate-no-sequence",

@@ -106,6 +106,22 @@ impl Gate {
         }
     }
 
+    /// The same for `patience` at most; whether the vCPU is out.
+    #[cfg(not(loom))]
+    pub(crate) fn wait_outside_for(&self, patience: std::time::Duration) -> bool {
+        let state = self.state.lock().expect("gate lock");
+        let inside = |state: &mut State| state.place == Place::Inside;
+        let waited = self.changed.wait_timeout_while(state, patience, inside);
+        !waited.expect("gate lock").1.timed_out()
+    }
+
+    /// loom has no time.
+    #[cfg(loom)]
+    pub(crate) fn wait_outside_for(&self, _: std::time::Duration) -> bool {
+        self.wait_outside();
+        true
+    }
+
     /// Whether somebody wants the vCPU out: for loops of its thread outside of KVM_RUN.
     pub(crate) fn is_wanted(&self) -> bool {
         self.wanted.load(Ordering::Acquire)

@@ -43,6 +43,7 @@ mod sys;
 mod vcpu;
 mod vcpu_set;
 pub mod wait;
+mod waits;
 mod walk;
 
 pub use boot::{Boot, BootError, Entry};
@@ -61,3 +62,4 @@ pub use progress::{Progress, ProgressWatch};
 pub use report::{GuestReport, guest_text};
 pub use shared::{HeaderInit, HeaderWords, MoverInit, SharedRegion};
 pub use vcpu_set::{Held, Paused, VcpuSet};
+pub use waits::GuestWaits;

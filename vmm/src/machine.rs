@@ -17,6 +17,7 @@ use crate::stats::StatsFile;
 use crate::vcpu::{self, Vcpu, VcpuHandle, VcpuShared};
 use crate::vcpu_set::VcpuSet;
 use crate::wait::{WaitKind, Window};
+use crate::waits::GuestWaits;
 use kvm_ioctls::{IoEventAddress, NoDatamatch, VcpuFd, VmFd};
 use std::sync::mpsc::sync_channel;
 use std::sync::{Arc, OnceLock};
@@ -159,6 +160,16 @@ impl Machine {
     pub fn set_window(&self, window: Arc<dyn Window>) {
         // A second window would be a second migrator, and there is one.
         let _ = self.window.set(window);
+    }
+
+    /// Who in the guest waits for whom, for the engine's watchdog.
+    #[must_use]
+    pub fn waits(&self) -> GuestWaits {
+        GuestWaits::new(
+            self.shared.clone(),
+            Arc::clone(&self.vcpus),
+            &self.vcpu_stats,
+        )
     }
 
     /// Watches each vCPU's progress word every `period` from within [`Machine::wait`], from now

@@ -40,6 +40,13 @@ impl Vcpus for VcpuSet {
         Ok(())
     }
 
+    fn pause_while(
+        &self,
+        goes_on: &mut dyn FnMut(u16) -> bool,
+    ) -> Result<bool, Box<dyn Error + Send + Sync>> {
+        Ok(self.hold_all_while(goes_on))
+    }
+
     fn resume(&self) {
         self.release_all();
     }

@@ -85,6 +85,14 @@ pub struct HeaderWords<'a> {
     pub rcu_stalls: &'a AtomicU64,
     /// Guest: grace periods completed.
     pub grace_periods: &'a AtomicU64,
+    /// Host: the number that [`Self::grace_number`] is to come to.
+    pub grace_wanted: &'a AtomicU64,
+    /// Guest: grace periods of classic RCU, told as they begin and end.
+    pub grace_number: &'a AtomicU64,
+    /// Guest: the CPUs that the one in progress waited for.
+    pub grace_cpus: &'a AtomicU64,
+    /// Guest: TSC when it began.
+    pub grace_began_tsc: &'a AtomicU64,
     /// Guest: vector, error code, RIP, RSP, CR2 and CPU of the trap that ended it.
     pub crash: &'a [AtomicU64; 6],
     /// Guest: reports made.
@@ -211,6 +219,10 @@ impl SharedRegion {
                 audit_updates: &*addr_of!((*header).audit_updates),
                 rcu_stalls: &*addr_of!((*header).rcu_stalls),
                 grace_periods: &*addr_of!((*header).grace_periods),
+                grace_wanted: &*addr_of!((*header).grace_wanted),
+                grace_number: &*addr_of!((*header).grace_number),
+                grace_cpus: &*addr_of!((*header).grace_cpus),
+                grace_began_tsc: &*addr_of!((*header).grace_began_tsc),
                 crash: &*addr_of!((*header).crash),
                 reports_made: &*addr_of!((*header).reports_made),
                 reports: &*addr_of!((*header).reports),

@@ -183,6 +183,17 @@ impl StatsFile {
         })
     }
 
+    /// The first value called `name`, by a descriptor of its own; `None` if there is none.
+    #[must_use]
+    pub fn value(&self, name: &str) -> Option<StatValue> {
+        let mut descriptors = self.descriptors.iter();
+        let descriptor = descriptors.find(|of| of.name == name && of.values > 0)?;
+        Some(StatValue {
+            file: self.file.try_clone().ok()?,
+            offset: self.data_offset + descriptor.offset as u64,
+        })
+    }
+
     /// Reads every value. The kernel updates them meanwhile: they are not of one instant.
     ///
     /// # Errors
@@ -201,6 +212,23 @@ impl StatsFile {
             values.insert(descriptor.name.clone(), (descriptor.kind, words));
         }
         Ok(Stats { values })
+    }
+}
+
+/// One value of a [`StatsFile`], to be read often.
+#[derive(Debug)]
+pub struct StatValue {
+    file: File,
+    offset: u64,
+}
+
+impl StatValue {
+    /// The value now; `None` if the kernel refuses.
+    #[must_use]
+    pub fn get(&self) -> Option<u64> {
+        let mut bytes = [0; 8];
+        read(&self.file, &mut bytes, self.offset).ok()?;
+        Some(u64::from_le_bytes(bytes))
     }
 }
 

@@ -240,7 +240,9 @@ impl Vcpu {
         let Some(window) = self.window.get() else {
             return Some(ExitReason::Fault);
         };
+        window.meets(self.index);
         self.shared.waits.wait(&**window, &self.shared.gate);
+        window.goes_on(self.index);
         None
     }
 }

@@ -3,6 +3,10 @@
 use crate::vcpu::VcpuHandle;
 use crate::wait::WaitCounts;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+/// Between two looks whether a pause goes on.
+const LOOK: Duration = Duration::from_millis(1);
 
 /// The vCPUs of one machine. Any thread but theirs may stop and resume them.
 pub struct VcpuSet {
@@ -55,6 +59,23 @@ impl VcpuSet {
         }
     }
 
+    /// As [`VcpuSet::hold_all`], as long as `goes_on` says so, which is asked every millisecond with the vCPU
+    /// that is waited for; false if it said no, and none is held.
+    pub(crate) fn hold_all_while(&self, goes_on: &mut dyn FnMut(u16) -> bool) -> bool {
+        for vcpu in &self.vcpus {
+            vcpu.shared.gate.hold(|| vcpu.poke());
+        }
+        for (index, vcpu) in (0..).zip(&self.vcpus) {
+            while !vcpu.shared.gate.wait_outside_for(LOOK) {
+                if !goes_on(index) {
+                    self.release_all();
+                    return false;
+                }
+            }
+        }
+        true
+    }
+
     /// Gets vCPU `index` out of the guest and returns once it is parked.
     ///
     /// # Panics
@@ -104,6 +125,14 @@ impl VcpuSet {
     #[must_use]
     pub fn wait_counts(&self, index: u32) -> WaitCounts {
         self.vcpus[index as usize].shared.waits.counts()
+    }
+
+    /// The vCPU whose thread has this id of the kernel's.
+    #[must_use]
+    pub fn by_thread(&self, id: i32) -> Option<u32> {
+        let is_it = |vcpu: &VcpuHandle| vcpu.shared.thread_id.load(Ordering::Relaxed) == id;
+        let index = self.vcpus.iter().position(is_it)?;
+        u32::try_from(index).ok()
     }
 
     /// The kernel's ids of the vCPU threads, by vCPU.

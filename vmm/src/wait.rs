@@ -18,6 +18,16 @@ pub trait Window: Send + Sync {
 
     /// How many windows have closed so far: a change means that the page may be back.
     fn closed(&self) -> u64;
+
+    /// vCPU `vcpu` has left the guest because of a window; called by its own thread, before it waits.
+    fn meets(&self, vcpu: u32) {
+        let _ = vcpu;
+    }
+
+    /// It tries again.
+    fn goes_on(&self, vcpu: u32) {
+        let _ = vcpu;
+    }
 }
 
 /// How one vCPU really waited, for the policies `spin` and `yield`.

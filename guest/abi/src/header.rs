@@ -7,7 +7,7 @@ use core::sync::atomic::{AtomicU32, AtomicU64};
 pub const MAGIC: u64 = u64::from_le_bytes(*b"undrfoot");
 
 /// Version of this contract. The guest refuses any other.
-pub const VERSION: u32 = 6;
+pub const VERSION: u32 = 7;
 
 /// What the run is doing, written by the host, read by the guest before each operation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -113,6 +113,16 @@ pub struct Header {
     pub rcu_stalls: AtomicU64,
     /// Guest: grace periods completed.
     pub grace_periods: AtomicU64,
+    /// Host, at run time: the number that [`Self::grace_number`] is to come to.
+    pub grace_wanted: AtomicU64,
+    /// Guest: twice the number of grace periods of classic RCU that are over, and one more while one is in
+    /// progress.
+    pub grace_number: AtomicU64,
+    /// Guest: the CPUs that the one in progress waited for when it began, a bit each. Those that have
+    /// [`VcpuArea::grace_passed`](crate::VcpuArea::grace_passed) at its number are waited for no more.
+    pub grace_cpus: AtomicU64,
+    /// Guest: TSC when it began.
+    pub grace_began_tsc: AtomicU64,
     /// Guest: vector, error code, RIP, RSP, CR2 and CPU of the trap that ended it.
     pub crash: [AtomicU64; 6],
     /// Guest: bytes of `message` in use.

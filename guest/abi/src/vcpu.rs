@@ -154,6 +154,13 @@ pub struct VcpuArea {
     pub dma_queue: AtomicU64,
     /// Descriptors that this vCPU has posted ever: the doorbell.
     pub dma_posted: AtomicU64,
+    /// The last grace period of classic RCU that this vCPU let pass, by the number that
+    /// [`Header::grace_number`](crate::Header::grace_number) had.
+    pub grace_passed: AtomicU64,
+    /// TSC when the timed access began that this vCPU is in the middle of; 0 if it is in none.
+    pub access_began_tsc: AtomicU64,
+    /// GVA of that access.
+    pub access_gva: AtomicU64,
     /// RCU callbacks queued and run.
     pub callbacks: [AtomicU64; 2],
     /// What the workload counts: by [`RecordedPhase`], then in the order of

@@ -12,7 +12,7 @@ pub use report::report;
 use crate::{Cpu, arch::tsc};
 use core::panic::Location;
 use core::sync::atomic::AtomicU64;
-use core::sync::atomic::Ordering::Relaxed;
+use core::sync::atomic::Ordering::{Relaxed, Release};
 use underfoot_abi::{Metric, PLACE_BYTES, Phase, RecordedPhase, StallRecord};
 
 /// The recorded phase that this word of [`Header::phase`](underfoot_abi::Header) names, if any.
@@ -128,9 +128,12 @@ pub fn access<T>(cpu: &Cpu, address: usize, op: impl FnOnce() -> T) -> T {
     let Some(set) = phase(cpu) else { return op() };
     // Another thread's turn is no part of the access.
     cpu.preempt_disable();
+    let outer = begin_access(cpu, address);
     let start_tsc = tsc();
+    cpu.area.access_began_tsc.store(start_tsc, Release);
     let value = op();
     let end_tsc = tsc();
+    end_access(cpu, outer);
     cpu.preempt_enable();
     if phase(cpu) == Some(set) {
         let ns = cpu.ns(end_tsc.saturating_sub(start_tsc));
@@ -140,6 +143,30 @@ pub fn access<T>(cpu: &Cpu, address: usize, op: impl FnOnce() -> T) -> T {
         }
     }
     value
+}
+
+/// Publishes what is about to be accessed, so that whoever finds this CPU waiting knows for which page.
+/// Returns what was published before, by what an interrupt came in the midst of.
+#[inline]
+fn begin_access(cpu: &Cpu, address: usize) -> [u64; 2] {
+    let area = cpu.area;
+    let outer = [&area.access_began_tsc, &area.access_gva].map(|word| word.load(Relaxed));
+    area.access_began_tsc.store(0, Relaxed);
+    // Release, as the time that follows: the host reads time, address and time again, and who reads this
+    // address sees the time before it gone.
+    area.access_gva.store(address as u64, Release);
+    outer
+}
+
+/// The access is over.
+#[inline]
+fn end_access(cpu: &Cpu, outer: [u64; 2]) {
+    let area = cpu.area;
+    area.access_began_tsc.store(0, Relaxed);
+    if outer[0] != 0 {
+        area.access_gva.store(outer[1], Release);
+        area.access_began_tsc.store(outer[0], Release);
+    }
 }
 
 #[cold]

@@ -55,6 +55,28 @@ fn an_access_above_the_threshold_is_a_stall_with_its_address_and_context() {
 }
 
 #[test]
+fn what_is_accessed_is_published_while_it_is() {
+    let fixture = Fixture::new(1);
+    let cpu = fixture.cpu(0);
+    let told = || {
+        let began = cpu.area.access_began_tsc.load(Relaxed);
+        (began != 0).then(|| (cpu.area.access_gva.load(Relaxed), began))
+    };
+    assert_eq!(told(), None);
+    access(&cpu, 0x1000, || {
+        let outer = told().expect("an access");
+        assert_eq!(outer.0, 0x1000);
+        // As an interrupt does.
+        access(&cpu, 0x2000, || {
+            let inner = told().expect("another");
+            assert!(inner.0 == 0x2000 && inner.1 > outer.1);
+        });
+        assert_eq!(told(), Some(outer));
+    });
+    assert_eq!(told(), None);
+}
+
+#[test]
 fn the_first_error_is_kept_and_all_are_counted() {
     let fixture = Fixture::new(1);
     let cpu = fixture.cpu(0);

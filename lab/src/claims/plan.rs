@@ -21,6 +21,8 @@ pub enum Checker {
     Integrity(&'static str),
     /// The watchdog ended the run.
     Watchdog,
+    /// The engine's watchdog found a deadlock.
+    Deadlock,
 }
 
 impl Checker {
@@ -35,6 +37,7 @@ impl Checker {
             }
             Self::Watchdog => (record.outcome.ending == Ending::Watchdog)
                 .then(|| record.outcome.message.clone().unwrap_or_default()),
+            Self::Deadlock => record.deadlock(),
         }
     }
 }

@@ -124,7 +124,11 @@ pub fn unsound(record: &RunRecord) -> Option<String> {
     let message = record.outcome.message.as_deref();
     let first_line = message.and_then(|message| message.lines().next());
     let detail = record.integrity.details.first().map(String::as_str);
-    let why = first_line.or(detail).unwrap_or("no reason was given");
+    let deadlock = record.deadlock();
+    let why = first_line
+        .or(detail)
+        .or(deadlock.as_deref())
+        .unwrap_or("no reason was given");
     Some(format!("{}: {why}", record.outcome.ending.name()))
 }
 

@@ -2,10 +2,12 @@
 
 use super::RunError;
 use super::observer::EventRecorder;
+use super::watch::{FaultObserver, Watch};
 use crate::experiment::Experiment;
+use crate::histogram::Histogram;
 use crate::names::{Role, Variant, Verify};
 use crate::placement::placement;
-use crate::record::EngineCost;
+use crate::record::{EngineCost, WatchdogRecord};
 use std::num::NonZeroU64;
 use std::sync::Arc;
 use std::sync::mpsc::sync_channel;
@@ -13,10 +15,11 @@ use std::thread::{Builder, JoinHandle};
 use underfoot_abi::{PAGE_SIZE, PageKind};
 use underfoot_migrator::{
     Class, ClassSet, Counters, Gfn, Handler, HandlerError, Inject, InjectAction, Invalidations,
-    Migrator, Mover, MoverError, PageRange, Phase, Rate, Stop, StrategyKind, Torment, Translate,
+    Members, Migrator, Mover, MoverError, PageRange, Phase, Rate, Stop, StrategyKind, Torment,
+    Translate,
 };
 use underfoot_vmm::placement::{CpuSet, Placement, SchedPolicy};
-use underfoot_vmm::{Machine, PageMapView};
+use underfoot_vmm::{GuestWaits, Machine, PageMapView};
 
 /// Window in which the variant that panics does so: late enough that many have closed before.
 const PANIC_IN_WINDOW: u64 = 1_000;
@@ -32,16 +35,18 @@ pub struct Engine {
     fault_recorder: Arc<EventRecorder>,
     handler: Thread<HandlerError>,
     running: Vec<Thread<MoverError>>,
+    /// After the movers: it ends their deadlocks.
+    watch: Watch,
 }
 
 /// A thread that runs until it is asked to end, or fails.
-struct Thread<E> {
+pub(super) struct Thread<E> {
     stop: Arc<Stop>,
     thread: Option<JoinHandle<Result<(), E>>>,
 }
 
 impl<E: Send + 'static> Thread<E> {
-    fn spawn(
+    pub(super) fn spawn(
         name: String,
         body: impl FnOnce(&Stop) -> Result<(), E> + Send + 'static,
     ) -> Result<Self, RunError> {
@@ -61,12 +66,12 @@ impl<E: Send + 'static> Thread<E> {
         })
     }
 
-    fn has_ended(&self) -> bool {
+    pub(super) fn has_ended(&self) -> bool {
         self.thread.as_ref().is_some_and(JoinHandle::is_finished)
     }
 
     /// Asks the thread to end and waits for it; what it says, once.
-    fn join(&mut self) -> Result<(), E> {
+    pub(super) fn join(&mut self) -> Result<(), E> {
         // A sleeper that cannot be told looks every few milliseconds all the same.
         let _ = self.stop.request();
         match self.thread.take().map(JoinHandle::join) {
@@ -90,10 +95,18 @@ impl<E> Drop for Thread<E> {
 impl Engine {
     /// Puts the machine's memory under the engine; faults are served from here on.
     pub fn start(experiment: &Experiment, machine: &Machine) -> Result<Self, RunError> {
-        let migrator = build(experiment, machine)?;
-        machine.set_window(migrator.windows());
+        let waits = Arc::new(machine.waits());
+        let migrator = build(experiment, machine, &waits)?;
+        waits.set_windows(migrator.windows());
+        machine.set_window(waits.clone());
         let fault_recorder = Arc::new(EventRecorder::new(machine.tsc_khz()));
-        let handler = serve(migrator.handler().with_observer(fault_recorder.clone()))?;
+        let observer = FaultObserver {
+            recorder: fault_recorder.clone(),
+            waits,
+        };
+        let handler = migrator.handler().with_observer(Arc::new(observer));
+        let handler = serve(handler, overcommitted(experiment))?;
+        let watch = Watch::start(&migrator, machine)?;
         let recorders: Vec<_> = (0..experiment.movers.get())
             .map(|_| Arc::new(EventRecorder::new(machine.tsc_khz())))
             .collect();
@@ -108,6 +121,7 @@ impl Engine {
             fault_recorder,
             handler,
             running: Vec::new(),
+            watch,
         })
     }
 
@@ -146,7 +160,9 @@ impl Engine {
 
     /// Whether a thread of the engine has ended, though nobody asked it to.
     pub fn has_failed(&self) -> bool {
-        self.handler.has_ended() || self.running.iter().any(Thread::has_ended)
+        self.handler.has_ended()
+            || self.watch.has_ended()
+            || self.running.iter().any(Thread::has_ended)
     }
 
     /// Ends the movers and waits for them. Every one is joined, whatever another said.
@@ -162,6 +178,7 @@ impl Engine {
 
     /// Ends the service of faults, once the guest no longer runs.
     pub fn end_serving(&mut self) -> Option<HandlerError> {
+        self.watch.end();
         self.handler.join().err()
     }
 
@@ -178,6 +195,16 @@ impl Engine {
     /// What the movers counted; exact once they have ended.
     pub fn counters(&self) -> Counters {
         self.migrator.counters()
+    }
+
+    /// What the watchdog found; exact once the service of faults was ended.
+    pub fn watchdog(&self) -> WatchdogRecord {
+        self.watch.record(&self.migrator)
+    }
+
+    /// From the closing of each cycle to its detection.
+    pub fn cycles_found(&self) -> Histogram {
+        self.watch.found()
     }
 
     /// What the engine takes for itself.
@@ -205,11 +232,21 @@ impl Engine {
     }
 }
 
-fn serve(handler: Handler) -> Result<Thread<HandlerError>, RunError> {
-    Thread::spawn("faults".into(), move |stop| handler.run(stop))
+/// Whoever meets a window is not seen to wait before this thread had its turn: it goes first where movers do.
+fn serve(handler: Handler, policy: Option<SchedPolicy>) -> Result<Thread<HandlerError>, RunError> {
+    let placement = Placement { cpus: None, policy };
+    Thread::spawn("faults".into(), move |stop| {
+        // A host that refuses it has it serve later, now and then.
+        let _ = placement.apply(0);
+        handler.run(stop)
+    })
 }
 
-fn build(experiment: &Experiment, machine: &Machine) -> Result<Migrator, RunError> {
+fn build(
+    experiment: &Experiment,
+    machine: &Machine,
+    waits: &Arc<GuestWaits>,
+) -> Result<Migrator, RunError> {
     let shared = machine.shared();
     let region = PageRange::new(
         Gfn(shared.gpa() / PAGE_SIZE as u64),
@@ -232,7 +269,13 @@ fn build(experiment: &Experiment, machine: &Machine) -> Result<Migrator, RunErro
         })
         .tsc_hz(u64::from(machine.tsc_khz()) * 1000)
         .signal_faults(experiment.wait.signals() && experiment.strategy != StrategyKind::StopWorld)
+        .wait_source(waits.clone())
+        .members(members(experiment))
+        .grace_periods(waits.clone())
         .exclude(region);
+    if let Some(longest) = experiment.max_window {
+        builder = builder.max_window(longest.duration());
+    }
     if experiment.torment {
         builder = builder.torment(Torment::default());
     }
@@ -245,6 +288,19 @@ fn build(experiment: &Experiment, machine: &Machine) -> Result<Migrator, RunErro
         });
     }
     Ok(builder.build()?)
+}
+
+/// Who can wait for whom.
+fn members(experiment: &Experiment) -> Members {
+    let movers = experiment.movers.get();
+    Members {
+        vcpus: experiment.cpus.get(),
+        migrations: movers,
+        frame_pools: movers,
+        grace_periods: movers,
+        handlers: 1,
+        ..Members::default()
+    }
 }
 
 fn targets(experiment: &Experiment) -> ClassSet {

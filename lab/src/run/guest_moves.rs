@@ -34,6 +34,7 @@ pub fn migration(session: &Session<'_>) -> Migration {
     Migration {
         counts: total,
         by_kind,
+        aborted_by: std::collections::BTreeMap::new(),
         refused: guest_mover::refused(experiment).collect(),
         moving_ns: session.moving_ns,
     }

@@ -13,6 +13,7 @@ mod results;
 mod session;
 mod stalls;
 pub mod waiting;
+mod watch;
 mod window_log;
 
 use crate::experiment::Experiment;

@@ -1,9 +1,9 @@
 //! What the host records of the engine's events: a recorder per thread, no lock, no allocation.
 
 use super::window_log::{Window, WindowLog};
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use underfoot_abi::Histogram;
-use underfoot_migrator::{Event, Observer, PageRange, Times};
+use underfoot_migrator::{AbortReason, Event, Observer, PageRange, Times};
 
 /// What the host measures, in the order in which a thread records it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,11 +24,13 @@ pub enum HostMetric {
     Migration,
     /// Service of a fault that reached the handler.
     Fault,
+    /// From the closing of a cycle to when the old frames of the migration in it were back.
+    Broken,
 }
 
 impl HostMetric {
     /// All of them.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Window,
         Self::Write,
         Self::Protect,
@@ -37,6 +39,7 @@ impl HostMetric {
         Self::Map,
         Self::Migration,
         Self::Fault,
+        Self::Broken,
     ];
 
     /// The name under `histograms` in the results.
@@ -50,6 +53,7 @@ impl HostMetric {
             Self::Map => "window.map",
             Self::Migration => "migration",
             Self::Fault => "fault",
+            Self::Broken => "watchdog.broken",
         }
     }
 }
@@ -58,6 +62,8 @@ impl HostMetric {
 pub struct EventRecorder {
     histograms: [Histogram; HostMetric::ALL.len()],
     windows: WindowLog,
+    /// Pages aborted, by reason.
+    aborted: [AtomicU64; AbortReason::NAMES.len()],
     ns_per_tick: f64,
 }
 
@@ -78,6 +84,7 @@ impl EventRecorder {
         Self {
             histograms: std::array::from_fn(|_| empty()),
             windows: WindowLog::default(),
+            aborted: Default::default(),
             ns_per_tick: 1e6 / f64::from(tsc_khz),
         }
     }
@@ -85,6 +92,18 @@ impl EventRecorder {
     /// The histogram of `metric`; exact once the recorded thread was joined.
     pub fn histogram(&self, metric: HostMetric) -> &Histogram {
         &self.histograms[metric as usize]
+    }
+
+    /// Pages aborted, by reason; exact once the recorded thread was joined.
+    pub fn aborted(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        let counts = self.aborted.iter().map(|count| count.load(Relaxed));
+        AbortReason::NAMES.into_iter().zip(counts)
+    }
+
+    fn abort(&self, range: PageRange, reason: AbortReason) {
+        let count = &self.aborted[reason.index()];
+        // One writer, the recorded thread.
+        count.store(count.load(Relaxed) + u64::from(range.pages), Relaxed);
     }
 
     /// The windows, to be read by one thread.
@@ -156,9 +175,19 @@ impl Observer for EventRecorder {
     fn on(&self, event: &Event) {
         match event {
             Event::Committed { range, times } => self.window(*range, times),
-            Event::Aborted { range, times, .. } | Event::Conflicted { range, times } => {
+            Event::Aborted {
+                range,
+                times,
+                reason,
+                ..
+            } => {
+                self.abort(*range, *reason);
                 self.in_vain(*range, times);
             }
+            Event::Conflicted { range, times } => self.in_vain(*range, times),
+            Event::DeadlockBroken {
+                closed, restored, ..
+            } => self.record(HostMetric::Broken, *closed, *restored),
             Event::Fault { read, done, .. } => self.record(HostMetric::Fault, *read, *done),
             _ => {}
         }

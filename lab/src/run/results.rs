@@ -9,8 +9,9 @@ use crate::guest_record::{GuestCounters, GuestRecord, combined};
 use crate::histogram::Histogram;
 use crate::names::Mover;
 use crate::record::{
-    AFTER_WINDOW, Histograms, Host, KindCounts, KvmStats, Migration, MigrationCounts, OWN_WINDOW,
-    Outcome, RunRecord, Spins, Stage2, Stalls, Startup, TormentCounts, VcpuProgress, Waits,
+    AFTER_WINDOW, CYCLE_FOUND, Histograms, Host, KindCounts, KvmStats, Migration, MigrationCounts,
+    OWN_WINDOW, Outcome, RunRecord, Spins, Stage2, Stalls, Startup, TormentCounts, VcpuProgress,
+    Waits,
 };
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering::Relaxed;
@@ -30,6 +31,7 @@ pub fn collect(session: &Session<'_>, outcome: Outcome) -> RunRecord {
     let mut moving = guest_histograms(shared, RecordedPhase::Moving);
     if let Some(engine) = &session.engine {
         moving.extend(host_histograms(session, engine));
+        moving.insert(CYCLE_FOUND.to_owned(), engine.cycles_found());
     }
     let moves = session.experiment.strategy != StrategyKind::None;
     if moves && session.experiment.mover == Mover::Guest {
@@ -59,6 +61,7 @@ pub fn collect(session: &Session<'_>, outcome: Outcome) -> RunRecord {
         stalls,
         waits: waits(session),
         engine: session.engine.as_ref().map(Engine::cost),
+        watchdog: session.engine.as_ref().map(Engine::watchdog),
         dma: dma::record(session),
         torment: session.experiment.torment.then_some(TormentCounts {
             aborts: counters.injected_aborts,
@@ -129,7 +132,7 @@ fn host_histograms(session: &Session<'_>, engine: &Engine) -> Histograms {
     };
     let strategy = session.experiment.engine_strategy();
     let measured = |metric: &HostMetric| match metric {
-        HostMetric::Fault => true,
+        HostMetric::Fault | HostMetric::Broken => true,
         HostMetric::Write | HostMetric::Protect => strategy.protects(),
         _ => strategy != StrategyKind::None,
     };
@@ -198,9 +201,22 @@ fn migration(session: &Session<'_>, counters: &Counters) -> Migration {
     Migration {
         counts: convert(counters.total(), counters.retried),
         by_kind: by_kind.collect(),
+        aborted_by: aborted_by(session),
         refused: BTreeMap::new(),
         moving_ns: session.moving_ns,
     }
+}
+
+/// Pages aborted by the reasons that there were.
+fn aborted_by(session: &Session<'_>) -> BTreeMap<&'static str, u64> {
+    let mut sums = BTreeMap::new();
+    let recorders = session.engine.iter().flat_map(|engine| engine.recorders());
+    for (reason, pages) in recorders.flat_map(|recorder| recorder.aborted()) {
+        if pages > 0 {
+            *sums.entry(reason).or_default() += pages;
+        }
+    }
+    sums
 }
 
 fn convert(counts: Counts, retried: u64) -> MigrationCounts {

@@ -4,8 +4,9 @@
 
 use std::io;
 use std::pin::pin;
+use std::sync::Arc as StdArc;
 
-use loom::sync::{Arc, Mutex, MutexGuard};
+use loom::sync::{Arc, Condvar, Mutex, MutexGuard};
 
 use crate::backend::{Backend, Source};
 use crate::batch::Claim;
@@ -17,8 +18,8 @@ use crate::transaction::{Fatal, Tools, Transaction};
 use crate::uffd::{Transfer, UffdError};
 use crate::windows::Windows;
 use crate::{
-    Class, Gfn, Inject, InjectAction, InvalidationOptions, Invalidations, OpenRange, PAGE_SIZE,
-    Phase, Silent, StrategyKind, Variant,
+    Class, Gfn, GracePeriods, Inject, InjectAction, InvalidationOptions, Invalidations, OpenRange,
+    PAGE_SIZE, Phase, Silent, StrategyKind, Variant,
 };
 
 /// What the guest had written.
@@ -43,6 +44,7 @@ pub(super) struct Kernel {
     /// What lies in limbo.
     limbo: Mutex<Option<u8>>,
     asleep: Mutex<bool>,
+    woken: Condvar,
 }
 
 impl Kernel {
@@ -89,6 +91,15 @@ impl Kernel {
 
     pub(super) fn wake(&self) {
         *self.asleep.lock().expect("no panic") = false;
+        self.woken.notify_all();
+    }
+
+    /// Sleeps, as who touched the page does, until somebody wakes it.
+    pub(super) fn sleep(&self) {
+        let mut asleep = self.asleep.lock().expect("no panic");
+        while *asleep {
+            asleep = self.woken.wait(asleep).expect("no panic");
+        }
     }
 
     /// A touch of the page: true if it sleeps and an event was queued.
@@ -133,6 +144,7 @@ pub(super) struct Way {
     pub(super) variant: Variant,
     pub(super) compared_unmapped: u32,
     pub(super) inject: Option<Phase>,
+    pub(super) grace: Option<StdArc<dyn GracePeriods>>,
     /// Old frames cannot be put back.
     pub(super) broken: bool,
 }
@@ -144,6 +156,7 @@ impl Default for Way {
             variant: Variant::None,
             compared_unmapped: 1,
             inject: None,
+            grace: None,
             broken: false,
         }
     }
@@ -192,6 +205,8 @@ pub(super) fn try_migrate(
                 counters: &counters,
                 windows: &windows,
                 consumers: consumers.as_ref(),
+                nth: 0,
+                grace: way.grace.as_deref(),
                 waiter: None,
                 observer: &Silent,
                 demanded: (&demanded, 0),

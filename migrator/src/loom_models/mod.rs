@@ -3,6 +3,7 @@
 //! The mover's [`Transaction`](crate::transaction::Transaction) and the handler's [`serve`] are the
 //! real ones; the kernel is a model of one page-table entry and one sleeper ([`kernel`]).
 
+mod grace;
 mod kernel;
 mod writes;
 

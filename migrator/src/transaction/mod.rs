@@ -1,7 +1,9 @@
 //! The migration of one batch: its phases, and the way back from each.
 
+mod grace;
 mod lazy;
 mod order;
+mod pause;
 mod steps;
 mod window;
 
@@ -22,8 +24,8 @@ use crate::uffd::UffdError;
 use crate::watchdog::Waiter;
 use crate::windows::Windows;
 use crate::{
-    AbortReason, Event, Gfn, Observer, OpenRange, PAGE_SIZE, PageRange, Phase, SkipReason,
-    StrategyKind, Times, Variant, clock,
+    AbortReason, Event, Gfn, GracePeriods, Observer, OpenRange, PAGE_SIZE, PageRange, Phase,
+    SkipReason, StrategyKind, Times, Variant, clock,
 };
 
 /// What a migration works with.
@@ -33,8 +35,12 @@ pub(crate) struct Tools<'a> {
     pub(crate) counters: &'a LiveCounters,
     pub(crate) windows: &'a Windows,
     pub(crate) consumers: Pin<&'a OpenRange<'a>>,
+    /// The mover's number, or the last that there is.
+    pub(crate) nth: u16,
     /// Says what the migration waits for.
     pub(crate) waiter: Option<&'a mut Waiter>,
+    /// What a busted variant waits for.
+    pub(crate) grace: Option<&'a dyn GracePeriods>,
     pub(crate) observer: &'a dyn Observer,
     /// The page number that was last demanded of those that are away, and that of the first page
     /// of the claim.
@@ -275,6 +281,13 @@ impl<'a> Transaction<'a> {
     /// Reports what was counted.
     fn tell(&self) {
         let on = |event| self.tools.observer.on(&event);
+        if let (Some(AbortReason::Deadlock), Some(waiter)) = (self.abort, &self.tools.waiter) {
+            on(Event::DeadlockBroken {
+                range: self.range(0, self.attempted()),
+                closed: waiter.cycle_closed(),
+                restored: self.times.mapped.max(self.times.start),
+            });
+        }
         if self.retried > 0 {
             on(Event::Retried {
                 range: self.range(0, self.attempted()),

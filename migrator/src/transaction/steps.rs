@@ -141,8 +141,11 @@ impl Transaction<'_> {
         equal
     }
 
-    /// Maps the new frames of what was taken out.
+    /// Maps the new frames of what was taken out, unless all is given up.
     pub(super) fn map(&mut self) {
+        if self.tools.variant == Variant::WindowWaitsGracePeriod && !self.await_readers() {
+            return;
+        }
         if self.tools.variant == Variant::SameFrame {
             self.forge();
         } else {

@@ -10,7 +10,8 @@ pub(super) struct OpenWindow<'t, 'a>(&'t mut Transaction<'a>);
 
 impl<'t, 'a> OpenWindow<'t, 'a> {
     pub(super) fn new(transaction: &'t mut Transaction<'a>) -> Self {
-        transaction.tools.windows.open();
+        let range = transaction.range(0, transaction.reach);
+        transaction.tools.windows.open(transaction.tools.nth, range);
         if transaction.tools.max_window.is_some() {
             transaction.opened = clock::now();
         }
@@ -62,6 +63,6 @@ impl Drop for OpenWindow<'_, '_> {
         self.0.restore();
         self.0.unprotect();
         self.0.tools.consumers.end();
-        self.0.tools.windows.close();
+        self.0.tools.windows.close(self.0.tools.nth);
     }
 }

@@ -5,6 +5,7 @@ use vmm_sys_util::{ioctl_io_nr, ioctl_ior_nr, ioctl_iowr_nr};
 pub(super) const UFFD_API: u64 = 0xaa;
 pub(super) const FEATURE_PAGEFAULT_FLAG_WP: u64 = 1;
 pub(super) const FEATURE_SIGBUS: u64 = 1 << 7;
+pub(super) const FEATURE_THREAD_ID: u64 = 1 << 8;
 pub(super) const FEATURE_MOVE: u64 = 1 << 16;
 pub(super) const REGISTER_MODE_MISSING: u64 = 1;
 pub(super) const REGISTER_MODE_WP: u64 = 1 << 1;
@@ -63,7 +64,8 @@ pub(super) struct UffdMsg {
     reserved: [u8; 7],
     pub(super) flags: u64,
     pub(super) address: u64,
-    feature: u64,
+    /// The thread's id in its low half (UFFD_FEATURE_THREAD_ID).
+    pub(super) feature: u64,
 }
 
 ioctl_iowr_nr!(UFFDIO_API, UFFDIO, 0x3f, UffdioApi);

@@ -47,7 +47,7 @@ impl Userfaultfd {
         let wanted = abi::FEATURE_MOVE
             | abi::FEATURE_PAGEFAULT_FLAG_WP
             | match waiting {
-                Waiting::Sleep => 0,
+                Waiting::Sleep => abi::FEATURE_THREAD_ID,
                 Waiting::Signal => abi::FEATURE_SIGBUS,
             };
         let uffd = Self(open()?);

@@ -3,7 +3,10 @@
 use std::fmt;
 use std::sync::Arc;
 
+use super::chain::Link;
 use super::{Cycle, Edge, Node, Waiter};
+use crate::Gfn;
+use crate::clock::Tsc;
 use crate::sync::{AtomicU32, AtomicU64, Ordering};
 
 /// How many nodes of each kind there can be.
@@ -15,7 +18,7 @@ pub struct Members {
     pub migrations: u16,
     /// Frame pools: 64 by default, one for each mover.
     pub frame_pools: u16,
-    /// Grace periods of the guest that can be under way at one time: 4 by default.
+    /// Grace periods of the guest: 64 by default, for each mover the one that it waits for.
     pub grace_periods: u16,
     /// Subscriptions: 64 by default, as many as there can be.
     pub consumers: u16,
@@ -29,7 +32,7 @@ impl Default for Members {
             vcpus: 64,
             migrations: 64,
             frame_pools: 64,
-            grace_periods: 4,
+            grace_periods: 64,
             consumers: 64,
             handlers: 8,
         }
@@ -50,6 +53,15 @@ impl Members {
     }
 }
 
+/// What is known of a wait beside whom it is for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct About {
+    /// When it began, in TSC ticks, or no later than it began; 0 if nobody knows.
+    pub since: Tsc,
+    /// The page that is waited for.
+    pub page: Option<Gfn>,
+}
+
 /// Edges that somebody knows who is not their owner: what a guest has published, say.
 pub trait WaitSource: Send + Sync {
     /// What `waiter` waits for now; [`Edge::default`] if that is not known here. One alone may know of a
@@ -59,6 +71,12 @@ pub trait WaitSource: Send + Sync {
     /// an acquire load that pairs with a release by the owner. Then a false edge harms nobody but its
     /// owner: at worst a migration is aborted in vain.
     fn edge(&self, waiter: Node) -> Edge;
+
+    /// What else is known of that edge.
+    fn about(&self, waiter: Node) -> About {
+        let _ = waiter;
+        About::default()
+    }
 }
 
 /// Why nobody can speak for a node.
@@ -86,8 +104,12 @@ pub enum WaiterError {
 pub(super) struct Slot {
     /// An [`Edge`], written by its [`Waiter`] alone.
     pub(super) edge: AtomicU64,
+    /// When it was published, or before.
+    pub(super) since: AtomicU64,
     /// The edge whose wait is to be given up; 0, which is no wait's, at first.
     pub(super) abort: AtomicU64,
+    /// When the cycle closed for which that was asked.
+    pub(super) closed: AtomicU64,
     /// 1 while there is a waiter.
     taken: AtomicU32,
 }
@@ -96,7 +118,9 @@ impl Slot {
     fn new() -> Self {
         Self {
             edge: AtomicU64::new(0),
+            since: AtomicU64::new(0),
             abort: AtomicU64::new(0),
+            closed: AtomicU64::new(0),
             taken: AtomicU32::new(0),
         }
     }
@@ -152,8 +176,14 @@ impl WaitGraph {
     /// meanwhile may be missing; none is made up of edges that were not there all at once.
     #[must_use]
     pub fn find_cycles(&self) -> Vec<Cycle> {
-        let confirmed = |cycle: &Cycle| self.is_still(cycle);
-        self.candidates().into_iter().filter(confirmed).collect()
+        let mut cycles = self.candidates();
+        cycles.retain_mut(|cycle| {
+            // Before they are read again: what is known is known of these edges.
+            let about = |(node, edge, _): &Link| (*node, *edge, self.about(*node));
+            *cycle = Cycle::new(&cycle.links().iter().map(about).collect::<Vec<_>>());
+            self.is_still(cycle)
+        });
+        cycles
     }
 
     /// What look like cycles, by edges that were read one after the other.
@@ -163,19 +193,19 @@ impl WaitGraph {
     pub(super) fn candidates(&self) -> Vec<Cycle> {
         let mut found = Vec::new();
         let mut walked = vec![false; self.slots.len()];
-        let mut path = Vec::new();
+        let mut path: Vec<Link> = Vec::new();
         for start in self.nodes() {
             path.clear();
             let mut next = Some(start);
             while let Some((node, index)) = next.and_then(|node| Some((node, self.index(node)?))) {
                 if walked[index] {
-                    let round = path.iter().position(|(on_path, _)| *on_path == node);
+                    let round = path.iter().position(|(on_path, ..)| *on_path == node);
                     found.extend(round.map(|first| Cycle::new(&path[first..])));
                     break;
                 }
                 walked[index] = true;
                 let edge = self.edge(node);
-                path.push((node, edge));
+                path.push((node, edge, About::default()));
                 next = edge.to();
             }
         }
@@ -186,15 +216,17 @@ impl WaitGraph {
     /// read, and before the first of them was read again.
     fn is_still(&self, cycle: &Cycle) -> bool {
         let mut links = cycle.links().iter();
-        links.all(|&(node, edge)| self.edge(node) == edge)
+        links.all(|&(node, edge, _)| self.edge(node) == edge)
     }
 
     /// Asks a migration in `cycle` to give up the wait that closes it. Returns which; `None` if there is
     /// none in it.
     pub fn break_cycle(&self, cycle: &Cycle) -> Option<Node> {
-        let &(node, edge) = cycle.links().iter().find(|(node, _)| node.can_abort())?;
+        let &(node, edge, _) = cycle.links().iter().find(|(node, ..)| node.can_abort())?;
         let slot = &self.slots[self.index(node)?];
-        slot.abort.store(edge.word(), Ordering::Relaxed);
+        slot.closed.store(cycle.closed(), Ordering::Relaxed);
+        // Release pairs with the acquire in `Wait::is_aborted`: the time comes with it.
+        slot.abort.store(edge.word(), Ordering::Release);
         Some(node)
     }
 
@@ -212,6 +244,26 @@ impl WaitGraph {
         told.into_iter()
             .find(|told| told.to().is_some())
             .unwrap_or(edge)
+    }
+
+    /// What is known of that.
+    fn about(&self, node: Node) -> About {
+        let Some(index) = self.index(node) else {
+            return About::default();
+        };
+        let slot = &self.slots[index];
+        if Edge::from_word(slot.edge.load(Ordering::Acquire))
+            .to()
+            .is_some()
+        {
+            let since = slot.since.load(Ordering::Relaxed);
+            return About { since, page: None };
+        }
+        let told = self
+            .sources
+            .iter()
+            .find(|source| source.edge(node).to().is_some());
+        told.map(|source| source.about(node)).unwrap_or_default()
     }
 
     /// Every node, in the order of its place.

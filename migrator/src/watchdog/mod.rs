@@ -19,7 +19,7 @@ mod watching;
 
 pub use chain::Cycle;
 pub use edge::Edge;
-pub use graph::{Members, WaitGraph, WaitSource, WaiterError};
+pub use graph::{About, Members, WaitGraph, WaitSource, WaiterError};
 pub use node::Node;
 pub use stall::{Stall, Stalls};
 pub(crate) use verdict::LiveVerdicts;

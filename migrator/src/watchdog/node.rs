@@ -11,7 +11,7 @@ pub enum Node {
     Migration(u16),
     /// A pool of frames: it waits for whoever holds frames that are to come back.
     FramePool(u16),
-    /// A grace period of the guest: it waits for a reader.
+    /// A grace period of the guest: it waits for a reader. The number is that of the mover that asked for it.
     GracePeriod(u16),
     /// One who keeps translations of its own; the number is its subscription's.
     Consumer(u16),

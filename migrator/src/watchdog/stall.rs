@@ -18,7 +18,7 @@ pub struct Stall {
 
 impl fmt::Display for Stall {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write_waits(f, self.chain.iter().copied())?;
+        write_waits(f, self.chain.iter().map(|node| (*node, None)))?;
         write!(f, ", which waits for nobody, for {:?}", self.waited)
     }
 }

@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::{Cycle, Node, Stall};
+use crate::clock::Tsc;
 
 /// What the watchdog has found.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -14,6 +15,8 @@ pub enum Verdict {
         cycle: Cycle,
         /// Who was asked to give up; nobody if no migration is in it, and it stays.
         asked: Option<Node>,
+        /// When it was found, in TSC ticks; [`Cycle::closed`] says when it closed.
+        found: Tsc,
     },
     /// Somebody has waited for long, but not for himself.
     Stall(Stall),
@@ -22,7 +25,7 @@ pub enum Verdict {
 impl fmt::Display for Verdict {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Deadlock { cycle, asked } => {
+            Self::Deadlock { cycle, asked, .. } => {
                 write!(f, "deadlock: {cycle}; ")?;
                 match asked {
                     Some(node) => write!(f, "{node} was asked to give up"),
@@ -59,7 +62,7 @@ impl LiveVerdicts {
     pub(super) fn count(&self, verdict: &Verdict) {
         let add = |to: &AtomicU64, n: usize| to.fetch_add(n as u64, Ordering::Relaxed);
         match verdict {
-            Verdict::Deadlock { cycle, asked } => {
+            Verdict::Deadlock { cycle, asked, .. } => {
                 add(&self.cycles, 1);
                 add(&self.members, cycle.members().count());
                 add(&self.broken, usize::from(asked.is_some()));

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::graph::Slot;
 use super::{Edge, Node, WaitGraph};
+use crate::clock::{self, Tsc};
 use crate::sync::Ordering;
 
 /// The one who says what a node waits for.
@@ -27,12 +28,21 @@ impl Waiter {
 
     fn publish(&self, to: Option<Node>) -> Edge {
         let slot = self.slot();
+        if to.is_some() {
+            // Whoever reads the time looks afterwards whether the edge is still the same.
+            slot.since.store(clock::now(), Ordering::Relaxed);
+        }
         // This is the only writer.
         let edge = Edge::from_word(slot.edge.load(Ordering::Relaxed)).next(to);
         // Release pairs with the acquire in `WaitGraph::edge`: who sees this edge sees those gone that
         // ended before it began.
         slot.edge.store(edge.word(), Ordering::Release);
         edge
+    }
+
+    /// When the cycle closed in which a wait of this node was last asked to be given up.
+    pub(crate) fn cycle_closed(&self) -> Tsc {
+        self.slot().closed.load(Ordering::Relaxed)
     }
 
     fn slot(&self) -> &Slot {
@@ -55,12 +65,19 @@ pub struct Wait<'w> {
 }
 
 impl Wait<'_> {
+    /// From here on `node` is what is waited for, if it is not already.
+    pub fn turn_to(&mut self, node: Node) {
+        if self.edge.to() != Some(node) {
+            self.edge = self.waiter.publish(Some(node));
+        }
+    }
+
     /// Whether this wait is in a cycle that ends only if it is given up
     /// ([`WaitGraph::break_cycle`]). A request that came too late for an earlier wait is not meant.
     #[must_use]
     pub fn is_aborted(&self) -> bool {
-        // Nothing comes with the request.
-        self.waiter.slot().abort.load(Ordering::Relaxed) == self.edge.word()
+        // Acquire pairs with the release in `WaitGraph::break_cycle`.
+        self.waiter.slot().abort.load(Ordering::Acquire) == self.edge.word()
     }
 }
 

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::{Cycle, Stalls, Verdict};
 use crate::engine::Engine;
-use crate::{Observer, Stop};
+use crate::{Observer, Stop, clock};
 
 /// Between two looks: a cycle is found within 10 ms of closing, with room for a thread that gets its CPU
 /// late.
@@ -60,11 +60,12 @@ impl Watchdog {
         let engine = Arc::clone(&self.engine);
         let cycles = engine.waits.find_cycles();
         for cycle in &cycles {
-            let asked = engine.waits.break_cycle(cycle);
+            let (found, asked) = (clock::now(), engine.waits.break_cycle(cycle));
             if !self.told.contains(cycle) {
                 self.tell(&Verdict::Deadlock {
                     cycle: cycle.clone(),
                     asked,
+                    found,
                 });
             }
         }

@@ -1,13 +1,14 @@
 //! Deadlocks in which a migration is are found and end; stalls are told, and stay.
 
+use std::error::Error;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use underfoot_migrator::{
-    AbortReason, Consumer, Counters, Edge, Event, Node, Observer, PAGE_SIZE, PageRange, Sharing,
-    Stop, Verdict, Verdicts, WaitSource,
+    AbortReason, Consumer, Counters, Edge, Event, GracePeriods, Node, Observer, PAGE_SIZE,
+    PageRange, Sharing, Stop, StrategyKind, Variant, Vcpus, Verdict, Verdicts, WaitSource,
 };
 
 use crate::rig::{Rig, rights};
@@ -131,6 +132,136 @@ fn a_deadlock_is_named_and_ends_and_the_guest_goes_on() {
     let total = counters.total();
     assert_eq!((total.aborted, total.skipped), (1, 0));
     assert!(total.committed >= 99, "it went on: {total:?}");
+}
+
+/// vCPUs that cannot be stopped while the wait for one of them is not given up; none is left stopped.
+#[derive(Default)]
+struct Stubborn {
+    asked: AtomicU64,
+    gave_up: AtomicBool,
+}
+
+impl Vcpus for Stubborn {
+    fn pause(&self) -> Result<(), Box<dyn Error + Send + Sync>> {
+        Ok(())
+    }
+
+    fn pause_while(
+        &self,
+        goes_on: &mut dyn FnMut(u16) -> bool,
+    ) -> Result<bool, Box<dyn Error + Send + Sync>> {
+        // The first has stopped by then.
+        while !self.gave_up.load(Ordering::Relaxed) {
+            for vcpu in [0, 1] {
+                self.asked.fetch_add(1, Ordering::Relaxed);
+                if !goes_on(vcpu) {
+                    self.gave_up.store(true, Ordering::Relaxed);
+                    return Ok(false);
+                }
+            }
+            thread::sleep(Duration::from_millis(20));
+        }
+        Ok(true)
+    }
+
+    fn resume(&self) {
+        assert!(self.gave_up.load(Ordering::Relaxed), "none was stopped");
+    }
+}
+
+#[test]
+#[cfg_attr(no_userfaultfd, ignore = "this host has no userfaultfd for us")]
+fn the_wait_for_a_vcpu_to_stop_is_given_up_if_that_one_waits_for_it() {
+    if !rights() {
+        return;
+    }
+    let rig = Rig::new(PAGES, PAGES);
+    let told = Arc::new(Busy::default());
+    let vcpus = Arc::new(Stubborn::default());
+    let migrator = rig
+        .builder()
+        .strategy(StrategyKind::StopWorld)
+        .vcpus(vcpus.clone())
+        .observer(told.clone())
+        .wait_source(Arc::new(Guest(Some(Node::Migration(0)))))
+        .build()
+        .expect("sound");
+    let stop = Stop::new().expect("eventfd");
+    let mut mover = migrator.mover().expect("a mover");
+    thread::scope(|scope| {
+        let (mut watchdog, handler) = (migrator.watchdog(), migrator.handler());
+        let stop = &stop;
+        scope.spawn(move || watchdog.run(stop));
+        scope.spawn(move || handler.run(stop).expect("served"));
+        let moving = scope.spawn(|| mover.run(stop).expect("it went on"));
+        let begun = Instant::now();
+        while migrator.counters().total().committed < 100 && !moving.is_finished() {
+            assert!(begun.elapsed() < Duration::from_secs(60), "it hangs");
+            thread::sleep(Duration::from_millis(1));
+        }
+        stop.request().expect("eventfd");
+    });
+    let said = told.told.lock().expect("no panic");
+    let expected = "deadlock: vCPU 1 waits for migration 0, which waits for vCPU 1; migration 0 was asked \
+                    to give up";
+    assert_eq!(*said, [expected]);
+    assert!(vcpus.asked.load(Ordering::Relaxed) >= 2);
+    assert_eq!(told.deadlocks.load(Ordering::Relaxed), 1);
+    let total = migrator.counters().total();
+    assert_eq!((total.aborted, total.skipped), (1, 0), "{total:?}");
+}
+
+/// A guest whose grace periods never end, though no reader waits for a page.
+struct Endless;
+
+impl GracePeriods for Endless {
+    fn ask(&self, mover: u16) -> u64 {
+        assert_eq!(mover, 0);
+        1
+    }
+
+    fn is_over(&self, number: u64) -> bool {
+        assert_eq!(number, 1);
+        false
+    }
+}
+
+#[test]
+#[cfg_attr(no_userfaultfd, ignore = "this host has no userfaultfd for us")]
+fn a_window_that_waits_for_readers_who_wait_for_nobody_is_a_stall_and_no_deadlock() {
+    if !rights() {
+        return;
+    }
+    let rig = Rig::new(PAGES, PAGES);
+    let told = Arc::new(Busy::default());
+    let migrator = rig
+        .builder()
+        .variant(Variant::WindowWaitsGracePeriod)
+        .grace_periods(Arc::new(Endless))
+        .observer(told.clone())
+        .build()
+        .expect("sound");
+    let stop = Stop::new().expect("eventfd");
+    let mut mover = migrator.mover().expect("a mover");
+    thread::scope(|scope| {
+        let mut watchdog = migrator.watchdog().stall_after(Duration::from_millis(20));
+        let stop = &stop;
+        scope.spawn(move || watchdog.run(stop));
+        let moving = scope.spawn(|| mover.run(stop).expect("rolled back"));
+        while migrator.counters().total().aborted == 0 && !moving.is_finished() {
+            thread::sleep(Duration::from_millis(1));
+        }
+        stop.request().expect("eventfd");
+    });
+    let said = told.told.lock().expect("no panic");
+    let stall = "stall: migration 0 waits for grace period 0, which waits for nobody, for ";
+    assert!(said.iter().all(|text| text.starts_with(stall)), "{said:?}");
+    assert!(!said.is_empty());
+    let verdicts = migrator.verdicts();
+    assert_eq!((verdicts.cycles, verdicts.broken), (0, 0));
+    assert_eq!(told.deadlocks.load(Ordering::Relaxed), 0);
+    let total = migrator.counters().total();
+    assert!(total.aborted > 0 && total.committed == 0, "{total:?}");
 }
 
 #[test]

@@ -90,6 +90,7 @@ impl Rcu {
     /// stalled grace period; `position` is where the tick interrupted the CPU (RIP).
     pub fn tick(&self, cpu: &Cpu, interrupted: Context, position: u64) {
         self.notice(cpu, interrupted);
+        self.periods.heed_host(cpu);
         self.periods.sequence.check(cpu, position, || Culprits {
             cpus: self.periods.waiting(),
             reader: None,

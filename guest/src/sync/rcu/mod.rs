@@ -24,6 +24,7 @@ mod flavour;
 mod head;
 mod periods;
 mod preempt;
+mod published;
 mod readers;
 mod sequence;
 mod sleepable;

@@ -6,7 +6,7 @@ use super::{
         Ordering::{AcqRel, Acquire, Relaxed, Release},
         const_fn,
     },
-    RcuKind, RcuStall, bit,
+    RcuKind, RcuStall, bit, published,
     sequence::Sequence,
 };
 use crate::Cpu;
@@ -21,6 +21,8 @@ pub(super) struct Periods {
     waiting: AtomicU64,
     /// CPUs that are online and not idle.
     active: AtomicU64,
+    /// Whether the host is told of them.
+    published: bool,
     /// The busted variant in which only the CPU that starts a grace period is waited for.
     busted: Variant,
 }
@@ -37,6 +39,7 @@ impl Periods {
                 sequence: Sequence::new(kind, stall_timeout_ns, report),
                 waiting: AtomicU64::new(0),
                 active: AtomicU64::new(0),
+                published: matches!(kind, RcuKind::Classic),
                 busted,
             }
         }
@@ -77,8 +80,11 @@ impl Periods {
         }
         // Whoever cleared the last bit ends the grace period: it must not be preempted before.
         let open = cpu.ops.irq_save(cpu);
+        if self.published {
+            published::passed(cpu, self.sequence.number());
+        }
         if self.clear(bit(cpu)) {
-            self.sequence.finish(cpu);
+            self.finish(cpu);
             self.start_masked(cpu);
         }
         cpu.ops.irq_restore(cpu, open);
@@ -106,8 +112,16 @@ impl Periods {
 
     fn start_masked(&self, cpu: &Cpu) {
         while self.try_start(cpu) {
-            self.sequence.finish(cpu);
+            self.finish(cpu);
         }
+    }
+
+    fn finish(&self, cpu: &Cpu) {
+        if self.published {
+            // Before another one can begin, and publish its own number.
+            published::over(cpu, self.sequence.number());
+        }
+        self.sequence.finish(cpu);
     }
 
     /// Whether a grace period was started that is over already, all CPUs being idle.
@@ -126,11 +140,22 @@ impl Periods {
         // This CPU's bit is still set, so this is still the same grace period.
         let over = idle != 0 && self.clear(idle);
         debug_assert!(!over, "the starter's own bit is set");
+        if self.published {
+            published::began(cpu, self.sequence.number(), self.waiting.load(Relaxed));
+        }
         active & me == 0 && self.clear(me)
     }
 
     fn is_busted(&self, cpu: &Cpu) -> bool {
         self.busted != Variant::None && cpu.header.variant == self.busted as u32
+    }
+
+    /// Starts a grace period if the host asks for one.
+    pub(super) fn heed_host(&self, cpu: &Cpu) {
+        if let Some(target) = published::wanted(cpu, self.sequence.number()) {
+            self.sequence.ask(target);
+            self.start(cpu);
+        }
     }
 
     /// Waits until the number has come to `target`; `turn` reports this CPU.

@@ -3,6 +3,7 @@
 mod fault_paths;
 mod fragments;
 mod pressure;
+mod q1a;
 mod q1b;
 mod q1e;
 mod q2a_guest;
@@ -23,6 +24,7 @@ use super::plan::Plan;
 
 /// All of them, in the order of their questions.
 pub const PLANS: &[Plan] = &[
+    q1a::PLAN,
     q1b::PLAN,
     q1e::PLAN,
     q2a_guest::PLAN,

@@ -55,6 +55,40 @@ fn a_callback_queued_during_a_grace_period_waits_for_the_next() {
 }
 
 #[test]
+fn the_host_is_told_which_grace_period_waits_for_whom() {
+    let fixture = Fixture::new(3);
+    let rcu = Rcu::new(LONG_NS, silent);
+    let cpus = online(&fixture, &rcu);
+    let header = &fixture.header;
+    let told = || {
+        let number = header.grace_number.load(Relaxed);
+        let passed = |cpu: &Cpu| cpu.area.grace_passed.load(Relaxed) == number;
+        let waits = cpus.iter().filter(|cpu| !passed(cpu));
+        let waited_for = waits.fold(0, |mask, cpu| mask | 1 << cpu.id);
+        (number, header.grace_cpus.load(Relaxed) & waited_for)
+    };
+    rcu.idle_enter(&cpus[2]);
+    call(&rcu, &cpus[0]); // starts grace period 1
+    assert_eq!(told(), (1, 0b011), "the idle one is not waited for");
+    assert!(header.grace_began_tsc.load(Relaxed) > 0);
+    let section = rcu.read_lock(&cpus[1]);
+    rcu.tick(&cpus[1], cpus[1].context(), 0);
+    rcu.quiescent(&cpus[0]);
+    assert_eq!(told(), (1, 0b010), "it reads");
+    // The host wants one after this, and one more.
+    header.grace_wanted.store(6, Relaxed);
+    drop(section);
+    rcu.quiescent(&cpus[1]);
+    assert_eq!(header.grace_number.load(Relaxed), 2);
+    for _ in 0..10 {
+        for cpu in &cpus[..2] {
+            rcu.tick(cpu, cpu.context(), 0);
+        }
+    }
+    assert_eq!((header.grace_number.load(Relaxed), rcu.completed()), (6, 3));
+}
+
+#[test]
 fn idle_and_offline_cpus_hold_nothing_up() {
     let fixture = Fixture::new(4);
     let rcu = Rcu::new(LONG_NS, silent);
