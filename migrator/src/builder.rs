@@ -8,6 +8,7 @@ use vm_memory::GuestMemoryMmap;
 use crate::alias::Alias;
 use crate::engine::{Config, Engine};
 use crate::event::Silent;
+use crate::frames::{FrameError, FrameOptions, FramePool, Grace, Purpose};
 use crate::numa::nodes_with_memory;
 use crate::regions::{RegionError, Regions};
 use crate::registration::{Registration, RegistrationError};
@@ -85,6 +86,9 @@ pub enum BuildError {
     /// The vCPUs are missing.
     #[error("the strategy stop-world stops the vCPUs, and none were given by Builder::vcpus")]
     NoVcpus,
+    /// The pool of frames.
+    #[error("there is no pool of frames to be had")]
+    Frames(#[from] FrameError),
     /// The guest's memory.
     #[error("this guest memory cannot be moved")]
     Region(#[from] RegionError),
@@ -119,6 +123,8 @@ pub struct Builder {
     patience: Duration,
     max_window: Option<Duration>,
     wait_sources: Vec<Arc<dyn WaitSource>>,
+    frames: Option<FrameOptions>,
+    grace: Option<Arc<dyn Grace>>,
 }
 
 impl Builder {
@@ -148,6 +154,8 @@ impl Builder {
             patience: InvalidationOptions::default().patience,
             max_window: None,
             wait_sources: Vec::new(),
+            frames: None,
+            grace: None,
         }
     }
 
@@ -318,6 +326,23 @@ impl Builder {
         self
     }
 
+    /// Has movers of the backend [`Move`](BackendKind::Move) and the fault path take their frames from one pool, with
+    /// these watermarks. Without it each mover has a closed loop of its own, and faults take the kernel's frames;
+    /// but with [`Lazy`](StrategyKind::Lazy) and `Move` there is a pool in any case. A
+    /// [`Refiller`](crate::Refiller) should run.
+    #[must_use]
+    pub fn frames(mut self, options: FrameOptions) -> Self {
+        self.frames = Some(options);
+        self
+    }
+
+    /// What old frames of the pool wait for before they are used again, on top of what the engine sees to.
+    #[must_use]
+    pub fn grace(mut self, grace: Arc<dyn Grace>) -> Self {
+        self.grace = Some(grace);
+        self
+    }
+
     /// One more who knows who waits for whom, for the [`Watchdog`](crate::Watchdog): of vCPUs and grace
     /// periods as the guest publishes it, say.
     #[must_use]
@@ -333,6 +358,7 @@ impl Builder {
     /// What was asked for cannot be, or the host refuses.
     pub fn build(self) -> Result<Migrator, BuildError> {
         self.check()?;
+        let frames = self.frame_pool()?.map(Arc::new);
         let page_map = self.page_map.ok_or(BuildError::NoPageMap)?;
         let remaps = self.backend.needs_file();
         let regions = Regions::new(&self.memory, remaps)?;
@@ -395,6 +421,7 @@ impl Builder {
             watch,
             words,
             registration: Arc::new(registration),
+            frames,
             windows: Arc::new(Windows::default()),
             demanded: AtomicU32::new(u32::MAX),
             invalidations,
@@ -406,6 +433,40 @@ impl Builder {
             counters: Mutex::default(),
             memory: self.memory,
         }))
+    }
+
+    /// The pool that was asked for, or that is needed.
+    fn frame_pool(&self) -> Result<Option<FramePool>, FrameError> {
+        let limbo = self.limbo;
+        let needed = self.strategy == StrategyKind::Lazy && self.backend == BackendKind::Move;
+        let options = match self.frames {
+            Some(options) => options,
+            None if needed => FrameOptions::fit(self.batch, limbo),
+            None if self.variant.is_of_frames() => {
+                return Err(FrameError::NoPool {
+                    variant: self.variant,
+                });
+            }
+            None => return Ok(None),
+        };
+        if !matches!(self.backend, BackendKind::Move | BackendKind::Copy) {
+            return Err(FrameError::Backend {
+                backend: self.backend,
+            });
+        }
+        if self.page_size != PageSize::Small {
+            return Err(FrameError::PageSize {
+                page_size: self.page_size,
+            });
+        }
+        let purpose = Purpose {
+            batch: self.batch,
+            limbo,
+            stride: self.verify.limbo_stride(self.batch),
+            variant: self.variant,
+            grace: self.grace.clone(),
+        };
+        FramePool::new(options, purpose).map(Some)
     }
 
     fn check(&self) -> Result<(), BuildError> {

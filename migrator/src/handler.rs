@@ -5,6 +5,7 @@ use std::os::fd::AsRawFd;
 use std::sync::Arc;
 
 use crate::engine::Engine;
+use crate::frames::StagedFrame;
 use crate::page_word::{Lane, serve};
 use crate::sync::Ordering;
 use crate::uffd::{Fault, Messages, UffdError};
@@ -75,6 +76,10 @@ impl Handler {
             for fault in messages.faults() {
                 self.serve(fault)?;
             }
+            // Nobody waits for us just now.
+            if let Some(frames) = &self.engine.frames {
+                frames.ring();
+            }
         }
         Ok(())
     }
@@ -123,8 +128,20 @@ impl Handler {
         if served == Served::Fetched {
             self.engine.demanded.store(page, Ordering::Relaxed);
         }
+        let frames = self.engine.frames.as_deref();
+        let mut staged = frames.and_then(StagedFrame::take);
+        match (&mut staged, frames) {
+            // SAFETY: a page of ours that nobody writes: zeroes, or an old frame that waits to be fetched.
+            (Some(staged), _) => unsafe { staged.fill(source as *const u8) },
+            (None, Some(frames)) => frames.count_without(),
+            (None, None) => {}
+        }
         for _ in 0..TRIES {
-            match uffd.copy(address, source, PAGE_SIZE).errno {
+            let errno = match &mut staged {
+                Some(staged) => staged.map(uffd, address),
+                None => uffd.copy(address, source, PAGE_SIZE).errno,
+            };
+            match errno {
                 0 => return Ok(served),
                 libc::EEXIST => return Ok(Served::Present),
                 libc::EAGAIN => std::thread::yield_now(),

@@ -80,6 +80,7 @@ pub mod clock;
 mod counters;
 mod engine;
 mod event;
+mod frames;
 mod handler;
 mod huge;
 mod inject;
@@ -102,6 +103,7 @@ mod rate;
 mod regions;
 mod registration;
 mod ring;
+mod sample;
 mod stop;
 mod strategy;
 mod sync;
@@ -124,6 +126,10 @@ pub use builder::{BuildError, Builder, DEFAULT_LIMBO, DEFAULT_REST, MAX_LIMBO};
 pub use class::{Class, ClassSet};
 pub use counters::{Counters, Counts};
 pub use event::{AbortReason, Event, Observer, Served, Silent, SkipReason, Times};
+pub use frames::{
+    FrameCounters, FrameCounts, FrameError, FrameOptions, FrameUser, FrameViolations, Grace,
+    MAX_FRAMES, Placement, Refiller, RefillerError,
+};
 pub use handler::{Handler, HandlerError};
 pub use inject::{Inject, InjectAction};
 pub use invalidation::{

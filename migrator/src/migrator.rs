@@ -12,7 +12,9 @@ use crate::mover::{Mover, NewMoverError};
 use crate::page_word::{Lane, PageWord};
 use crate::translate::{OwnMapping, SecondMapping};
 use crate::windows::Windows;
-use crate::{Gfn, Invalidations, Translate, Verdicts, WaitGraph, Watchdog};
+use crate::{
+    FrameCounters, Gfn, Invalidations, Refiller, Translate, Verdicts, WaitGraph, Watchdog,
+};
 
 /// Guest memory whose pages can be moved.
 ///
@@ -43,6 +45,18 @@ impl Migrator {
     #[must_use]
     pub fn handler(&self) -> Handler {
         Handler::new(Arc::clone(&self.0))
+    }
+
+    /// One who keeps the pool of frames full, if there is a pool. One is enough.
+    #[must_use]
+    pub fn refiller(&self) -> Option<Refiller> {
+        self.0.frames.clone().map(Refiller::new)
+    }
+
+    /// What was taken from the pool of frames, if there is one, and who paid for it.
+    #[must_use]
+    pub fn frames(&self) -> Option<FrameCounters> {
+        Some(self.0.frames.as_ref()?.counters())
     }
 
     /// One who looks for deadlocks, and ends them. One is enough.

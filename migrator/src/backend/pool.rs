@@ -5,7 +5,6 @@ use std::sync::Arc;
 
 use super::Source;
 use super::bytes;
-use super::sample::Sample;
 use super::settle::settle;
 use crate::arena::{Arena, ArenaError};
 use crate::page_word::Lane;
@@ -13,6 +12,7 @@ use crate::pagemap::Pagemap;
 use crate::pattern;
 use crate::registration::Registration;
 use crate::ring::{Piece, Ring};
+use crate::sample::Sample;
 use crate::uffd::Transfer;
 use crate::{PAGE_SIZE, PageSize};
 

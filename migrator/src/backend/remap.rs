@@ -4,13 +4,13 @@ use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
 
-use super::sample::Sample;
 use super::{Backend, Source, bytes};
 use crate::alias::Alias;
 use crate::arena::ArenaError;
 use crate::page_word::Lane;
 use crate::regions::Regions;
 use crate::registration::Registration;
+use crate::sample::Sample;
 use crate::uffd::{Transfer, UffdError, Watch};
 use crate::{PAGE_SIZE, pattern};
 

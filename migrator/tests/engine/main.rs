@@ -5,6 +5,7 @@ mod builder;
 mod busted;
 mod consumers;
 mod faults;
+mod frames;
 mod huge;
 mod kernel;
 mod lost;
