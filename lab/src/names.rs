@@ -108,6 +108,9 @@ names! {
     StaleFrame = "busted-stale-frame", "old frames are written after commit: the limbo check speaks";
     SameFrame = "busted-same-frame", "pages come back in their old frame: the frame check speaks";
     TornCopy = "busted-torn-copy", "half of each page is copied: the guest's check words speak";
+    FramesReserve = "busted-frames-reserve", "the fast path takes the pool's reserve: the pool's ledger speaks";
+    FramesTwice = "busted-frames-twice", "a frame of the pool is handed out twice: the pool's ledger speaks";
+    FramesUnpaid = "busted-frames-unpaid", "who falls back refills nothing: the pool's ledger speaks";
     MoverPanic = "busted-mover-panic", "a mover panics in a window: it is rolled back, the run ends";
     NoGracePeriod = "busted-no-grace-period", "the guest frees without a grace period: poison is seen";
     NoSeqcount = "busted-no-seqcount", "the guest's writers skip the sequence count: torn reads";
@@ -148,6 +151,9 @@ impl Variant {
             | Self::StaleFrame
             | Self::SameFrame
             | Self::TornCopy
+            | Self::FramesReserve
+            | Self::FramesTwice
+            | Self::FramesUnpaid
             | Self::MoverPanic => underfoot_abi::Variant::None,
             Self::NoGracePeriod => underfoot_abi::Variant::NoGracePeriod,
             Self::NoSeqcount => underfoot_abi::Variant::NoSeqcount,
@@ -187,6 +193,9 @@ impl Variant {
             | Self::StaleFrame
             | Self::SameFrame
             | Self::TornCopy
+            | Self::FramesReserve
+            | Self::FramesTwice
+            | Self::FramesUnpaid
             | Self::MoverPanic => Some(Mover::Host),
             Self::CopyMapped | Self::NoShootdown => Some(Mover::Guest),
             _ => None,
@@ -204,6 +213,9 @@ impl Variant {
             Self::StaleFrame => underfoot_migrator::Variant::StaleFrame,
             Self::SameFrame => underfoot_migrator::Variant::SameFrame,
             Self::TornCopy => underfoot_migrator::Variant::TornCopy,
+            Self::FramesReserve => underfoot_migrator::Variant::FramesReserve,
+            Self::FramesTwice => underfoot_migrator::Variant::FramesTwice,
+            Self::FramesUnpaid => underfoot_migrator::Variant::FramesUnpaid,
             _ => underfoot_migrator::Variant::None,
         }
     }

@@ -160,6 +160,7 @@ pub(crate) fn test_record() -> RunRecord {
             wasted_copies: 0,
             fallbacks: 0,
         }),
+        frames: None,
         dma: None,
         torment: None,
     }

@@ -12,8 +12,9 @@ use std::sync::mpsc::sync_channel;
 use std::thread::{Builder, JoinHandle};
 use underfoot_abi::{PAGE_SIZE, PageKind};
 use underfoot_migrator::{
-    Class, ClassSet, Counters, Gfn, Handler, HandlerError, Inject, InjectAction, Invalidations,
-    Migrator, Mover, MoverError, PageRange, Phase, Rate, Stop, StrategyKind, Torment, Translate,
+    Class, ClassSet, Counters, FrameCounters, Gfn, Handler, HandlerError, Inject, InjectAction,
+    Invalidations, Migrator, Mover, MoverError, PageRange, Phase, Rate, RefillerError, Stop,
+    StrategyKind, Torment, Translate,
 };
 use underfoot_vmm::placement::{CpuSet, Placement, SchedPolicy};
 use underfoot_vmm::{Machine, PageMapView};
@@ -31,6 +32,8 @@ pub struct Engine {
     recorders: Vec<Arc<EventRecorder>>,
     fault_recorder: Arc<EventRecorder>,
     handler: Thread<HandlerError>,
+    /// If there is a pool of frames.
+    refiller: Option<Thread<RefillerError>>,
     running: Vec<Thread<MoverError>>,
 }
 
@@ -94,6 +97,10 @@ impl Engine {
         machine.set_window(migrator.windows());
         let fault_recorder = Arc::new(EventRecorder::new(machine.tsc_khz()));
         let handler = serve(migrator.handler().with_observer(fault_recorder.clone()))?;
+        let refiller = migrator
+            .refiller()
+            .map(|refiller| Thread::spawn("refiller".into(), move |stop| refiller.run(stop)))
+            .transpose()?;
         let recorders: Vec<_> = (0..experiment.movers.get())
             .map(|_| Arc::new(EventRecorder::new(machine.tsc_khz())))
             .collect();
@@ -107,6 +114,7 @@ impl Engine {
             recorders,
             fault_recorder,
             handler,
+            refiller,
             running: Vec::new(),
         })
     }
@@ -162,7 +170,16 @@ impl Engine {
 
     /// Ends the service of faults, once the guest no longer runs.
     pub fn end_serving(&mut self) -> Option<HandlerError> {
+        if let Some(refiller) = &mut self.refiller {
+            // Without it those who fall short refilled the pool themselves.
+            let _ = refiller.join();
+        }
         self.handler.join().err()
+    }
+
+    /// What was taken from the pool of frames, if there is one.
+    pub fn frames(&self) -> Option<FrameCounters> {
+        self.migrator.frames()
     }
 
     /// Where consumers register.
@@ -233,6 +250,9 @@ fn build(experiment: &Experiment, machine: &Machine) -> Result<Migrator, RunErro
         .tsc_hz(u64::from(machine.tsc_khz()) * 1000)
         .signal_faults(experiment.wait.signals() && experiment.strategy != StrategyKind::StopWorld)
         .exclude(region);
+    if let Some(frames) = experiment.frames {
+        builder = builder.frames(frames);
+    }
     if experiment.torment {
         builder = builder.torment(Torment::default());
     }

@@ -4,7 +4,7 @@ use super::engine::Engine;
 use super::observer::{EventRecorder, HostMetric};
 use super::session::{KvmCounters, Session};
 use super::stalls::GUEST_WAITS;
-use super::{ProcessStart, dma, guest_moves, integrity};
+use super::{ProcessStart, dma, frames, guest_moves, integrity};
 use crate::guest_record::{GuestCounters, GuestRecord, combined};
 use crate::histogram::Histogram;
 use crate::names::Mover;
@@ -59,6 +59,7 @@ pub fn collect(session: &Session<'_>, outcome: Outcome) -> RunRecord {
         stalls,
         waits: waits(session),
         engine: session.engine.as_ref().map(Engine::cost),
+        frames: frames::record(session),
         dma: dma::record(session),
         torment: session.experiment.torment.then_some(TormentCounts {
             aborts: counters.injected_aborts,

@@ -56,7 +56,10 @@ impl FrameOptions {
     }
 
     /// Checks them for windows of up to `batch` pages and `limbo` old frames that wait.
-    pub(crate) fn check(&self, batch: u32, limbo: u32) -> Result<(), FrameError> {
+    ///
+    /// # Errors
+    /// What is wrong with them, and what would do.
+    pub fn check(&self, batch: u32, limbo: u32) -> Result<(), FrameError> {
         let Self { size, .. } = *self;
         let Self {
             reserve,
