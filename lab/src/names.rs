@@ -111,6 +111,7 @@ names! {
     FramesReserve = "busted-frames-reserve", "the fast path takes the pool's reserve: the pool's ledger speaks";
     FramesTwice = "busted-frames-twice", "a frame of the pool is handed out twice: the pool's ledger speaks";
     FramesUnpaid = "busted-frames-unpaid", "who falls back refills nothing: the pool's ledger speaks";
+    FramesReclaims = "busted-frames-reclaims", "the fast path refills the pool: the pool's ledger speaks";
     MoverPanic = "busted-mover-panic", "a mover panics in a window: it is rolled back, the run ends";
     NoGracePeriod = "busted-no-grace-period", "the guest frees without a grace period: poison is seen";
     NoSeqcount = "busted-no-seqcount", "the guest's writers skip the sequence count: torn reads";
@@ -154,6 +155,7 @@ impl Variant {
             | Self::FramesReserve
             | Self::FramesTwice
             | Self::FramesUnpaid
+            | Self::FramesReclaims
             | Self::MoverPanic => underfoot_abi::Variant::None,
             Self::NoGracePeriod => underfoot_abi::Variant::NoGracePeriod,
             Self::NoSeqcount => underfoot_abi::Variant::NoSeqcount,
@@ -196,6 +198,7 @@ impl Variant {
             | Self::FramesReserve
             | Self::FramesTwice
             | Self::FramesUnpaid
+            | Self::FramesReclaims
             | Self::MoverPanic => Some(Mover::Host),
             Self::CopyMapped | Self::NoShootdown => Some(Mover::Guest),
             _ => None,
@@ -216,6 +219,7 @@ impl Variant {
             Self::FramesReserve => underfoot_migrator::Variant::FramesReserve,
             Self::FramesTwice => underfoot_migrator::Variant::FramesTwice,
             Self::FramesUnpaid => underfoot_migrator::Variant::FramesUnpaid,
+            Self::FramesReclaims => underfoot_migrator::Variant::FramesReclaims,
             _ => underfoot_migrator::Variant::None,
         }
     }

@@ -224,6 +224,8 @@ pub struct FrameUserRecord {
     /// Taken by the fast path.
     pub fast: u64,
     /// Times that the fast path was refused.
+    pub refused: u64,
+    /// Times that the slow path was gone after it.
     pub fell_back: u64,
     /// Taken by the slow path.
     pub slow: u64,
@@ -241,6 +243,7 @@ impl From<underfoot_migrator::FrameCounts> for FrameUserRecord {
     fn from(counts: underfoot_migrator::FrameCounts) -> Self {
         Self {
             fast: counts.fast,
+            refused: counts.refused,
             fell_back: counts.fell_back,
             slow: counts.slow,
             refills: counts.refills,
@@ -270,12 +273,14 @@ pub struct FramesRecord {
     pub without: u64,
     /// By user: `mover`, `fault`.
     pub users: BTreeMap<&'static str, FrameUserRecord>,
-    /// Slots that were handed out while they were another's: errors, as the next two.
+    /// Slots that were handed out while they were another's: errors, as the next three.
     pub twice: u64,
     /// Times that the fast path took what it must leave.
     pub reserve_by_fast_path: u64,
     /// Times that somebody fell back and refilled nothing.
     pub unpaid: u64,
+    /// Times that the fast path refilled.
+    pub reclaimed: u64,
 }
 
 /// What the DMA device did.

@@ -127,8 +127,8 @@ pub use class::{Class, ClassSet};
 pub use counters::{Counters, Counts};
 pub use event::{AbortReason, Event, Observer, Served, Silent, SkipReason, Times};
 pub use frames::{
-    FrameCounters, FrameCounts, FrameError, FrameOptions, FrameUser, FrameViolations, Grace,
-    MAX_FRAMES, Placement, Refiller, RefillerError,
+    Fallback, FrameCounters, FrameCounts, FrameError, FrameOptions, FrameUser, FrameViolations,
+    Grace, MAX_FRAMES, Placement, Refiller, RefillerError,
 };
 pub use handler::{Handler, HandlerError};
 pub use inject::{Inject, InjectAction};

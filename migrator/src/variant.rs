@@ -40,11 +40,13 @@ pub enum Variant {
     FramesTwice,
     /// Who is refused by the fast path takes what is left without refilling. The pool's ledger catches it.
     FramesUnpaid,
+    /// The fast path refills when frames are few. The pool's ledger catches it.
+    FramesReclaims,
 }
 
 impl Variant {
     /// Every variant, the right form first.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 15] = [
         Self::None,
         Self::NoUnmap,
         Self::NoProtect,
@@ -59,6 +61,7 @@ impl Variant {
         Self::FramesReserve,
         Self::FramesTwice,
         Self::FramesUnpaid,
+        Self::FramesReclaims,
     ];
 
     /// The name that users write and read.
@@ -79,6 +82,7 @@ impl Variant {
             Self::FramesReserve => "busted-frames-reserve",
             Self::FramesTwice => "busted-frames-twice",
             Self::FramesUnpaid => "busted-frames-unpaid",
+            Self::FramesReclaims => "busted-frames-reclaims",
         }
     }
 
@@ -87,7 +91,7 @@ impl Variant {
     pub const fn is_of_frames(self) -> bool {
         matches!(
             self,
-            Self::FramesReserve | Self::FramesTwice | Self::FramesUnpaid
+            Self::FramesReserve | Self::FramesTwice | Self::FramesUnpaid | Self::FramesReclaims
         )
     }
 

@@ -30,5 +30,6 @@ fn of(counters: &FrameCounters) -> FramesRecord {
         twice: counters.violations.twice,
         reserve_by_fast_path: counters.violations.reserve,
         unpaid: counters.violations.unpaid,
+        reclaimed: counters.violations.reclaimed,
     }
 }

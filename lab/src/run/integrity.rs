@@ -94,6 +94,7 @@ fn pool(integrity: &mut Integrity, frames: &FramesRecord) {
             frames.unpaid,
             "times somebody fell back and refilled nothing",
         ),
+        (frames.reclaimed, "times the fast path refilled the pool"),
     ] {
         fault(integrity, errors, format!("frames: {errors} {what}"));
     }

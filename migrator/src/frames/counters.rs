@@ -10,6 +10,8 @@ pub struct FrameCounts {
     /// Taken by the fast path.
     pub fast: u64,
     /// Times that the fast path was refused.
+    pub refused: u64,
+    /// Times that the slow path was gone after it.
     pub fell_back: u64,
     /// Taken by the slow path.
     pub slow: u64,
@@ -77,6 +79,7 @@ impl Shared {
 #[repr(align(128))]
 pub(super) struct UserCells {
     pub(super) fast: Shared,
+    pub(super) refused: Shared,
     pub(super) fell_back: Shared,
     pub(super) slow: Shared,
     pub(super) refills: Shared,
@@ -89,6 +92,7 @@ impl UserCells {
     pub(super) fn snapshot(&self) -> FrameCounts {
         FrameCounts {
             fast: self.fast.get(),
+            refused: self.refused.get(),
             fell_back: self.fell_back.get(),
             slow: self.slow.get(),
             refills: self.refills.get(),

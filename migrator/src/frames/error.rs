@@ -25,6 +25,9 @@ pub enum FrameError {
         /// Where it rests again.
         high: u32,
     },
+    /// The fast path is never tried.
+    #[error("0 tries of the fast path: each user goes through it; give at least 1")]
+    Tries,
     /// Too few frames for what is to be done with them.
     #[error(
         "a pool of {size} frames: high watermark, limbo and two batches take {least}; give at least so many"

@@ -1,5 +1,6 @@
 //! Who has which slot, written down by whoever gets it: what the sets say, checked a second time.
 
+use std::cell::Cell;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 
 /// What a slot is.
@@ -25,13 +26,15 @@ pub struct FrameViolations {
     pub reserve: u64,
     /// Somebody fell back and did not refill.
     pub unpaid: u64,
+    /// The fast path refilled.
+    pub reclaimed: u64,
 }
 
 impl FrameViolations {
     /// All together.
     #[must_use]
     pub const fn total(&self) -> u64 {
-        self.twice + self.reserve + self.unpaid
+        self.twice + self.reserve + self.unpaid + self.reclaimed
     }
 }
 
@@ -40,6 +43,28 @@ pub(super) struct Ledger {
     twice: AtomicU64,
     reserve: AtomicU64,
     unpaid: AtomicU64,
+    reclaimed: AtomicU64,
+}
+
+thread_local! {
+    /// This thread is on the fast path.
+    static FAST: Cell<bool> = const { Cell::new(false) };
+}
+
+/// This thread is on the fast path while it is held.
+pub(super) struct OnFastPath(());
+
+impl OnFastPath {
+    pub(super) fn enter() -> Self {
+        FAST.set(true);
+        Self(())
+    }
+}
+
+impl Drop for OnFastPath {
+    fn drop(&mut self) {
+        FAST.set(false);
+    }
 }
 
 impl Ledger {
@@ -59,6 +84,7 @@ impl Ledger {
             twice: AtomicU64::new(0),
             reserve: AtomicU64::new(0),
             unpaid: AtomicU64::new(0),
+            reclaimed: AtomicU64::new(0),
         }
     }
 
@@ -83,18 +109,26 @@ impl Ledger {
             .fetch_add((left < min.into()).into(), Ordering::Relaxed);
     }
 
+    /// Somebody refills, with the kernel's help.
+    pub(super) fn check_refill(&self) {
+        self.reclaimed
+            .fetch_add(FAST.get().into(), Ordering::Relaxed);
+    }
+
     /// Somebody fell back.
     pub(super) fn check_paid(&self, paid: bool) {
         self.unpaid.fetch_add((!paid).into(), Ordering::Relaxed);
     }
 
     pub(super) fn violations(&self) -> FrameViolations {
-        let [twice, reserve, unpaid] =
-            [&self.twice, &self.reserve, &self.unpaid].map(|cell| cell.load(Ordering::Relaxed));
+        let [twice, reserve, unpaid, reclaimed] =
+            [&self.twice, &self.reserve, &self.unpaid, &self.reclaimed]
+                .map(|cell| cell.load(Ordering::Relaxed));
         FrameViolations {
             twice,
             reserve,
             unpaid,
+            reclaimed,
         }
     }
 }

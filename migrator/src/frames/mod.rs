@@ -26,7 +26,7 @@ pub use counters::{FrameCounters, FrameCounts};
 pub use error::FrameError;
 pub use grace::Grace;
 pub use ledger::FrameViolations;
-pub use options::{FrameOptions, MAX_FRAMES};
+pub use options::{Fallback, FrameOptions, MAX_FRAMES};
 pub use placement::Placement;
 pub(crate) use pool::{FramePool, Purpose};
 pub use refiller::{Refiller, RefillerError};

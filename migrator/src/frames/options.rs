@@ -32,6 +32,20 @@ pub struct FrameOptions {
     pub high: u32,
     /// Where frames lie.
     pub placement: Placement,
+    /// How often movers try the fast path before they fall back; once is what an ordinary allocation does.
+    pub tries: u32,
+    /// What a fault falls back to.
+    pub fallback: Fallback,
+}
+
+/// What a fault does that finds the pool below min. Movers refill it in any case.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Fallback {
+    /// It refills the pool, tries again, and may take the reserve.
+    #[default]
+    Refill,
+    /// It leaves the pool alone: the kernel's classic path gives it a frame, under the address-space lock.
+    Kernel,
 }
 
 impl FrameOptions {
@@ -47,6 +61,8 @@ impl FrameOptions {
             low: 4 * reserve,
             high: 8 * reserve,
             placement: Placement::Anywhere,
+            tries: 1,
+            fallback: Fallback::Refill,
         }
     }
 
@@ -75,6 +91,9 @@ impl FrameOptions {
                 low,
                 high,
             });
+        }
+        if self.tries == 0 {
+            return Err(FrameError::Tries);
         }
         let least = high.saturating_add(limbo).saturating_add(2 * batch);
         if size < least {

@@ -8,9 +8,9 @@ use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_NONBLOCK, EventFd};
 
 use super::counters::{Lowest, Shared, UserCells};
 use super::error::open_pagemap;
-use super::ledger::{Ledger, State};
+use super::ledger::{Ledger, OnFastPath, State};
 use super::slot_set::{Form, SlotSet};
-use super::{FrameCounters, FrameError, FrameOptions, FrameUser, Grace};
+use super::{Fallback, FrameCounters, FrameError, FrameOptions, FrameUser, Grace};
 use crate::arena::Arena;
 use crate::pagemap::Pagemap;
 use crate::sample::Sample;
@@ -117,7 +117,24 @@ impl FramePool {
     /// there are not so many.
     pub(crate) fn take(&self, user: FrameUser, frames: u32, each: impl FnMut(u32)) -> bool {
         let mut each = each;
-        self.take_fast(user, frames, &mut each) || self.take_slow(user, frames, &mut each)
+        for attempt in 1..=self.tries(user) {
+            if self.take_fast(user, frames, &mut each) {
+                return true;
+            }
+            if attempt < self.tries(user) {
+                std::thread::yield_now();
+            }
+        }
+        self.users[user.index()].fell_back.add(1);
+        self.take_slow(user, frames, &mut each)
+    }
+
+    /// Faults are tried once: somebody waits for them.
+    fn tries(&self, user: FrameUser) -> u32 {
+        match user {
+            FrameUser::Mover => self.options.tries,
+            FrameUser::Fault => 1,
+        }
     }
 
     /// Neither sleeps nor calls the kernel, refills nothing, and leaves `min` frames.
@@ -126,9 +143,13 @@ impl FramePool {
             Variant::FramesReserve => 0,
             _ => self.options.min,
         };
+        let _fast = OnFastPath::enter();
+        if self.variant == Variant::FramesReclaims && self.free.count() < self.options.low.into() {
+            self.refill_directly(user, frames);
+        }
         let cells = &self.users[user.index()];
         let Some(left) = self.hand_out(frames, floor, each) else {
-            cells.fell_back.add(1);
+            cells.refused.add(1);
             return false;
         };
         cells.fast.add(frames.into());
@@ -139,6 +160,9 @@ impl FramePool {
     /// Whoever is here pays: it refills the pool before it takes what the fast path must leave.
     #[cold]
     fn take_slow(&self, user: FrameUser, frames: u32, each: &mut impl FnMut(u32)) -> bool {
+        if user == FrameUser::Fault && self.options.fallback == Fallback::Kernel {
+            return false;
+        }
         let cells = &self.users[user.index()];
         let pays = self.variant != Variant::FramesUnpaid;
         if pays {

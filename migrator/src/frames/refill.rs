@@ -40,6 +40,7 @@ impl FramePool {
     /// Makes frames free until `goal` are; how many. The youngest `rests` old ones stay. Each old one is looked at
     /// once, and no more than `looks`.
     fn refill(&self, goal: u64, rests: u64, looks: u64) -> u64 {
+        self.ledger.check_refill();
         let mut refilled = 0;
         let mut looks = self.limbo.count().min(looks);
         while looks > 0 && self.free.count() < goal {
@@ -58,8 +59,11 @@ impl FramePool {
         self.limbo.take(1, 0, |slot| {
             if !self.is_ripe(slot, rests) {
                 self.limbo.put([slot].into_iter());
-            } else if self.ledger.pass(slot, State::Limbo, State::Free) {
-                self.check(slot);
+                return;
+            }
+            // While it is ours: the next owner may be there as soon as it is free.
+            self.check(slot);
+            if self.ledger.pass(slot, State::Limbo, State::Free) {
                 self.free.put([slot].into_iter());
                 recycled = true;
             }

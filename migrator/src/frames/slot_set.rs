@@ -10,7 +10,7 @@ const BITS: u32 = u64::BITS;
 pub(super) enum Form {
     #[default]
     Right,
-    /// Slots stay in the set when they are taken.
+    /// Slots stay in the set when they are taken, and are the next ones as well.
     Keeps,
     /// The count is looked at first, and lowered in a second step.
     #[cfg(all(test, loom))]
@@ -117,7 +117,9 @@ impl SlotSet {
             #[cfg(loom)]
             loom::thread::yield_now();
         }
-        self.next.store(after.into(), Ordering::Relaxed);
+        if self.form != Form::Keeps {
+            self.next.store(after.into(), Ordering::Relaxed);
+        }
     }
 
     /// Takes a run out; false if some of it is gone.

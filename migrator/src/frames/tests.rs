@@ -15,6 +15,8 @@ const OPTIONS: FrameOptions = FrameOptions {
     low: 4,
     high: 8,
     placement: Placement::Anywhere,
+    tries: 1,
+    fallback: Fallback::Refill,
 };
 
 fn pool_of(
@@ -63,6 +65,7 @@ fn the_fast_path_leaves_min_and_the_slow_path_of_faults_alone_takes_the_reserve(
     let counters = pool.counters();
     let expected = |fast, fell_back, slow, reserve| FrameCounts {
         fast,
+        refused: fell_back,
         fell_back,
         slow,
         refills: fell_back,
@@ -173,10 +176,11 @@ fn a_write_to_an_old_frame_is_found_once_by_whoever_recycles_it() {
 #[test]
 fn each_broken_form_is_written_down_by_the_ledger() {
     for (variant, expected) in [
-        (Variant::None, [false, false, false]),
-        (Variant::FramesTwice, [true, false, false]),
-        (Variant::FramesReserve, [false, true, false]),
-        (Variant::FramesUnpaid, [false, false, true]),
+        (Variant::None, [false; 4]),
+        (Variant::FramesTwice, [true, false, false, false]),
+        (Variant::FramesReserve, [false, true, false, false]),
+        (Variant::FramesUnpaid, [false, false, true, false]),
+        (Variant::FramesReclaims, [false, false, false, true]),
     ] {
         let Some(pool) = pool(variant) else { return };
         // Half of them are kept, and must not be handed out again.
@@ -191,10 +195,29 @@ fn each_broken_form_is_written_down_by_the_ledger() {
             twice,
             reserve,
             unpaid,
+            reclaimed,
         } = pool.counters().violations;
-        let found = [twice, reserve, unpaid].map(|count| count > 0);
+        let found = [twice, reserve, unpaid, reclaimed].map(|count| count > 0);
         assert_eq!(found, expected, "{variant}");
     }
+}
+
+#[test]
+fn a_fault_may_leave_the_pool_alone_and_a_mover_may_try_more_than_once() {
+    let options = FrameOptions {
+        tries: 3,
+        fallback: Fallback::Kernel,
+        ..OPTIONS
+    };
+    let Some(pool) = pool_of(options, Variant::None, None) else {
+        return;
+    };
+    take(&pool, FrameUser::Mover, 14).expect("enough");
+    assert!(take(&pool, FrameUser::Fault, 1).is_none());
+    assert!(take(&pool, FrameUser::Mover, 1).is_some());
+    let [mover, fault] = pool.counters().users;
+    assert_eq!((fault.refused, fault.fell_back, fault.refills), (1, 1, 0));
+    assert_eq!((mover.refused, mover.fell_back, mover.refills), (3, 1, 1));
 }
 
 #[test]

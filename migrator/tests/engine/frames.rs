@@ -5,8 +5,8 @@ use std::thread;
 
 use crate::rig::{Rig, rights};
 use underfoot_migrator::{
-    BackendKind, BuildError, Builder, FrameError, FrameOptions, FrameUser, Grace, Migrator,
-    PageSize, Placement, Stop, StrategyKind, Variant,
+    BackendKind, BuildError, Builder, Fallback, FrameError, FrameOptions, FrameUser, Grace,
+    Migrator, PageSize, Placement, Stop, StrategyKind, Variant,
 };
 
 const PAGES: usize = 512;
@@ -18,6 +18,8 @@ const SCARCE: FrameOptions = FrameOptions {
     low: 16,
     high: 32,
     placement: Placement::Anywhere,
+    tries: 1,
+    fallback: Fallback::Refill,
 };
 
 fn run_with_refiller(
