@@ -298,6 +298,14 @@ pub struct RunArgs {
         allow_hyphen_values = true
     )]
     batch: Option<String>,
+    /// userfaultfds that guest memory is shared among, each with a thread that serves faults, 1 to 64 [default: 1]
+    #[arg(
+        long,
+        value_name = "COUNT",
+        help_heading = "Moving",
+        allow_hyphen_values = true
+    )]
+    uffds: Option<String>,
     /// One pool of so many frames of 4KiB for movers and faults, with watermarks:
     /// SIZE[,reserve=N][,min=N][,low=N][,high=N][,node=N] [default: no pool; shares of the size]
     #[arg(
@@ -442,6 +450,7 @@ impl RunArgs {
             (Key::Rate, self.rate),
             (Key::Batch, self.batch),
             (Key::Frames, self.frames),
+            (Key::Uffds, self.uffds),
             (Key::PageSize, self.page_size),
             (Key::Movers, self.movers),
             (Key::Verify, self.verify),

@@ -9,7 +9,9 @@ use crate::placement::{Affinity, Scheduling};
 use crate::settings::{ExperimentError, Key, Settings, TOOL_TABLE};
 use crate::targets::Targets;
 use crate::tool;
-use crate::units::{Batch, CpuCount, MoverCount, Percent, Rate, Seed, Size, Span, ValueError};
+use crate::units::{
+    Batch, CpuCount, MoverCount, Percent, Rate, Seed, Size, Span, UffdCount, ValueError,
+};
 use std::path::PathBuf;
 use underfoot_abi::{Cpl, Layout, PAGE_SIZE, WorkloadId};
 use underfoot_migrator::{
@@ -55,6 +57,8 @@ pub struct Experiment {
     /// The pool that movers of the backend `move` and the fault path take frames from; without it movers have
     /// loops of their own.
     pub frames: Option<FrameOptions>,
+    /// userfaultfds that guest memory is shared among, and threads that serve faults.
+    pub uffds: UffdCount,
     /// Threads that move pages.
     pub movers: MoverCount,
     /// vCPUs.
@@ -126,6 +130,9 @@ impl Experiment {
             rate: settings.get(Key::Rate, str::parse)?.unwrap_or(Rate::Max),
             batch,
             frames: settings.get(Key::Frames, |text| frame_pool::parse(text, batch))?,
+            uffds: settings
+                .get(Key::Uffds, str::parse)?
+                .unwrap_or_else(|| UffdCount::clamped(1)),
             movers: settings
                 .get(Key::Movers, str::parse)?
                 .unwrap_or_else(|| MoverCount::clamped(1)),
@@ -358,6 +365,7 @@ impl Experiment {
             if let Some(frames) = &self.frames {
                 set(Key::Frames, text(frame_pool::text(frames)));
             }
+            set(Key::Uffds, number(self.uffds.get()));
             set(Key::Movers, number(self.movers.get()));
             set(Key::Verify, text(self.verify.name().into()));
             set(Key::Torment, toml::Value::Boolean(self.torment));

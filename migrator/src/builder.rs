@@ -26,6 +26,8 @@ use crate::{
 pub const DEFAULT_REST: Duration = Duration::from_micros(100);
 /// Old frames that stay in limbo by default, in pages.
 pub const DEFAULT_LIMBO: u32 = 64;
+/// The most userfaultfds that guest memory can be shared among.
+pub const MAX_UFFDS: u32 = 64;
 /// The most frames that limbo can be asked to hold: 4 GiB.
 pub const MAX_LIMBO: u32 = 1 << 20;
 
@@ -44,6 +46,12 @@ pub enum BuildError {
     HugeBatch {
         /// What was asked for.
         batch: u32,
+    },
+    /// The number of userfaultfds.
+    #[error("{uffds} userfaultfds: 1 to {MAX_UFFDS} can be served")]
+    Uffds {
+        /// What was asked for.
+        uffds: u32,
     },
     /// The length of limbo.
     #[error("limbo of {limbo} frames: it holds up to {MAX_LIMBO}")]
@@ -123,6 +131,7 @@ pub struct Builder {
     patience: Duration,
     max_window: Option<Duration>,
     wait_sources: Vec<Arc<dyn WaitSource>>,
+    uffds: u32,
     frames: Option<FrameOptions>,
     grace: Option<Arc<dyn Grace>>,
 }
@@ -154,6 +163,7 @@ impl Builder {
             patience: InvalidationOptions::default().patience,
             max_window: None,
             wait_sources: Vec::new(),
+            uffds: 1,
             frames: None,
             grace: None,
         }
@@ -336,6 +346,15 @@ impl Builder {
         self
     }
 
+    /// How many userfaultfds guest memory is shared among, in parts of the same size: 1, the default, to
+    /// [`MAX_UFFDS`]. Each has a [`Handler`](crate::Handler) of its own ([`Migrator::handlers`]), so that a fault of one
+    /// part does not queue behind those of another. Memory too small for so many has fewer.
+    #[must_use]
+    pub fn uffds(mut self, uffds: u32) -> Self {
+        self.uffds = uffds;
+        self
+    }
+
     /// What old frames of the pool wait for before they are used again, on top of what the engine sees to.
     #[must_use]
     pub fn grace(mut self, grace: Arc<dyn Grace>) -> Self {
@@ -361,7 +380,8 @@ impl Builder {
         let frames = self.frame_pool()?.map(Arc::new);
         let page_map = self.page_map.ok_or(BuildError::NoPageMap)?;
         let remaps = self.backend.needs_file();
-        let regions = Regions::new(&self.memory, remaps)?;
+        let whole = Regions::new(&self.memory, remaps)?;
+        let regions = whole.split(self.uffds);
         let alias = match remaps {
             true => Some(Arc::new(Alias::new(&self.memory, &regions)?)),
             false => None,
@@ -385,7 +405,7 @@ impl Builder {
         };
         let (registration, words) =
             Registration::new(&regions, &self.excluded, watch, remaps, signal)?;
-        let memory = regions
+        let memory = whole
             .iter()
             .map(|region| PageRange::new(region.gfn, region.pages));
         let options = InvalidationOptions {
@@ -476,6 +496,10 @@ impl Builder {
         }
         if self.page_size == PageSize::Huge && batch != 1 {
             return Err(BuildError::HugeBatch { batch });
+        }
+        let uffds = self.uffds;
+        if !(1..=MAX_UFFDS).contains(&uffds) {
+            return Err(BuildError::Uffds { uffds });
         }
         if limbo > MAX_LIMBO {
             return Err(BuildError::Limbo { limbo });

@@ -122,7 +122,7 @@ mod windows;
 pub use address::{Gfn, PAGE_SIZE, PageRange};
 pub use arena::ArenaError;
 pub use backend::BackendKind;
-pub use builder::{BuildError, Builder, DEFAULT_LIMBO, DEFAULT_REST, MAX_LIMBO};
+pub use builder::{BuildError, Builder, DEFAULT_LIMBO, DEFAULT_REST, MAX_LIMBO, MAX_UFFDS};
 pub use class::{Class, ClassSet};
 pub use counters::{Counters, Counts};
 pub use event::{AbortReason, Event, Observer, Served, Silent, SkipReason, Times};

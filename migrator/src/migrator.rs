@@ -41,10 +41,20 @@ impl Migrator {
         Mover::new(Arc::clone(&self.0))
     }
 
-    /// A fault handler. One must run while the guest does.
+    /// A fault handler for all of guest memory. One must run while the guest does, or all of
+    /// [`handlers`](Self::handlers).
     #[must_use]
     pub fn handler(&self) -> Handler {
-        Handler::new(Arc::clone(&self.0))
+        Handler::new(Arc::clone(&self.0), 0..self.0.registration.blocking().len())
+    }
+
+    /// A fault handler for each userfaultfd ([`Builder::uffds`](crate::Builder::uffds)): each must run while the guest
+    /// does.
+    #[must_use]
+    pub fn handlers(&self) -> Vec<Handler> {
+        (0..self.0.registration.blocking().len())
+            .map(|one| Handler::new(Arc::clone(&self.0), one..one + 1))
+            .collect()
     }
 
     /// One who keeps the pool of frames full, if there is a pool. One is enough.

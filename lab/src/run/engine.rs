@@ -30,8 +30,9 @@ pub struct Engine {
     migrator: Migrator,
     movers: Vec<Mover>,
     recorders: Vec<Arc<EventRecorder>>,
-    fault_recorder: Arc<EventRecorder>,
-    handler: Thread<HandlerError>,
+    fault_recorders: Vec<Arc<EventRecorder>>,
+    /// One for each userfaultfd.
+    handlers: Vec<Thread<HandlerError>>,
     /// If there is a pool of frames.
     refiller: Option<Thread<RefillerError>>,
     running: Vec<Thread<MoverError>>,
@@ -95,8 +96,12 @@ impl Engine {
     pub fn start(experiment: &Experiment, machine: &Machine) -> Result<Self, RunError> {
         let migrator = build(experiment, machine)?;
         machine.set_window(migrator.windows());
-        let fault_recorder = Arc::new(EventRecorder::new(machine.tsc_khz()));
-        let handler = serve(migrator.handler().with_observer(fault_recorder.clone()))?;
+        let (mut handlers, mut fault_recorders) = (Vec::new(), Vec::new());
+        for (index, handler) in migrator.handlers().into_iter().enumerate() {
+            let recorder = Arc::new(EventRecorder::new(machine.tsc_khz()));
+            handlers.push(serve(index, handler.with_observer(recorder.clone()))?);
+            fault_recorders.push(recorder);
+        }
         let refiller = migrator
             .refiller()
             .map(|refiller| Thread::spawn("refiller".into(), move |stop| refiller.run(stop)))
@@ -112,8 +117,8 @@ impl Engine {
             migrator,
             movers,
             recorders,
-            fault_recorder,
-            handler,
+            fault_recorders,
+            handlers,
             refiller,
             running: Vec::new(),
         })
@@ -154,7 +159,7 @@ impl Engine {
 
     /// Whether a thread of the engine has ended, though nobody asked it to.
     pub fn has_failed(&self) -> bool {
-        self.handler.has_ended() || self.running.iter().any(Thread::has_ended)
+        self.handlers.iter().any(Thread::has_ended) || self.running.iter().any(Thread::has_ended)
     }
 
     /// Ends the movers and waits for them. Every one is joined, whatever another said.
@@ -174,7 +179,9 @@ impl Engine {
             // Without it those who fall short refilled the pool themselves.
             let _ = refiller.join();
         }
-        self.handler.join().err()
+        // Every one is joined, whatever another said.
+        let ends: Vec<_> = self.handlers.iter_mut().map(Thread::join).collect();
+        ends.into_iter().find_map(Result::err)
     }
 
     /// What was taken from the pool of frames, if there is one.
@@ -216,14 +223,14 @@ impl Engine {
         &self.recorders
     }
 
-    /// The fault handler's recorder.
-    pub fn fault_recorder(&self) -> &EventRecorder {
-        &self.fault_recorder
+    /// One recorder per fault handler.
+    pub fn fault_recorders(&self) -> &[Arc<EventRecorder>] {
+        &self.fault_recorders
     }
 }
 
-fn serve(handler: Handler) -> Result<Thread<HandlerError>, RunError> {
-    Thread::spawn("faults".into(), move |stop| handler.run(stop))
+fn serve(index: usize, handler: Handler) -> Result<Thread<HandlerError>, RunError> {
+    Thread::spawn(format!("faults-{index}"), move |stop| handler.run(stop))
 }
 
 fn build(experiment: &Experiment, machine: &Machine) -> Result<Migrator, RunError> {
@@ -250,6 +257,7 @@ fn build(experiment: &Experiment, machine: &Machine) -> Result<Migrator, RunErro
         .tsc_hz(u64::from(machine.tsc_khz()) * 1000)
         .signal_faults(experiment.wait.signals() && experiment.strategy != StrategyKind::StopWorld)
         .exclude(region);
+    builder = builder.uffds(experiment.uffds.get().into());
     if let Some(frames) = experiment.frames {
         builder = builder.frames(frames);
     }

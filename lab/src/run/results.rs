@@ -123,7 +123,8 @@ fn host_histograms(session: &Session<'_>, engine: &Engine) -> Histograms {
     let merged = |metric: HostMetric| {
         let mut histogram = Histogram::new();
         let movers = engine.recorders().iter().map(|recorder| &**recorder);
-        for recorder in movers.chain([engine.fault_recorder()]) {
+        let handlers = engine.fault_recorders().iter().map(|recorder| &**recorder);
+        for recorder in movers.chain(handlers) {
             histogram.add_guest(EventRecorder::histogram(recorder, metric));
         }
         (metric.name().to_owned(), histogram)

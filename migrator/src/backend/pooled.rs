@@ -75,7 +75,7 @@ impl PooledIn {
         };
         let slots = &slots[skip as usize..(skip + pages) as usize];
         let start = hva + skip as usize * PAGE_SIZE;
-        let uffd = registration.uffd(lane);
+        let uffd = registration.uffd(lane, start);
         let given = run(slots, |offset, piece| {
             let src = pool.arena().start(piece) as usize;
             // SAFETY: the slots are ours until they are given back to the pool.

@@ -113,7 +113,7 @@ impl RemapIn {
     }
 
     fn register(&self, lane: Lane, hva: usize, pages: u32) -> i32 {
-        let uffd = self.registration.uffd(lane);
+        let uffd = self.registration.uffd(lane, hva);
         match uffd.register(hva, pages as usize * PAGE_SIZE, self.watch) {
             Ok(()) => 0,
             Err(UffdError::Register { source, .. }) => source.raw_os_error().unwrap_or(libc::EIO),

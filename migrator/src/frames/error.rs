@@ -49,7 +49,7 @@ pub enum FrameError {
     /// More than the host has.
     #[error(
         "a pool of {size} frames takes {} MiB, and the host has {} MiB available; give at most {} frames",
-        u64::from(*.size) * PAGE_SIZE as u64 >> 20,
+        (u64::from(*.size) * PAGE_SIZE as u64) >> 20,
         .available >> 20,
         .available / PAGE_SIZE as u64
     )]

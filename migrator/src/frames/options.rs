@@ -105,12 +105,16 @@ impl FrameOptions {
                 most: MAX_FRAMES,
             });
         }
-        match available_bytes() {
-            Some(available) if u64::from(size) * PAGE_SIZE as u64 > available => {
-                Err(FrameError::Memory { size, available })
-            }
-            _ => Ok(()),
+        check_memory(size, available_bytes())
+    }
+}
+
+fn check_memory(size: u32, available: Option<u64>) -> Result<(), FrameError> {
+    match available {
+        Some(available) if u64::from(size) * PAGE_SIZE as u64 > available => {
+            Err(FrameError::Memory { size, available })
         }
+        _ => Ok(()),
     }
 }
 
@@ -192,6 +196,16 @@ mod tests {
             }
             .check(1, 64)
             .is_ok()
+        );
+    }
+
+    #[test]
+    fn a_pool_larger_than_memory_is_refused_with_what_would_do() {
+        assert!(check_memory(1024, Some(4 << 20)).is_ok());
+        let error = check_memory(1025, Some(4 << 20)).expect_err("a frame too many");
+        assert_eq!(
+            error.to_string(),
+            "a pool of 1025 frames takes 4 MiB, and the host has 4 MiB available; give at most 1024 frames"
         );
     }
 }

@@ -13,4 +13,5 @@ mod moving;
 mod rig;
 mod signals;
 mod torment;
+mod uffds;
 mod watchdog;

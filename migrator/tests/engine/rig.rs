@@ -320,9 +320,12 @@ impl Rig {
     pub fn run(&self, migrator: &Migrator, movers: usize, written: usize, goal: u64) -> Outcome {
         let (stop, handler_stop) = (Stop::new().expect("eventfd"), Stop::new().expect("eventfd"));
         let done = AtomicBool::new(false);
-        let handler = migrator.handler();
+        let handlers = migrator.handlers();
         let (counts, mover) = thread::scope(|scope| {
-            let served = scope.spawn(|| Handler::run(&handler, &handler_stop));
+            let served: Vec<_> = handlers
+                .iter()
+                .map(|handler| scope.spawn(|| Handler::run(handler, &handler_stop)))
+                .collect();
             let writers: Vec<_> = (0..WRITERS)
                 .map(|writer| {
                     let done = &done;
@@ -357,7 +360,9 @@ impl Rig {
                 .map(|writer| writer.join().expect("a writer"))
                 .collect();
             handler_stop.request().expect("eventfd");
-            served.join().expect("the handler").expect("faults served");
+            for served in served {
+                served.join().expect("a handler").expect("faults served");
+            }
             (counts, ends.into_iter().collect::<Result<(), _>>())
         });
         Outcome {
