@@ -45,6 +45,7 @@ fn record() -> RunRecord {
         stalls: Stalls::default(),
         waits: Default::default(),
         engine: None,
+        frames: None,
         dma: None,
         torment: None,
     }
