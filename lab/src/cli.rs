@@ -298,6 +298,23 @@ pub struct RunArgs {
         allow_hyphen_values = true
     )]
     batch: Option<String>,
+    /// userfaultfds that guest memory is shared among, each with a thread that serves faults, 1 to 64 [default: 1]
+    #[arg(
+        long,
+        value_name = "COUNT",
+        help_heading = "Moving",
+        allow_hyphen_values = true
+    )]
+    uffds: Option<String>,
+    /// One pool of so many frames of 4KiB for movers and faults, with watermarks:
+    /// SIZE[,reserve=N][,min=N][,low=N][,high=N][,node=N] [default: no pool; shares of the size]
+    #[arg(
+        long,
+        value_name = "FRAMES",
+        help_heading = "Moving",
+        allow_hyphen_values = true
+    )]
+    frames: Option<String>,
     /// How large the pages are that move: 4KiB, 2MiB (whole, with --hugepages) [default: 4KiB]
     #[arg(long, value_name = "SIZE", help_heading = "Moving")]
     page_size: Option<String>,
@@ -441,6 +458,8 @@ impl RunArgs {
             (Key::Target, self.target),
             (Key::Rate, self.rate),
             (Key::Batch, self.batch),
+            (Key::Frames, self.frames),
+            (Key::Uffds, self.uffds),
             (Key::PageSize, self.page_size),
             (Key::Movers, self.movers),
             (Key::MaxWindow, self.max_window),

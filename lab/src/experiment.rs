@@ -1,5 +1,6 @@
 //! One experiment: everything that a run depends on, validated once, at the edge.
 
+use crate::frame_pool;
 use crate::guest_mover;
 use crate::host_limits::HostLimits;
 use crate::names::{Mover, Named, Variant, Verify, parse_backend, parse_name};
@@ -8,10 +9,14 @@ use crate::placement::{Affinity, Scheduling};
 use crate::settings::{ExperimentError, Key, Settings, TOOL_TABLE};
 use crate::targets::Targets;
 use crate::tool;
-use crate::units::{Batch, CpuCount, MoverCount, Percent, Rate, Seed, Size, Span, ValueError};
+use crate::units::{
+    Batch, CpuCount, MoverCount, Percent, Rate, Seed, Size, Span, UffdCount, ValueError,
+};
 use std::path::PathBuf;
 use underfoot_abi::{Cpl, Layout, PAGE_SIZE, WorkloadId};
-use underfoot_migrator::{BackendKind, Combination, PageSize, StrategyKind, WaitKind};
+use underfoot_migrator::{
+    BackendKind, Combination, FrameOptions, PageSize, StrategyKind, WaitKind,
+};
 
 const LEAST_MEMORY: Size = Size::from_mib(16);
 /// The guest maps a region by 2 MiB entries, and its memory ends on one.
@@ -52,6 +57,11 @@ pub struct Experiment {
     pub rate: Rate,
     /// Pages per window.
     pub batch: Batch,
+    /// The pool that movers of the backend `move` and the fault path take frames from; without it movers have
+    /// loops of their own.
+    pub frames: Option<FrameOptions>,
+    /// userfaultfds that guest memory is shared among, and threads that serve faults.
+    pub uffds: UffdCount,
     /// Threads that move pages.
     pub movers: MoverCount,
     /// The longest window: one that is open for longer is given up, and its pages are tried again later.
@@ -103,6 +113,9 @@ impl Experiment {
         let workload = named(settings, Key::Workload, WorkloadId::Walk)?;
         let mover = named(settings, Key::Mover, Mover::Host)?;
         let strategy = named(settings, Key::Strategy, StrategyKind::UnmapCopy)?;
+        let batch = settings
+            .get(Key::Batch, str::parse)?
+            .unwrap_or_else(|| Batch::clamped(1));
         let experiment = Self {
             workload,
             mover,
@@ -120,9 +133,11 @@ impl Experiment {
                 .get(Key::Target, str::parse)?
                 .unwrap_or_else(Targets::all),
             rate: settings.get(Key::Rate, str::parse)?.unwrap_or(Rate::Max),
-            batch: settings
-                .get(Key::Batch, str::parse)?
-                .unwrap_or_else(|| Batch::clamped(1)),
+            batch,
+            frames: settings.get(Key::Frames, |text| frame_pool::parse(text, batch))?,
+            uffds: settings
+                .get(Key::Uffds, str::parse)?
+                .unwrap_or_else(|| UffdCount::clamped(1)),
             movers: settings
                 .get(Key::Movers, str::parse)?
                 .unwrap_or_else(|| MoverCount::clamped(1)),
@@ -245,6 +260,7 @@ impl Experiment {
             });
         }
         self.check_huge()?;
+        self.check_frames()?;
         self.combination()
             .check()
             .map_err(|reason| ExperimentError::Unsound {
@@ -258,6 +274,39 @@ impl Experiment {
                 ),
                 reason,
             })
+    }
+
+    fn check_frames(&self) -> Result<(), ExperimentError> {
+        let refused = |reason| {
+            Err(ExperimentError::Unsound {
+                combination: format!(
+                    "frames {}, strategy {}, backend {}, page size {}, variant {}",
+                    self.frames
+                        .as_ref()
+                        .map_or_else(|| "none".to_owned(), frame_pool::text),
+                    self.strategy.name(),
+                    self.backend.name(),
+                    self.page_size.name(),
+                    self.variant.name()
+                ),
+                reason,
+            })
+        };
+        let pool = self.frames.is_some();
+        if pool && self.backend.needs_file() {
+            return refused(
+                "the pool has anonymous memory, and guest memory lies in a file: use the backend move or copy",
+            );
+        }
+        if pool && self.page_size != PageSize::Small {
+            return refused("the pool has frames of 4KiB: use pages of 4KiB");
+        }
+        if self.variant.engine().is_of_frames() && !(pool && self.backend == BackendKind::Move) {
+            return refused(
+                "the variant is one of the pool of frames: give --frames and the backend move as well",
+            );
+        }
+        Ok(())
     }
 
     fn check_huge(&self) -> Result<(), ExperimentError> {
@@ -326,6 +375,10 @@ impl Experiment {
             set(Key::Wait, text(self.wait.name().into()));
             set(Key::PageSize, text(self.page_size.name().into()));
             set(Key::Batch, number(self.batch.get()));
+            if let Some(frames) = &self.frames {
+                set(Key::Frames, text(frame_pool::text(frames)));
+            }
+            set(Key::Uffds, number(self.uffds.get()));
             set(Key::Movers, number(self.movers.get()));
             if let Some(longest) = self.max_window {
                 set(Key::MaxWindow, text(longest.to_string()));

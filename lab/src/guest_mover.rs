@@ -12,11 +12,13 @@ use underfoot_vmm::MoverInit;
 const MOST_MEMORY: Size = Size::from_mib(2048);
 
 /// What belongs to the host's engine alone.
-const ENGINE: [Key; 8] = [
+const ENGINE: [Key; 10] = [
     Key::Backend,
     Key::Wait,
     Key::PageSize,
     Key::Batch,
+    Key::Frames,
+    Key::Uffds,
     Key::Movers,
     Key::MaxWindow,
     Key::Verify,

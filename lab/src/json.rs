@@ -5,7 +5,7 @@ use crate::guest_record::{GuestCounters, kind_name};
 use crate::histogram::Histogram;
 use crate::names::Named;
 use crate::record::{
-    DmaRecord, Ending, EngineCost, Histograms, Host, Integrity, KindCounts, KvmStats,
+    DmaRecord, Ending, EngineCost, FramesRecord, Histograms, Host, Integrity, KindCounts, KvmStats,
     MigrationCounts, RunRecord, Stalls, Startup, TormentCounts, VcpuProgress, Waits,
     WatchdogRecord,
 };
@@ -242,6 +242,9 @@ pub struct RunJson<'a> {
     /// What the watchdog found.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub watchdog: Option<&'a WatchdogRecord>,
+    /// What the pool of frames did.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub frames: Option<&'a FramesRecord>,
     /// What the DMA device did.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub dma: Option<DmaRecord>,
@@ -295,6 +298,7 @@ impl<'a> From<&'a RunRecord> for RunJson<'a> {
             waits: &record.waits,
             engine: record.engine,
             watchdog: record.watchdog.as_ref(),
+            frames: record.frames.as_ref(),
             dma: record.dma,
             torment: record.torment,
         }

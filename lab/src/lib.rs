@@ -11,6 +11,7 @@ pub mod doctor;
 pub mod error;
 pub mod exit;
 pub mod experiment;
+pub mod frame_pool;
 pub mod guest;
 pub mod guest_mover;
 pub mod guest_record;

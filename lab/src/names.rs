@@ -109,6 +109,10 @@ names! {
     SameFrame = "busted-same-frame", "pages come back in their old frame: the frame check speaks";
     TornCopy = "busted-torn-copy", "half of each page is copied: the guest's check words speak";
     WindowWaitsGracePeriod = "busted-window-waits-grace-period", "a window waits for the guest's readers: the watchdog finds the deadlock";
+    FramesReserve = "busted-frames-reserve", "the fast path takes the pool's reserve: the pool's ledger speaks";
+    FramesTwice = "busted-frames-twice", "a frame of the pool is handed out twice: the pool's ledger speaks";
+    FramesUnpaid = "busted-frames-unpaid", "who falls back refills nothing: the pool's ledger speaks";
+    FramesReclaims = "busted-frames-reclaims", "the fast path refills the pool: the pool's ledger speaks";
     MoverPanic = "busted-mover-panic", "a mover panics in a window: it is rolled back, the run ends";
     NoGracePeriod = "busted-no-grace-period", "the guest frees without a grace period: poison is seen";
     NoSeqcount = "busted-no-seqcount", "the guest's writers skip the sequence count: torn reads";
@@ -150,6 +154,10 @@ impl Variant {
             | Self::SameFrame
             | Self::TornCopy
             | Self::WindowWaitsGracePeriod
+            | Self::FramesReserve
+            | Self::FramesTwice
+            | Self::FramesUnpaid
+            | Self::FramesReclaims
             | Self::MoverPanic => underfoot_abi::Variant::None,
             Self::NoGracePeriod => underfoot_abi::Variant::NoGracePeriod,
             Self::NoSeqcount => underfoot_abi::Variant::NoSeqcount,
@@ -190,6 +198,10 @@ impl Variant {
             | Self::SameFrame
             | Self::TornCopy
             | Self::WindowWaitsGracePeriod
+            | Self::FramesReserve
+            | Self::FramesTwice
+            | Self::FramesUnpaid
+            | Self::FramesReclaims
             | Self::MoverPanic => Some(Mover::Host),
             Self::CopyMapped | Self::NoShootdown => Some(Mover::Guest),
             _ => None,
@@ -208,6 +220,10 @@ impl Variant {
             Self::SameFrame => underfoot_migrator::Variant::SameFrame,
             Self::TornCopy => underfoot_migrator::Variant::TornCopy,
             Self::WindowWaitsGracePeriod => underfoot_migrator::Variant::WindowWaitsGracePeriod,
+            Self::FramesReserve => underfoot_migrator::Variant::FramesReserve,
+            Self::FramesTwice => underfoot_migrator::Variant::FramesTwice,
+            Self::FramesUnpaid => underfoot_migrator::Variant::FramesUnpaid,
+            Self::FramesReclaims => underfoot_migrator::Variant::FramesReclaims,
             _ => underfoot_migrator::Variant::None,
         }
     }

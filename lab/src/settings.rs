@@ -43,6 +43,8 @@ keys! {
     Rate = "rate", "Pages per second.";
     Batch = "batch", "Pages per window.";
     PageSize = "page-size", "How large the pages are that move.";
+    Frames = "frames", "The pool that movers and the fault path take frames from.";
+    Uffds = "uffds", "userfaultfds that guest memory is shared among.";
     Movers = "movers", "Threads that move pages.";
     Cpus = "cpus", "vCPUs.";
     Memory = "memory", "Guest memory.";

@@ -4,7 +4,7 @@ use crate::guest_record::line;
 use crate::histogram::Histogram;
 use crate::human;
 use crate::names::{Mover, Named, Variant};
-use crate::record::{Ending, Histograms, RunRecord};
+use crate::record::{Ending, FrameUserRecord, Histograms, RunRecord};
 use std::path::Path;
 use underfoot_abi::Metric;
 use underfoot_migrator::{PageSize, StrategyKind};
@@ -29,6 +29,7 @@ pub fn summary(record: &RunRecord, results: Option<&Path>, width: Option<usize>)
     lines.extend(outcome_line(record));
     lines.push(migration_line(record));
     lines.extend(copies_line(record));
+    lines.extend(frames_line(record));
     lines.extend(kind_lines(record));
     lines.push(guest_line(record));
     lines.push(heading());
@@ -151,6 +152,24 @@ fn copies_line(record: &RunRecord) -> Option<String> {
         );
         labelled("copies", &text)
     })
+}
+
+/// What was taken from the pool, where there is one.
+fn frames_line(record: &RunRecord) -> Option<String> {
+    let frames = record.frames.as_ref()?;
+    let sum = |of: fn(&FrameUserRecord) -> u64| frames.users.values().map(of).sum();
+    let text = format!(
+        "{} fast, {} slow in {} fallbacks, {} of the reserve; lowest {} of {}; refilled {}, in the background {}",
+        human::short_count(sum(|user| user.fast)),
+        human::short_count(sum(|user| user.slow)),
+        human::short_count(sum(|user| user.fell_back)),
+        human::short_count(sum(|user| user.reserve)),
+        frames.lowest,
+        frames.size,
+        human::short_count(sum(|user| user.refilled)),
+        human::short_count(frames.background_refilled),
+    );
+    Some(labelled("frames", &text))
 }
 
 /// Committed pages by kind: with every kind, two lines.

@@ -162,6 +162,7 @@ pub(crate) fn test_record() -> RunRecord {
             fallbacks: 0,
         }),
         watchdog: None,
+        frames: None,
         dma: None,
         torment: None,
     }

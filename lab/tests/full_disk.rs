@@ -46,6 +46,7 @@ fn record() -> RunRecord {
         waits: Default::default(),
         engine: None,
         watchdog: None,
+        frames: None,
         dma: None,
         torment: None,
     }

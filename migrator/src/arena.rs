@@ -54,12 +54,26 @@ pub(crate) struct Arena {
 // SAFETY: the mapping is owned by this value alone and bound to no thread.
 unsafe impl Send for Arena {}
 
+// SAFETY: what takes a shared reference computes addresses or calls the kernel, which does each for itself; who may
+// touch a slot's contents is for the owners of the slots to agree on.
+unsafe impl Sync for Arena {}
+
 impl Arena {
     /// An arena of `slots` slots, the first `full` of which hold a frame filled with the pattern. With
     /// huge pages, both are multiples of a huge page's slots, whose frames are one huge page.
     pub(crate) fn new(slots: usize, full: usize, size: PageSize) -> Result<Self, ArenaError> {
+        Self::placed(slots, full, size, |_, _| Ok(()))
+    }
+
+    /// The same, once `place` has said where frames of so many bytes at an address are to lie.
+    pub(crate) fn placed<E: From<ArenaError>>(
+        slots: usize,
+        full: usize,
+        size: PageSize,
+        place: impl FnOnce(*mut u8, usize) -> Result<(), E>,
+    ) -> Result<Self, E> {
         assert!(full <= slots, "{full} frames in {slots} slots");
-        let uffd = Userfaultfd::new(Waiting::Signal)?;
+        let uffd = Userfaultfd::new(Waiting::Signal).map_err(ArenaError::from)?;
         let bytes = slots * PAGE_SIZE;
         // Room to begin at a multiple of the page size.
         let mapped = bytes + size.bytes() - PAGE_SIZE;
@@ -80,7 +94,7 @@ impl Arena {
             )
         };
         if base == libc::MAP_FAILED {
-            return Err(failed("mmap"));
+            return Err(failed("mmap").into());
         }
         let mapping = (base.cast::<u8>(), mapped);
         let skip = mapping.0.align_offset(size.bytes());
@@ -92,6 +106,7 @@ impl Arena {
             mapping,
             uffd,
         };
+        place(base, bytes)?;
         // A child made by fork would share the frames, and shared frames cannot be moved.
         for (advice, bytes, name) in [
             match size {
@@ -109,7 +124,7 @@ impl Arena {
             let result = unsafe { libc::madvise(base.cast(), bytes, advice) };
             // A kernel without huge pages refuses the first, and has nothing to turn off.
             if result != 0 && advice != libc::MADV_NOHUGEPAGE {
-                return Err(failed(name));
+                return Err(failed(name).into());
             }
         }
         if size == PageSize::Huge {
@@ -119,7 +134,8 @@ impl Arena {
         unsafe { pattern::fill(arena.base, full) };
         arena
             .uffd
-            .register(arena.base as usize, bytes, Watch::Missing)?;
+            .register(arena.base as usize, bytes, Watch::Missing)
+            .map_err(ArenaError::from)?;
         Ok(arena)
     }
 
@@ -160,6 +176,12 @@ impl Arena {
         let dst = self.start(piece) as usize;
         // SAFETY: the caller's duty.
         unsafe { self.uffd.move_pages(dst, src, piece.pages * PAGE_SIZE) }
+    }
+
+    /// Gives an empty slot a fresh frame with what is at `source`.
+    pub(crate) fn fill_empty(&self, slot: usize, source: usize) -> Transfer {
+        self.uffd
+            .copy(self.address(slot) as usize, source, PAGE_SIZE)
     }
 
     /// Whether a slot holds a frame; `None` if the kernel does not say.

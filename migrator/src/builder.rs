@@ -8,6 +8,7 @@ use vm_memory::GuestMemoryMmap;
 use crate::alias::Alias;
 use crate::engine::{Config, Engine};
 use crate::event::Silent;
+use crate::frames::{FrameError, FrameOptions, FramePool, Grace, Purpose};
 use crate::numa::nodes_with_memory;
 use crate::regions::{RegionError, Regions};
 use crate::registration::{Registration, RegistrationError};
@@ -25,6 +26,8 @@ use crate::{
 pub const DEFAULT_REST: Duration = Duration::from_micros(100);
 /// Old frames that stay in limbo by default, in pages.
 pub const DEFAULT_LIMBO: u32 = 64;
+/// The most userfaultfds that guest memory can be shared among.
+pub const MAX_UFFDS: u32 = 64;
 /// The most frames that limbo can be asked to hold: 4 GiB.
 pub const MAX_LIMBO: u32 = 1 << 20;
 
@@ -43,6 +46,12 @@ pub enum BuildError {
     HugeBatch {
         /// What was asked for.
         batch: u32,
+    },
+    /// The number of userfaultfds.
+    #[error("{uffds} userfaultfds: 1 to {MAX_UFFDS} can be served")]
+    Uffds {
+        /// What was asked for.
+        uffds: u32,
     },
     /// The length of limbo.
     #[error("limbo of {limbo} frames: it holds up to {MAX_LIMBO}")]
@@ -91,6 +100,9 @@ pub enum BuildError {
         Variant::WindowWaitsGracePeriod
     )]
     NoGracePeriods,
+    /// The pool of frames.
+    #[error("there is no pool of frames to be had")]
+    Frames(#[from] FrameError),
     /// The guest's memory.
     #[error("this guest memory cannot be moved")]
     Region(#[from] RegionError),
@@ -127,6 +139,9 @@ pub struct Builder {
     wait_sources: Vec<Arc<dyn WaitSource>>,
     members: Members,
     grace_periods: Option<Arc<dyn GracePeriods>>,
+    uffds: u32,
+    frames: Option<FrameOptions>,
+    grace: Option<Arc<dyn Grace>>,
 }
 
 impl Builder {
@@ -158,6 +173,9 @@ impl Builder {
             wait_sources: Vec::new(),
             members: Members::default(),
             grace_periods: None,
+            uffds: 1,
+            frames: None,
+            grace: None,
         }
     }
 
@@ -328,6 +346,32 @@ impl Builder {
         self
     }
 
+    /// Has movers of the backend [`Move`](BackendKind::Move) and the fault path take their frames from one pool, with
+    /// these watermarks. Without it each mover has a closed loop of its own, and faults take the kernel's frames;
+    /// but with [`Lazy`](StrategyKind::Lazy) and `Move` there is a pool in any case. A
+    /// [`Refiller`](crate::Refiller) should run.
+    #[must_use]
+    pub fn frames(mut self, options: FrameOptions) -> Self {
+        self.frames = Some(options);
+        self
+    }
+
+    /// How many userfaultfds guest memory is shared among, in parts of the same size: 1, the default, to
+    /// [`MAX_UFFDS`]. Each has a [`Handler`](crate::Handler) of its own ([`Migrator::handlers`]), so that a fault of one
+    /// part does not queue behind those of another. Memory too small for so many has fewer.
+    #[must_use]
+    pub fn uffds(mut self, uffds: u32) -> Self {
+        self.uffds = uffds;
+        self
+    }
+
+    /// What old frames of the pool wait for before they are used again, on top of what the engine sees to.
+    #[must_use]
+    pub fn grace(mut self, grace: Arc<dyn Grace>) -> Self {
+        self.grace = Some(grace);
+        self
+    }
+
     /// One more who knows who waits for whom, for the [`Watchdog`](crate::Watchdog): of vCPUs and grace
     /// periods as the guest publishes it, say.
     #[must_use]
@@ -358,9 +402,11 @@ impl Builder {
     /// What was asked for cannot be, or the host refuses.
     pub fn build(self) -> Result<Migrator, BuildError> {
         self.check()?;
+        let frames = self.frame_pool()?.map(Arc::new);
         let page_map = self.page_map.ok_or(BuildError::NoPageMap)?;
         let remaps = self.backend.needs_file();
-        let regions = Regions::new(&self.memory, remaps)?;
+        let whole = Regions::new(&self.memory, remaps)?;
+        let regions = whole.split(self.uffds);
         let alias = match remaps {
             true => Some(Arc::new(Alias::new(&self.memory, &regions)?)),
             false => None,
@@ -384,7 +430,7 @@ impl Builder {
         };
         let (registration, words) =
             Registration::new(&regions, &self.excluded, watch, remaps, signal)?;
-        let memory = regions
+        let memory = whole
             .iter()
             .map(|region| PageRange::new(region.gfn, region.pages));
         let options = InvalidationOptions {
@@ -420,6 +466,7 @@ impl Builder {
             watch,
             words,
             registration: Arc::new(registration),
+            frames,
             windows: Arc::new(Windows::default()),
             demanded: AtomicU32::new(u32::MAX),
             invalidations,
@@ -434,6 +481,40 @@ impl Builder {
         }))
     }
 
+    /// The pool that was asked for, or that is needed.
+    fn frame_pool(&self) -> Result<Option<FramePool>, FrameError> {
+        let limbo = self.limbo;
+        let needed = self.strategy == StrategyKind::Lazy && self.backend == BackendKind::Move;
+        let options = match self.frames {
+            Some(options) => options,
+            None if needed => FrameOptions::fit(self.batch, limbo),
+            None if self.variant.is_of_frames() => {
+                return Err(FrameError::NoPool {
+                    variant: self.variant,
+                });
+            }
+            None => return Ok(None),
+        };
+        if !matches!(self.backend, BackendKind::Move | BackendKind::Copy) {
+            return Err(FrameError::Backend {
+                backend: self.backend,
+            });
+        }
+        if self.page_size != PageSize::Small {
+            return Err(FrameError::PageSize {
+                page_size: self.page_size,
+            });
+        }
+        let purpose = Purpose {
+            batch: self.batch,
+            limbo,
+            stride: self.verify.limbo_stride(self.batch),
+            variant: self.variant,
+            grace: self.grace.clone(),
+        };
+        FramePool::new(options, purpose).map(Some)
+    }
+
     fn check(&self) -> Result<(), BuildError> {
         let Self { batch, limbo, .. } = *self;
         if !(1..=MAX_BATCH).contains(&batch) {
@@ -441,6 +522,10 @@ impl Builder {
         }
         if self.page_size == PageSize::Huge && batch != 1 {
             return Err(BuildError::HugeBatch { batch });
+        }
+        let uffds = self.uffds;
+        if !(1..=MAX_UFFDS).contains(&uffds) {
+            return Err(BuildError::Uffds { uffds });
         }
         if limbo > MAX_LIMBO {
             return Err(BuildError::Limbo { limbo });

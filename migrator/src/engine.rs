@@ -6,6 +6,7 @@ use vm_memory::GuestMemoryMmap;
 
 use crate::alias::Alias;
 use crate::counters::{Counters, LiveCounters};
+use crate::frames::FramePool;
 use crate::page_word::{Lane, PageWord};
 use crate::regions::Regions;
 use crate::registration::Registration;
@@ -51,6 +52,8 @@ pub(crate) struct Engine {
     pub(crate) watch: Watch,
     pub(crate) words: Box<[PageWord]>,
     pub(crate) registration: Arc<Registration>,
+    /// Frames of movers and faults; without it they have their own.
+    pub(crate) frames: Option<Arc<FramePool>>,
     pub(crate) windows: Arc<Windows>,
     /// The page that was last demanded of those that are away: its neighbours will be next.
     pub(crate) demanded: AtomicU32,
@@ -91,6 +94,9 @@ impl Engine {
         let mut sum = Counters::default();
         for live in self.live().iter() {
             sum.merge(&live.snapshot());
+        }
+        if let Some(frames) = &self.frames {
+            sum.stale_writes += frames.untold_stale();
         }
         sum
     }

@@ -1,10 +1,12 @@
 //! The thread that serves faults: holes are filled, faults in windows are left to the movers.
 
 use std::io;
-use std::os::fd::AsRawFd;
+use std::ops::Range;
+use std::os::fd::{AsRawFd, RawFd};
 use std::sync::Arc;
 
 use crate::engine::Engine;
+use crate::frames::StagedFrame;
 use crate::page_word::{Lane, serve};
 use crate::sync::Ordering;
 use crate::uffd::{Fault, Messages, UffdError, is_transient};
@@ -44,11 +46,14 @@ pub enum HandlerError {
 pub struct Handler {
     engine: Arc<Engine>,
     observer: Arc<dyn Observer>,
+    /// The userfaultfds that it serves.
+    uffds: Range<usize>,
 }
 
 impl Handler {
-    pub(crate) fn new(engine: Arc<Engine>) -> Self {
+    pub(crate) fn new(engine: Arc<Engine>, uffds: Range<usize>) -> Self {
         Self {
+            uffds,
             observer: Arc::clone(&engine.observer),
             engine,
         }
@@ -67,13 +72,28 @@ impl Handler {
     /// What ended it early.
     pub fn run(&self, stop: &Stop) -> Result<(), HandlerError> {
         // Pages that signal make no events.
-        let uffd = self.engine.registration.uffd(Lane::Blocking);
+        let uffds = &self.engine.registration.blocking()[self.uffds.clone()];
         let mut messages = Messages::default();
+        let mut descriptors: Vec<_> = uffds
+            .iter()
+            .map(|uffd| poll_for(uffd.as_raw_fd()))
+            .collect();
+        descriptors.push(poll_for(stop.as_raw_fd()));
         while !stop.is_requested() {
-            wait(uffd.as_raw_fd(), stop.as_raw_fd())?;
-            uffd.read(&mut messages)?;
-            for fault in messages.faults() {
-                self.serve(fault)?;
+            wait(&mut descriptors)?;
+            for (uffd, _) in uffds
+                .iter()
+                .zip(&descriptors)
+                .filter(|(_, found)| found.revents != 0)
+            {
+                uffd.read(&mut messages)?;
+                for fault in messages.faults() {
+                    self.serve(fault)?;
+                }
+            }
+            // Nobody waits for us just now.
+            if let Some(frames) = &self.engine.frames {
+                frames.ring();
             }
         }
         Ok(())
@@ -111,7 +131,7 @@ impl Handler {
         address: usize,
         source: Option<usize>,
     ) -> Result<Served, HandlerError> {
-        let uffd = self.engine.registration.uffd(Lane::Blocking);
+        let uffd = self.engine.registration.uffd(Lane::Blocking, address);
         let zero = ZERO.0.as_ptr() as usize;
         let served = match source {
             Some(_) => Served::Fetched,
@@ -124,8 +144,20 @@ impl Handler {
         if served == Served::Fetched {
             self.engine.demanded.store(page, Ordering::Relaxed);
         }
+        let frames = self.engine.frames.as_deref();
+        let mut staged = frames.and_then(StagedFrame::take);
+        match (&mut staged, frames) {
+            // SAFETY: a page of ours that nobody writes: zeroes, or an old frame that waits to be fetched.
+            (Some(staged), _) => unsafe { staged.fill(source as *const u8) },
+            (None, Some(frames)) => frames.count_without(),
+            (None, None) => {}
+        }
         for _ in 0..TRIES {
-            match uffd.copy(address, source, PAGE_SIZE).errno {
+            let errno = match &mut staged {
+                Some(staged) => staged.map(uffd, address),
+                None => uffd.copy(address, source, PAGE_SIZE).errno,
+            };
+            match errno {
                 0 => return Ok(served),
                 libc::EEXIST => return Ok(Served::Present),
                 errno if is_transient(errno) => std::thread::yield_now(),
@@ -147,14 +179,17 @@ fn fill_error(address: usize, errno: i32) -> HandlerError {
     }
 }
 
-/// Waits until one of the two descriptors is readable.
-fn wait(uffd: i32, stop: i32) -> Result<(), HandlerError> {
-    let poll = |fd| libc::pollfd {
+fn poll_for(fd: RawFd) -> libc::pollfd {
+    libc::pollfd {
         fd,
         events: libc::POLLIN,
         revents: 0,
-    };
-    let mut fds = [poll(uffd), poll(stop)];
+    }
+}
+
+/// Waits until one of the descriptors is readable; those that are say so. After a signal none does.
+fn wait(fds: &mut [libc::pollfd]) -> Result<(), HandlerError> {
+    fds.iter_mut().for_each(|fd| fd.revents = 0);
     // SAFETY: the array is valid for its length and outlives the call.
     let ready = unsafe { libc::poll(fds.as_mut_ptr(), fds.len() as libc::nfds_t, -1) };
     if ready >= 0 {

@@ -80,6 +80,7 @@ pub mod clock;
 mod counters;
 mod engine;
 mod event;
+mod frames;
 mod grace;
 mod handler;
 mod huge;
@@ -103,6 +104,7 @@ mod rate;
 mod regions;
 mod registration;
 mod ring;
+mod sample;
 mod stop;
 mod strategy;
 mod sync;
@@ -121,10 +123,14 @@ mod windows;
 pub use address::{Gfn, PAGE_SIZE, PageRange};
 pub use arena::ArenaError;
 pub use backend::BackendKind;
-pub use builder::{BuildError, Builder, DEFAULT_LIMBO, DEFAULT_REST, MAX_LIMBO};
+pub use builder::{BuildError, Builder, DEFAULT_LIMBO, DEFAULT_REST, MAX_LIMBO, MAX_UFFDS};
 pub use class::{Class, ClassSet};
 pub use counters::{Counters, Counts};
 pub use event::{AbortReason, Event, Observer, Served, Silent, SkipReason, Times};
+pub use frames::{
+    Fallback, FrameCounters, FrameCounts, FrameError, FrameOptions, FrameUser, FrameViolations,
+    Grace, MAX_FRAMES, Placement, Refiller, RefillerError,
+};
 pub use grace::GracePeriods;
 pub use handler::{Handler, HandlerError};
 pub use inject::{Inject, InjectAction};

@@ -12,7 +12,9 @@ use crate::mover::{Mover, NewMoverError};
 use crate::page_word::{Lane, PageWord};
 use crate::translate::{OwnMapping, SecondMapping};
 use crate::windows::Windows;
-use crate::{Gfn, Invalidations, Translate, Verdicts, WaitGraph, Watchdog};
+use crate::{
+    FrameCounters, Gfn, Invalidations, Refiller, Translate, Verdicts, WaitGraph, Watchdog,
+};
 
 /// Guest memory whose pages can be moved.
 ///
@@ -39,10 +41,32 @@ impl Migrator {
         Mover::new(Arc::clone(&self.0))
     }
 
-    /// A fault handler. One must run while the guest does.
+    /// A fault handler for all of guest memory. One must run while the guest does, or all of
+    /// [`handlers`](Self::handlers).
     #[must_use]
     pub fn handler(&self) -> Handler {
-        Handler::new(Arc::clone(&self.0))
+        Handler::new(Arc::clone(&self.0), 0..self.0.registration.blocking().len())
+    }
+
+    /// A fault handler for each userfaultfd ([`Builder::uffds`](crate::Builder::uffds)): each must run while the guest
+    /// does.
+    #[must_use]
+    pub fn handlers(&self) -> Vec<Handler> {
+        (0..self.0.registration.blocking().len())
+            .map(|one| Handler::new(Arc::clone(&self.0), one..one + 1))
+            .collect()
+    }
+
+    /// One who keeps the pool of frames full, if there is a pool. One is enough.
+    #[must_use]
+    pub fn refiller(&self) -> Option<Refiller> {
+        self.0.frames.clone().map(Refiller::new)
+    }
+
+    /// What was taken from the pool of frames, if there is one, and who paid for it.
+    #[must_use]
+    pub fn frames(&self) -> Option<FrameCounters> {
+        Some(self.0.frames.as_ref()?.counters())
     }
 
     /// One who looks for deadlocks, and ends them. One is enough.

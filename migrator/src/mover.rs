@@ -9,7 +9,7 @@ use std::thread;
 use std::time::Duration;
 
 use crate::arena::ArenaError;
-use crate::backend::{Backend, CopyIn, KernelIn, MoveIn, RemapIn};
+use crate::backend::{Backend, CopyIn, KernelIn, MoveIn, PooledIn, RemapIn};
 use crate::batch::Batch;
 use crate::counters::{Counters, LiveCounters};
 use crate::engine::Engine;
@@ -142,6 +142,12 @@ impl Mover {
         let (batch, limbo) = (config.batch, config.limbo);
         let stride = config.verify.limbo_stride(batch);
         let backend: Box<dyn Backend + Send> = match config.backend {
+            BackendKind::Move if let Some(frames) = &engine.frames => Box::new(PooledIn::new(
+                batch,
+                config.strategy,
+                Arc::clone(frames),
+                registration,
+            )?),
             BackendKind::Move => Box::new(MoveIn::new(
                 batch,
                 limbo,
@@ -272,7 +278,15 @@ impl Mover {
             .prepare(self.engine.config.batch)
             .map_err(MoverError::Discard)?;
         self.report_stale(stale);
-        self.migrate(page)
+        let migrated = match self.backend.is_ready(self.engine.config.batch) {
+            true => self.migrate(page),
+            // Frames are short: this one waits its turn.
+            false => Ok(0),
+        };
+        if let Some(frames) = &self.engine.frames {
+            frames.ring();
+        }
+        migrated
     }
 
     /// Whether a page can move whole. Huge pages that the kernel has split meanwhile cannot; by itself it

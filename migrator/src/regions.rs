@@ -4,7 +4,7 @@ use std::io;
 
 use vm_memory::{Address, GuestMemoryBackend, GuestMemoryMmap, GuestMemoryRegion};
 
-use crate::{Gfn, PAGE_SIZE, PageRange, PageSize};
+use crate::{Gfn, MAX_BATCH, PAGE_SIZE, PageRange, PageSize};
 
 /// Guest memory that the engine cannot work on.
 #[derive(Debug, thiserror::Error)]
@@ -74,6 +74,8 @@ pub(crate) struct Region {
     pub(crate) gfn: Gfn,
     /// Host address of its first page.
     pub(crate) hva: usize,
+    /// Number of the userfaultfd that its faults go to.
+    pub(crate) shard: u32,
 }
 
 impl Region {
@@ -94,6 +96,8 @@ impl Region {
 }
 
 /// All of guest memory, its pages numbered from 0 without holes.
+///
+/// It never changes, so that who looks something up needs no lock, and nothing that tells of a change.
 #[derive(Clone, Debug)]
 pub(crate) struct Regions(Vec<Region>);
 
@@ -133,9 +137,49 @@ impl Regions {
                     pages: pages as u32,
                     gfn: Gfn::containing(gpa),
                     hva,
+                    shard: 0,
                 })
                 .collect(),
         ))
+    }
+
+    /// The same pages in up to `shards` parts of about the same size, none of which has part of a window: they end at
+    /// multiples of the largest. A region lies in one part.
+    pub(crate) fn split(&self, shards: u32) -> Self {
+        if shards <= 1 {
+            return self.clone();
+        }
+        let part = self.pages().div_ceil(shards).next_multiple_of(MAX_BATCH);
+        let cut = |region: &Region| {
+            let region = *region;
+            let end = region.end();
+            (region.first / part..=(end - 1) / part).map(move |shard| {
+                let first = region.first.max(shard * part);
+                Region {
+                    first,
+                    pages: end.min((shard + 1).saturating_mul(part)) - first,
+                    gfn: region.gfn(first),
+                    hva: region.hva(first),
+                    shard,
+                }
+            })
+        };
+        Self(self.iter().flat_map(cut).collect())
+    }
+
+    /// The host address at which each region begins, in order, and the number of its part.
+    pub(crate) fn parts(&self) -> Vec<(usize, u32)> {
+        let mut parts: Vec<_> = self
+            .iter()
+            .map(|region| (region.hva, region.shard))
+            .collect();
+        parts.sort_unstable();
+        parts
+    }
+
+    /// How many parts there are.
+    pub(crate) fn shards(&self) -> u32 {
+        self.0.last().map_or(1, |region| region.shard + 1)
     }
 
     /// Checks that blocks of 2 MiB are the same for the guest, for this process and by number.
@@ -229,6 +273,37 @@ mod tests {
         }
         assert_eq!(regions.by_gfn(Gfn(4)), None);
         assert_eq!(regions.by_hva(0), None);
+    }
+
+    #[test]
+    fn parts_have_every_page_once_and_end_between_windows() {
+        let memory = GuestMemoryMmap::<()>::from_ranges(&[
+            (GuestAddress(0), 1500 << 12),
+            (GuestAddress(1 << 32), 600 << 12),
+        ])
+        .expect("memory");
+        let whole = Regions::new(&memory, false).expect("regions");
+        // Parts asked for, pages of the parts of each region, and their userfaultfds.
+        for (shards, pages, numbers) in [
+            (1, &[1500, 600][..], &[0, 0][..]),
+            (2, &[1500, 36, 564], &[0, 0, 1]),
+            (3, &[1024, 476, 548, 52], &[0, 1, 1, 2]),
+            (64, &[512, 512, 476, 36, 512, 52], &[0, 1, 2, 2, 3, 4]),
+        ] {
+            let split = whole.split(shards);
+            let found: Vec<_> = split.iter().map(|region| region.pages).collect();
+            assert_eq!(found, pages, "{shards}");
+            let found: Vec<_> = split.iter().map(|region| region.shard).collect();
+            assert_eq!(found, numbers, "{shards}");
+            assert_eq!(split.shards(), numbers[numbers.len() - 1] + 1);
+            assert_eq!(split.pages(), whole.pages());
+            for page in 0..whole.pages() {
+                let (one, other) = (whole.of(page), split.of(page));
+                assert_eq!(one.gfn(page), other.gfn(page));
+                assert_eq!(split.by_hva(one.hva(page)), Some(page));
+                assert_eq!(split.by_gfn(one.gfn(page)), Some(page));
+            }
+        }
     }
 
     #[test]

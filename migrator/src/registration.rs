@@ -68,7 +68,9 @@ impl Run {
 /// The descriptors and the ranges registered with them. Dropping it makes guest memory ordinary
 /// memory again and wakes who waits.
 pub(crate) struct Registration {
-    blocking: Userfaultfd,
+    /// One or more, for pages that sleep, and the host addresses at which parts of theirs begin, in order.
+    blocking: Vec<Userfaultfd>,
+    parts: Vec<(usize, u32)>,
     signalling: Option<Userfaultfd>,
     runs: Vec<Run>,
 }
@@ -92,7 +94,10 @@ impl Registration {
             false => runs.len(),
         })?;
         let mut registration = Self {
-            blocking: Userfaultfd::new(Waiting::Sleep)?,
+            blocking: (0..regions.shards())
+                .map(|_| Userfaultfd::new(Waiting::Sleep))
+                .collect::<Result<_, _>>()?,
+            parts: regions.parts(),
             signalling: match signal {
                 Some(_) => Some(Userfaultfd::new(Waiting::Signal)?),
                 None => None,
@@ -105,7 +110,7 @@ impl Registration {
                 populate(run)?;
             }
             registration
-                .uffd(lane)
+                .uffd(lane, run.hva)
                 .register(run.hva, run.len(), watch)?;
             // Known only from now on, so that dropping undoes what was done and no more.
             registration.runs.push(run);
@@ -115,27 +120,39 @@ impl Registration {
         Ok((registration, words))
     }
 
-    /// The descriptor of the pages of a lane.
-    pub(crate) fn uffd(&self, lane: Lane) -> &Userfaultfd {
+    /// The descriptor of the pages of a lane at a host address.
+    pub(crate) fn uffd(&self, lane: Lane, hva: usize) -> &Userfaultfd {
         match (lane, &self.signalling) {
             (Lane::Signalling, Some(signalling)) => signalling,
-            _ => &self.blocking,
+            _ => &self.blocking[self.shard(hva)],
         }
+    }
+
+    fn shard(&self, hva: usize) -> usize {
+        let after = self.parts.partition_point(|&(start, _)| start <= hva);
+        self.parts[after.saturating_sub(1)].1 as usize
+    }
+
+    /// The descriptors of pages that sleep.
+    pub(crate) fn blocking(&self) -> &[Userfaultfd] {
+        &self.blocking
     }
 
     /// Write-protects pages of a lane; 0 or the errno.
     pub(crate) fn protect(&self, lane: Lane, hva: usize, pages: u32) -> i32 {
-        self.uffd(lane).protect(hva, pages as usize * PAGE_SIZE)
+        self.uffd(lane, hva)
+            .protect(hva, pages as usize * PAGE_SIZE)
     }
 
     /// Takes that off again and wakes who waits; 0 or the errno.
     pub(crate) fn unprotect(&self, lane: Lane, hva: usize, pages: u32) -> i32 {
-        self.uffd(lane).unprotect(hva, pages as usize * PAGE_SIZE)
+        self.uffd(lane, hva)
+            .unprotect(hva, pages as usize * PAGE_SIZE)
     }
 
     /// Wakes who waits for pages of a lane.
     pub(crate) fn wake(&self, lane: Lane, hva: usize, pages: u32) -> Result<(), UffdError> {
-        self.uffd(lane).wake(hva, pages as usize * PAGE_SIZE)
+        self.uffd(lane, hva).wake(hva, pages as usize * PAGE_SIZE)
     }
 }
 
@@ -145,7 +162,7 @@ impl Drop for Registration {
             if let Some(lane) = run.lane {
                 // A range that its owner unmapped in the meantime needs no unregistering, and
                 // closing the descriptor would do the same work.
-                let _ = self.uffd(lane).unregister(run.hva, run.len());
+                let _ = self.uffd(lane, run.hva).unregister(run.hva, run.len());
             }
         }
     }

@@ -23,7 +23,7 @@ struct Refusal {
 }
 
 /// What is not in here is sound.
-const REFUSALS: [Refusal; 17] = [
+const REFUSALS: [Refusal; 18] = [
     Refusal {
         applies: |way| {
             way.backend == BackendKind::Remap
@@ -80,9 +80,14 @@ const REFUSALS: [Refusal; 17] = [
                  nothing; use the wait policy halt or block",
     },
     Refusal {
-        applies: |way| way.strategy == StrategyKind::Lazy && way.backend == BackendKind::Move,
-        reason: "with lazy any page may be next, and staged frames are given out in order; use the \
-                 backend copy",
+        applies: |way| way.strategy == StrategyKind::Lazy && way.page_size == PageSize::Huge,
+        reason: "with lazy pages come one by one, in frames of the pool, which are of 4KiB; use pages of \
+                 4KiB",
+    },
+    Refusal {
+        applies: |way| way.strategy == StrategyKind::Lazy && way.variant == Variant::TornCopy,
+        reason: "with lazy pages are copied as they are brought, and this variant spoils the copy of a \
+                 window; use unmap-copy",
     },
     Refusal {
         applies: |way| {
@@ -190,8 +195,8 @@ mod tests {
                 StrategyKind::None | StrategyKind::StopWorld | StrategyKind::UnmapCopy,
                 BackendKind::Kernel,
             ) => way.wait.signals(),
-            (StrategyKind::Lazy, BackendKind::Copy) => way.wait.signals(),
-            (StrategyKind::Lazy, _) => true,
+            (StrategyKind::Lazy, BackendKind::Remap | BackendKind::Kernel) => true,
+            (StrategyKind::Lazy, _) => way.wait.signals() || way.page_size == PageSize::Huge,
             (StrategyKind::Transactional, backend) => backend != BackendKind::Move,
             (_, BackendKind::Kernel) => true,
             (StrategyKind::UnmapCopy, backend) => backend == BackendKind::Remap,

@@ -38,11 +38,19 @@ pub enum Variant {
     /// A fault looks at the counter and not at the sequence: it misses an invalidation that came and
     /// went while it looked the page up.
     InvalidateNoSequence,
+    /// The fast path takes the pool's reserve. The pool's ledger catches it.
+    FramesReserve,
+    /// A frame of the pool is handed out twice. The pool's ledger catches it.
+    FramesTwice,
+    /// Who is refused by the fast path takes what is left without refilling. The pool's ledger catches it.
+    FramesUnpaid,
+    /// The fast path refills when frames are few. The pool's ledger catches it.
+    FramesReclaims,
 }
 
 impl Variant {
     /// Every variant, the right form first.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 16] = [
         Self::None,
         Self::NoUnmap,
         Self::NoProtect,
@@ -55,6 +63,10 @@ impl Variant {
         Self::InvalidateUnmatched,
         Self::InvalidateClamp,
         Self::InvalidateNoSequence,
+        Self::FramesReserve,
+        Self::FramesTwice,
+        Self::FramesUnpaid,
+        Self::FramesReclaims,
     ];
 
     /// The name that users write and read.
@@ -73,7 +85,20 @@ impl Variant {
             Self::InvalidateUnmatched => "busted-invalidate-unmatched",
             Self::InvalidateClamp => "busted-invalidate-clamp",
             Self::InvalidateNoSequence => "busted-invalidate-no-sequence",
+            Self::FramesReserve => "busted-frames-reserve",
+            Self::FramesTwice => "busted-frames-twice",
+            Self::FramesUnpaid => "busted-frames-unpaid",
+            Self::FramesReclaims => "busted-frames-reclaims",
         }
+    }
+
+    /// Whether it is one of the pool of frames ([`Builder::frames`](crate::Builder::frames)).
+    #[must_use]
+    pub const fn is_of_frames(self) -> bool {
+        matches!(
+            self,
+            Self::FramesReserve | Self::FramesTwice | Self::FramesUnpaid | Self::FramesReclaims
+        )
     }
 
     /// Bytes of each page that are copied.

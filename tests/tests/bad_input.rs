@@ -17,7 +17,7 @@ fn refused(scratch: &Scratch, line: &str) -> Finished {
 
 #[test]
 fn wrong_values_are_refused_with_bound_and_remedy() {
-    let cases: [(&str, &[&str]); 42] = [
+    let cases: [(&str, &[&str]); 46] = [
         ("--cpus 0", &["--cpus", "0", "1", "64"]),
         ("--cpus 10000", &["--cpus", "10000", "1", "64"]),
         ("--cpus two", &["--cpus", "two", "for example"]),
@@ -35,6 +35,16 @@ fn wrong_values_are_refused_with_bound_and_remedy() {
         ("--variant busted-no-unmp", &["busted-no-unmap", "variant"]),
         ("--batch 0", &["--batch", "0", "1", "512"]),
         ("--batch 513", &["--batch", "513", "1", "512"]),
+        ("--uffds 65", &["--uffds", "65", "1", "64"]),
+        ("--frames few", &["--frames", "few", "for example"]),
+        (
+            "--frames 1024,min=900 --batch 64",
+            &["--frames", "min 900", "above the one before"],
+        ),
+        (
+            "--variant busted-frames-twice",
+            &["busted-frames-twice", "give --frames"],
+        ),
         ("--rate 0", &["--rate", "0", "1", "max"]),
         ("--rate fast", &["--rate", "fast", "max"]),
         ("--duration 5parsecs", &["--duration", "5parsecs", "ms"]),

@@ -14,9 +14,9 @@ use std::sync::mpsc::sync_channel;
 use std::thread::{Builder, JoinHandle};
 use underfoot_abi::{PAGE_SIZE, PageKind};
 use underfoot_migrator::{
-    Class, ClassSet, Counters, Gfn, Handler, HandlerError, Inject, InjectAction, Invalidations,
-    Members, Migrator, Mover, MoverError, PageRange, Phase, Rate, Stop, StrategyKind, Torment,
-    Translate,
+    Class, ClassSet, Counters, FrameCounters, Gfn, Handler, HandlerError, Inject, InjectAction,
+    Invalidations, Members, Migrator, Mover, MoverError, PageRange, Phase, Rate, RefillerError,
+    Stop, StrategyKind, Torment, Translate,
 };
 use underfoot_vmm::placement::{CpuSet, Placement, SchedPolicy};
 use underfoot_vmm::{GuestWaits, Machine, PageMapView};
@@ -32,8 +32,11 @@ pub struct Engine {
     migrator: Migrator,
     movers: Vec<Mover>,
     recorders: Vec<Arc<EventRecorder>>,
-    fault_recorder: Arc<EventRecorder>,
-    handler: Thread<HandlerError>,
+    fault_recorders: Vec<Arc<EventRecorder>>,
+    /// One for each userfaultfd.
+    handlers: Vec<Thread<HandlerError>>,
+    /// If there is a pool of frames.
+    refiller: Option<Thread<RefillerError>>,
     running: Vec<Thread<MoverError>>,
     /// After the movers: it ends their deadlocks.
     watch: Watch,
@@ -99,13 +102,22 @@ impl Engine {
         let migrator = build(experiment, machine, &waits)?;
         waits.set_windows(migrator.windows());
         machine.set_window(waits.clone());
-        let fault_recorder = Arc::new(EventRecorder::new(machine.tsc_khz()));
-        let observer = FaultObserver {
-            recorder: fault_recorder.clone(),
-            waits,
-        };
-        let handler = migrator.handler().with_observer(Arc::new(observer));
-        let handler = serve(handler, overcommitted(experiment))?;
+        let policy = overcommitted(experiment);
+        let (mut handlers, mut fault_recorders) = (Vec::new(), Vec::new());
+        for (index, handler) in migrator.handlers().into_iter().enumerate() {
+            let recorder = Arc::new(EventRecorder::new(machine.tsc_khz()));
+            let observer = FaultObserver {
+                recorder: recorder.clone(),
+                waits: waits.clone(),
+            };
+            let handler = handler.with_observer(Arc::new(observer));
+            handlers.push(serve(index, handler, policy)?);
+            fault_recorders.push(recorder);
+        }
+        let refiller = migrator
+            .refiller()
+            .map(|refiller| Thread::spawn("refiller".into(), move |stop| refiller.run(stop)))
+            .transpose()?;
         let watch = Watch::start(&migrator, machine)?;
         let recorders: Vec<_> = (0..experiment.movers.get())
             .map(|_| Arc::new(EventRecorder::new(machine.tsc_khz())))
@@ -118,8 +130,9 @@ impl Engine {
             migrator,
             movers,
             recorders,
-            fault_recorder,
-            handler,
+            fault_recorders,
+            handlers,
+            refiller,
             running: Vec::new(),
             watch,
         })
@@ -160,7 +173,7 @@ impl Engine {
 
     /// Whether a thread of the engine has ended, though nobody asked it to.
     pub fn has_failed(&self) -> bool {
-        self.handler.has_ended()
+        self.handlers.iter().any(Thread::has_ended)
             || self.watch.has_ended()
             || self.running.iter().any(Thread::has_ended)
     }
@@ -179,7 +192,18 @@ impl Engine {
     /// Ends the service of faults, once the guest no longer runs.
     pub fn end_serving(&mut self) -> Option<HandlerError> {
         self.watch.end();
-        self.handler.join().err()
+        if let Some(refiller) = &mut self.refiller {
+            // Without it those who fall short refilled the pool themselves.
+            let _ = refiller.join();
+        }
+        // Every one is joined, whatever another said.
+        let ends: Vec<_> = self.handlers.iter_mut().map(Thread::join).collect();
+        ends.into_iter().find_map(Result::err)
+    }
+
+    /// What was taken from the pool of frames, if there is one.
+    pub fn frames(&self) -> Option<FrameCounters> {
+        self.migrator.frames()
     }
 
     /// Where consumers register.
@@ -226,16 +250,20 @@ impl Engine {
         &self.recorders
     }
 
-    /// The fault handler's recorder.
-    pub fn fault_recorder(&self) -> &EventRecorder {
-        &self.fault_recorder
+    /// One recorder per fault handler.
+    pub fn fault_recorders(&self) -> &[Arc<EventRecorder>] {
+        &self.fault_recorders
     }
 }
 
 /// Whoever meets a window is not seen to wait before this thread had its turn: it goes first where movers do.
-fn serve(handler: Handler, policy: Option<SchedPolicy>) -> Result<Thread<HandlerError>, RunError> {
+fn serve(
+    index: usize,
+    handler: Handler,
+    policy: Option<SchedPolicy>,
+) -> Result<Thread<HandlerError>, RunError> {
     let placement = Placement { cpus: None, policy };
-    Thread::spawn("faults".into(), move |stop| {
+    Thread::spawn(format!("faults-{index}"), move |stop| {
         // A host that refuses it has it serve later, now and then.
         let _ = placement.apply(0);
         handler.run(stop)
@@ -275,6 +303,10 @@ fn build(
         .exclude(region);
     if let Some(longest) = experiment.max_window {
         builder = builder.max_window(longest.duration());
+    }
+    builder = builder.uffds(experiment.uffds.get().into());
+    if let Some(frames) = experiment.frames {
+        builder = builder.frames(frames);
     }
     if experiment.torment {
         builder = builder.torment(Torment::default());

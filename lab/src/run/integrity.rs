@@ -1,10 +1,10 @@
 //! What was checked, and what was found wrong.
 
 use super::session::Session;
-use super::{dma, guest_moves};
+use super::{dma, frames, guest_moves};
 use crate::guest_record::{is_error, line};
 use crate::names::Mover;
-use crate::record::{Ending, Integrity, Outcome};
+use crate::record::{Ending, FramesRecord, Integrity, Outcome};
 use std::sync::atomic::Ordering::Relaxed;
 use underfoot_abi::{POISON_OBJECT, POISON_PAGE};
 use underfoot_migrator::Counters;
@@ -17,6 +17,9 @@ const TICKED_AFTER_NS: u64 = 1_000_000_000;
 pub fn collect(session: &Session<'_>, counters: &Counters, outcome: &Outcome) -> Integrity {
     let mut integrity = Integrity::default();
     engine(&mut integrity, counters);
+    if let Some(frames) = frames::record(session) {
+        pool(&mut integrity, &frames);
+    }
     if session.experiment.mover == Mover::Guest {
         guest_moves::check(&mut integrity, session);
     }
@@ -71,6 +74,29 @@ fn engine(integrity: &mut Integrity, counters: &Counters) {
             1,
             format!("counters: they do not add up: {total:?}"),
         );
+    }
+}
+
+/// What the ledger of the pool of frames found.
+fn pool(integrity: &mut Integrity, frames: &FramesRecord) {
+    let users = frames.users.values();
+    integrity.checked += users.map(|user| user.fast + user.slow).sum::<u64>();
+    for (errors, what) in [
+        (
+            frames.twice,
+            "frames were handed out while they were another's",
+        ),
+        (
+            frames.reserve_by_fast_path,
+            "times the fast path took what it must leave",
+        ),
+        (
+            frames.unpaid,
+            "times somebody fell back and refilled nothing",
+        ),
+        (frames.reclaimed, "times the fast path refilled the pool"),
+    ] {
+        fault(integrity, errors, format!("frames: {errors} {what}"));
     }
 }
 

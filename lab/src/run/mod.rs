@@ -2,6 +2,7 @@
 
 mod dma;
 mod engine;
+mod frames;
 mod guest_frames;
 mod guest_moves;
 mod header;

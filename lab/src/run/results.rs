@@ -4,7 +4,7 @@ use super::engine::Engine;
 use super::observer::{EventRecorder, HostMetric};
 use super::session::{KvmCounters, Session};
 use super::stalls::GUEST_WAITS;
-use super::{ProcessStart, dma, guest_moves, integrity};
+use super::{ProcessStart, dma, frames, guest_moves, integrity};
 use crate::guest_record::{GuestCounters, GuestRecord, combined};
 use crate::histogram::Histogram;
 use crate::names::Mover;
@@ -62,6 +62,7 @@ pub fn collect(session: &Session<'_>, outcome: Outcome) -> RunRecord {
         waits: waits(session),
         engine: session.engine.as_ref().map(Engine::cost),
         watchdog: session.engine.as_ref().map(Engine::watchdog),
+        frames: frames::record(session),
         dma: dma::record(session),
         torment: session.experiment.torment.then_some(TormentCounts {
             aborts: counters.injected_aborts,
@@ -125,7 +126,8 @@ fn host_histograms(session: &Session<'_>, engine: &Engine) -> Histograms {
     let merged = |metric: HostMetric| {
         let mut histogram = Histogram::new();
         let movers = engine.recorders().iter().map(|recorder| &**recorder);
-        for recorder in movers.chain([engine.fault_recorder()]) {
+        let handlers = engine.fault_recorders().iter().map(|recorder| &**recorder);
+        for recorder in movers.chain(handlers) {
             histogram.add_guest(EventRecorder::histogram(recorder, metric));
         }
         (metric.name().to_owned(), histogram)

@@ -91,6 +91,14 @@ count!(
     "one mover is the default; two share one address space and slow each other down"
 );
 
+count!(
+    /// userfaultfds that guest memory is shared among.
+    UffdCount,
+    64,
+    "a number of userfaultfds",
+    "one is the default; more than vCPUs serve nobody better"
+);
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -82,6 +82,9 @@ pub enum ValueError {
     /// CPUs or a policy that cannot be understood; the message is the VMM's.
     #[error("{0}")]
     Placement(String),
+    /// A pool of frames that cannot be had; the message is the engine's.
+    #[error("{0}")]
+    Frames(String),
     /// A file that cannot be used.
     #[error("cannot use the file `{value}`: {reason}; name one that can be read")]
     File {

@@ -5,8 +5,8 @@ mod copy_in;
 mod kernel;
 mod move_in;
 mod pool;
+mod pooled;
 mod remap;
-mod sample;
 mod settle;
 
 use std::fmt;
@@ -18,6 +18,7 @@ use crate::uffd::{Transfer, UffdError};
 pub(crate) use copy_in::CopyIn;
 pub(crate) use kernel::KernelIn;
 pub(crate) use move_in::MoveIn;
+pub(crate) use pooled::PooledIn;
 pub(crate) use remap::RemapIn;
 
 /// How a new frame arrives. With [`Move`](Self::Move) and [`Copy`](Self::Copy), `UFFDIO_MOVE` has taken the
@@ -95,6 +96,10 @@ pub(crate) enum Source {
 pub(crate) trait Backend {
     /// Makes room for the next window. Returns how many recycled frames were written in limbo.
     fn prepare(&mut self, pages: u32) -> io::Result<u32>;
+    /// Whether there is room for a window of `pages` pages. What is not, [`prepare`](Self::prepare) could not make.
+    fn is_ready(&self, _pages: u32) -> bool {
+        true
+    }
     /// Write-protects pages; 0 or the errno.
     fn protect(&mut self, lane: Lane, hva: usize, pages: u32) -> i32;
     /// Takes that off again and wakes who waits; 0 or the errno.

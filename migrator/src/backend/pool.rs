@@ -5,7 +5,6 @@ use std::sync::Arc;
 
 use super::Source;
 use super::bytes;
-use super::sample::Sample;
 use super::settle::settle;
 use crate::arena::{Arena, ArenaError};
 use crate::page_word::Lane;
@@ -13,6 +12,7 @@ use crate::pagemap::Pagemap;
 use crate::pattern;
 use crate::registration::Registration;
 use crate::ring::{Piece, Ring};
+use crate::sample::Sample;
 use crate::uffd::Transfer;
 use crate::{PAGE_SIZE, PageSize};
 
@@ -130,7 +130,7 @@ impl Pool {
             uncounted,
             ..
         } = self;
-        let uffd = registration.uffd(lane);
+        let uffd = registration.uffd(lane, start);
         run(pieces(ring), |offset, piece| {
             let src = arena.start(piece) as usize;
             // SAFETY: the slots are ours, and the ring will not name them as full again.
@@ -150,8 +150,8 @@ impl Pool {
 
     /// Copies the taken frames into fresh guest frames, from the `skip`th on.
     pub(super) fn copy_out(&self, lane: Lane, hva: usize, skip: u32, pages: u32) -> Transfer {
-        let uffd = self.registration.uffd(lane);
         let first = hva + skip as usize * PAGE_SIZE;
+        let uffd = self.registration.uffd(lane, first);
         run(self.ring.vacant(skip, pages), |offset, piece| {
             uffd.copy(
                 first + offset,

@@ -4,13 +4,13 @@ use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
 
-use super::sample::Sample;
 use super::{Backend, Source, bytes};
 use crate::alias::Alias;
 use crate::arena::ArenaError;
 use crate::page_word::Lane;
 use crate::regions::Regions;
 use crate::registration::Registration;
+use crate::sample::Sample;
 use crate::uffd::{Transfer, UffdError, Watch};
 use crate::{PAGE_SIZE, pattern};
 
@@ -113,7 +113,7 @@ impl RemapIn {
     }
 
     fn register(&self, lane: Lane, hva: usize, pages: u32) -> i32 {
-        let uffd = self.registration.uffd(lane);
+        let uffd = self.registration.uffd(lane, hva);
         match uffd.register(hva, pages as usize * PAGE_SIZE, self.watch) {
             Ok(()) => 0,
             Err(UffdError::Register { source, .. }) => source.raw_os_error().unwrap_or(libc::EIO),

@@ -332,12 +332,18 @@ impl Rig {
     ) -> Outcome {
         let (stop, handler_stop) = (Stop::new().expect("eventfd"), Stop::new().expect("eventfd"));
         let done = AtomicBool::new(false);
-        let handler = migrator.handler();
+        let handlers = migrator.handlers();
         let (counts, mover) = thread::scope(|scope| {
-            let served = scope.spawn(|| {
-                enter();
-                Handler::run(&handler, &handler_stop)
-            });
+            let served: Vec<_> = handlers
+                .iter()
+                .map(|handler| {
+                    let stop = &handler_stop;
+                    scope.spawn(move || {
+                        enter();
+                        Handler::run(handler, stop)
+                    })
+                })
+                .collect();
             let writers: Vec<_> = (0..WRITERS)
                 .map(|writer| {
                     let done = &done;
@@ -375,7 +381,9 @@ impl Rig {
                 .map(|writer| writer.join().expect("a writer"))
                 .collect();
             handler_stop.request().expect("eventfd");
-            served.join().expect("the handler").expect("faults served");
+            for served in served {
+                served.join().expect("a handler").expect("faults served");
+            }
             (counts, ends.into_iter().collect::<Result<(), _>>())
         });
         Outcome {

@@ -2,11 +2,14 @@
 
 mod fault_paths;
 mod fragments;
+mod frames;
 mod pressure;
 mod q1a;
 mod q1b;
 mod q1e;
+mod q2a_engine;
 mod q2a_guest;
+mod q2b_engine;
 mod q2b_guest;
 mod q2c_guest;
 mod q2d;
@@ -30,6 +33,8 @@ pub const PLANS: &[Plan] = &[
     q2a_guest::PLAN,
     q2b_guest::PLAN,
     q2c_guest::PLAN,
+    q2a_engine::PLAN,
+    q2b_engine::PLAN,
     q2d::PLAN,
     q4a::PLAN,
     q4b::PLAN,

@@ -8,16 +8,16 @@ use crate::prng::Prng;
 /// length have no frame that never meets it; the draw is a function of the position, so that what was
 /// filled is what is checked.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Sample(u64);
+pub(crate) struct Sample(u64);
 
 impl Sample {
     /// One in `stride`; with 1, all.
-    pub(super) fn one_in(stride: u32) -> Self {
+    pub(crate) fn one_in(stride: u32) -> Self {
         Self(stride.max(1).into())
     }
 
     /// Those among `positions`, in order.
-    pub(super) fn among(self, positions: Range<u64>) -> impl Iterator<Item = u64> {
+    pub(crate) fn among(self, positions: Range<u64>) -> impl Iterator<Item = u64> {
         let runs = positions.start / self.0..positions.end.div_ceil(self.0);
         runs.map(move |run| self.of(run))
             .filter(move |position| positions.contains(position))
