@@ -1,5 +1,6 @@
 //! One experiment: everything that a run depends on, validated once, at the edge.
 
+use crate::dma_variants;
 use crate::guest_mover;
 use crate::host_limits::HostLimits;
 use crate::names::{Mover, Named, Variant, Verify, parse_backend, parse_name};
@@ -174,6 +175,7 @@ impl Experiment {
                 .unwrap_or(Span::from_ns(100_000)),
         };
         guest_mover::check(&experiment, settings)?;
+        dma_variants::check(&experiment)?;
         experiment.check_combination()?;
         Ok(experiment)
     }

@@ -237,7 +237,7 @@ pub struct RunJson<'a> {
     pub engine: Option<EngineCost>,
     /// What the DMA device did.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub dma: Option<DmaRecord>,
+    pub dma: Option<&'a DmaRecord>,
     /// What was done at random.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub torment: Option<TormentCounts>,
@@ -286,7 +286,7 @@ impl<'a> From<&'a RunRecord> for RunJson<'a> {
             },
             waits: &record.waits,
             engine: record.engine,
-            dma: record.dma,
+            dma: record.dma.as_ref(),
             torment: record.torment,
         }
     }

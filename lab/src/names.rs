@@ -131,6 +131,9 @@ names! {
     ReclaimsUnderRcu = "busted-reclaims-under-rcu", "speculative faults may reclaim in their read section: the allocator's checker speaks";
     NeverPays = "busted-never-pays", "fast paths never make room: the starvation detector speaks";
     DropsUpdates = "busted-drops-updates", "reclaim forgets the updates that a page holds: the audit speaks";
+    InvalidateUnmatched = "busted-invalidate-unmatched", "invalidations end where they did not start (dma): a counter at -1";
+    InvalidateClamp = "busted-invalidate-clamp", "the same, not below zero (dma): stale translations lose updates";
+    InvalidateNoSequence = "busted-invalidate-no-sequence", "the device's faults look at the counter alone (dma): updates are lost";
     CopyMapped = "busted-guest-copy-mapped", "the guest's mover copies while mapped: updates are lost";
     NoShootdown = "busted-guest-no-shootdown", "the guest's mover flushes no TLB: old frames are written";
 }
@@ -148,7 +151,10 @@ impl Variant {
             | Self::StaleFrame
             | Self::SameFrame
             | Self::TornCopy
-            | Self::MoverPanic => underfoot_abi::Variant::None,
+            | Self::MoverPanic
+            | Self::InvalidateUnmatched
+            | Self::InvalidateClamp
+            | Self::InvalidateNoSequence => underfoot_abi::Variant::None,
             Self::NoGracePeriod => underfoot_abi::Variant::NoGracePeriod,
             Self::NoSeqcount => underfoot_abi::Variant::NoSeqcount,
             Self::NoLock => underfoot_abi::Variant::NoLock,
@@ -187,7 +193,10 @@ impl Variant {
             | Self::StaleFrame
             | Self::SameFrame
             | Self::TornCopy
-            | Self::MoverPanic => Some(Mover::Host),
+            | Self::MoverPanic
+            | Self::InvalidateUnmatched
+            | Self::InvalidateClamp
+            | Self::InvalidateNoSequence => Some(Mover::Host),
             Self::CopyMapped | Self::NoShootdown => Some(Mover::Guest),
             _ => None,
         }
@@ -204,6 +213,9 @@ impl Variant {
             Self::StaleFrame => underfoot_migrator::Variant::StaleFrame,
             Self::SameFrame => underfoot_migrator::Variant::SameFrame,
             Self::TornCopy => underfoot_migrator::Variant::TornCopy,
+            Self::InvalidateUnmatched => underfoot_migrator::Variant::InvalidateUnmatched,
+            Self::InvalidateClamp => underfoot_migrator::Variant::InvalidateClamp,
+            Self::InvalidateNoSequence => underfoot_migrator::Variant::InvalidateNoSequence,
             _ => underfoot_migrator::Variant::None,
         }
     }

@@ -16,9 +16,10 @@ use crate::uffd::Watch;
 use crate::watchdog::LiveVerdicts;
 use crate::windows::Windows;
 use crate::{
-    BackendKind, ClassSet, Combination, Inject, InvalidationOptions, Invalidations, MAX_BATCH,
-    Members, Migrator, Observer, PageMap, PageRange, PageSize, Rate, StrategyKind, Torment,
-    Tracking, Variant, Vcpus, Verify, WaitGraph, WaitKind, WaitSource, clock,
+    BackendKind, ClassSet, Combination, Exhausted, Inject, InvalidationOptions, Invalidations,
+    MAX_BATCH, MAX_SLOTS, Members, Migrator, Observer, PageMap, PageRange, PageSize, Rate,
+    StrategyKind, Torment, Tracking, Variant, Vcpus, Verify, WaitGraph, WaitKind, WaitSource,
+    clock,
 };
 
 /// How long a moved page rests by default.
@@ -49,6 +50,12 @@ pub enum BuildError {
     Limbo {
         /// What was asked for.
         limbo: u32,
+    },
+    /// The slots for open invalidations.
+    #[error("a pool of {slots} slots for open invalidations: it has 1 to {MAX_SLOTS}")]
+    Slots {
+        /// What was asked for.
+        slots: u32,
     },
     /// No window is that short.
     #[error("a window of 0 at most: none is that short; give more, or no bound at all")]
@@ -116,6 +123,8 @@ pub struct Builder {
     signal_faults: bool,
     excluded: Vec<PageRange>,
     tracking: Tracking,
+    slots: u32,
+    exhausted: Exhausted,
     patience: Duration,
     max_window: Option<Duration>,
     wait_sources: Vec<Arc<dyn WaitSource>>,
@@ -145,6 +154,8 @@ impl Builder {
             signal_faults: false,
             excluded: Vec::new(),
             tracking: Tracking::default(),
+            slots: InvalidationOptions::default().slots,
+            exhausted: Exhausted::default(),
             patience: InvalidationOptions::default().patience,
             max_window: None,
             wait_sources: Vec::new(),
@@ -296,6 +307,20 @@ impl Builder {
         self
     }
 
+    /// Slots for open invalidations, 1 to [`MAX_SLOTS`], with [`Tracking::Pool`]; 16 unless set.
+    #[must_use]
+    pub fn slots(mut self, slots: u32) -> Self {
+        self.slots = slots;
+        self
+    }
+
+    /// What a migration does that finds every slot taken.
+    #[must_use]
+    pub fn exhausted(mut self, exhausted: Exhausted) -> Self {
+        self.exhausted = exhausted;
+        self
+    }
+
     /// How long a migration waits for consumers to acknowledge before it is given up; 10 ms unless
     /// set.
     #[must_use]
@@ -364,6 +389,8 @@ impl Builder {
             .map(|region| PageRange::new(region.gfn, region.pages));
         let options = InvalidationOptions {
             tracking: self.tracking,
+            slots: self.slots,
+            exhausted: self.exhausted,
             patience: self
                 .max_window
                 .map_or(self.patience, |longest| longest.min(self.patience)),
@@ -421,6 +448,9 @@ impl Builder {
         }
         if self.max_window == Some(Duration::ZERO) {
             return Err(BuildError::MaxWindow);
+        }
+        if !(1..=MAX_SLOTS).contains(&self.slots) {
+            return Err(BuildError::Slots { slots: self.slots });
         }
         if self.targets.is_empty() {
             return Err(BuildError::NoTargets);

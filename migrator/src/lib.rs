@@ -127,9 +127,9 @@ pub use event::{AbortReason, Event, Observer, Served, Silent, SkipReason, Times}
 pub use handler::{Handler, HandlerError};
 pub use inject::{Inject, InjectAction};
 pub use invalidation::{
-    CacheView, Consumer, InvalidationOptions, Invalidations, Laggard, MAX_SUBSCRIPTIONS, OpenRange,
-    Refused, RegisterError, Sharing, Snapshot, Subscription, Tracking, TranslationCache,
-    Unacknowledged,
+    CacheView, Consumer, Exhausted, InvalidationOptions, Invalidations, Laggard, MAX_LAGGARDS,
+    MAX_SLOTS, MAX_SUBSCRIPTIONS, OpenRange, PoolCounts, Refused, RegisterError, Sharing, Snapshot,
+    Subscription, Tracking, TranslationCache, Unacknowledged,
 };
 pub use migrator::Migrator;
 pub use mover::{Mover, MoverError, NewMoverError};

@@ -1,7 +1,7 @@
 //! The engine's threads: one for faults, one for each mover.
 
-use super::RunError;
 use super::observer::EventRecorder;
+use super::{RunError, dma};
 use crate::experiment::Experiment;
 use crate::names::{Role, Variant, Verify};
 use crate::placement::placement;
@@ -233,6 +233,7 @@ fn build(experiment: &Experiment, machine: &Machine) -> Result<Migrator, RunErro
         .tsc_hz(u64::from(machine.tsc_khz()) * 1000)
         .signal_faults(experiment.wait.signals() && experiment.strategy != StrategyKind::StopWorld)
         .exclude(region);
+    builder = dma::configure(experiment, builder);
     if experiment.torment {
         builder = builder.torment(Torment::default());
     }

@@ -22,13 +22,17 @@ pub enum HostMetric {
     Map,
     /// From claim to release.
     Migration,
+    /// What it takes to keep track of an invalidation that somebody must be told of.
+    Invalidate,
+    /// From there until no consumer used the pages.
+    Quiet,
     /// Service of a fault that reached the handler.
     Fault,
 }
 
 impl HostMetric {
     /// All of them.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 10] = [
         Self::Window,
         Self::Write,
         Self::Protect,
@@ -36,6 +40,8 @@ impl HostMetric {
         Self::Copy,
         Self::Map,
         Self::Migration,
+        Self::Invalidate,
+        Self::Quiet,
         Self::Fault,
     ];
 
@@ -49,6 +55,8 @@ impl HostMetric {
             Self::Copy => "window.copy",
             Self::Map => "window.map",
             Self::Migration => "migration",
+            Self::Invalidate => "invalidation.start",
+            Self::Quiet => "invalidation.quiet",
             Self::Fault => "fault",
         }
     }
@@ -115,6 +123,10 @@ impl EventRecorder {
             self.record(metric, from, to);
         }
         self.protection(times);
+        if times.told != 0 {
+            self.record(HostMetric::Invalidate, times.told, times.counted);
+            self.record(HostMetric::Quiet, times.counted, times.quiet);
+        }
     }
 
     fn protection(&self, times: &Times) {

@@ -145,6 +145,7 @@ impl Model {
             tracking: self.tracking,
             patience: Duration::ZERO,
             variant: self.variant,
+            ..InvalidationOptions::default()
         };
         let registry = Arc::new(Invalidations::sized([PAGE], options, self.pool, 1));
         let memory = Memory::new();

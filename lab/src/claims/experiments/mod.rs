@@ -2,6 +2,7 @@
 
 mod fault_paths;
 mod fragments;
+mod invalidation;
 mod pressure;
 mod q1b;
 mod q1e;
@@ -9,6 +10,8 @@ mod q2a_guest;
 mod q2b_guest;
 mod q2c_guest;
 mod q2d;
+mod q3a;
+mod q3b;
 mod q4a;
 mod q4b;
 mod q5a;
@@ -29,6 +32,8 @@ pub const PLANS: &[Plan] = &[
     q2b_guest::PLAN,
     q2c_guest::PLAN,
     q2d::PLAN,
+    q3a::PLAN,
+    q3b::PLAN,
     q4a::PLAN,
     q4b::PLAN,
     q5a::PLAN,
