@@ -12,6 +12,8 @@ mod q2c_guest;
 mod q2d;
 mod q3a;
 mod q3b;
+mod q3c;
+mod q3d;
 mod q4a;
 mod q4b;
 mod q5a;
@@ -34,6 +36,8 @@ pub const PLANS: &[Plan] = &[
     q2d::PLAN,
     q3a::PLAN,
     q3b::PLAN,
+    q3c::PLAN,
+    q3d::PLAN,
     q4a::PLAN,
     q4b::PLAN,
     q5a::PLAN,
