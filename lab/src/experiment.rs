@@ -12,7 +12,7 @@ use crate::tool;
 use crate::units::{Batch, CpuCount, MoverCount, Percent, Rate, Seed, Size, Span, ValueError};
 use std::path::PathBuf;
 use underfoot_abi::{Cpl, Layout, PAGE_SIZE, WorkloadId};
-use underfoot_migrator::{BackendKind, Combination, PageSize, StrategyKind, WaitKind};
+use underfoot_migrator::{Allocate, BackendKind, Combination, PageSize, StrategyKind, WaitKind};
 
 const LEAST_MEMORY: Size = Size::from_mib(16);
 /// The guest maps a region by 2 MiB entries, and its memory ends on one.
@@ -40,6 +40,8 @@ pub struct Experiment {
     pub strategy: StrategyKind,
     /// How the new frame arrives.
     pub backend: BackendKind,
+    /// When new frames are allocated.
+    pub allocate: Allocate,
     /// What a vCPU does that meets a window.
     pub wait: WaitKind,
     /// How large the pages are that move.
@@ -110,6 +112,7 @@ impl Experiment {
                 .get(Key::Backend, parse_backend)?
                 .flatten()
                 .unwrap_or(strategy.default_backend()),
+            allocate: named(settings, Key::Allocate, Allocate::Ahead)?,
             wait: named(settings, Key::Wait, WaitKind::Halt)?,
             page_size: named(settings, Key::PageSize, PageSize::Small)?,
             targets: settings
@@ -233,6 +236,17 @@ impl Experiment {
                 remedy,
             });
         }
+        if !self.allocate.suits(self.backend) {
+            return Err(ExperimentError::Unsound {
+                combination: format!(
+                    "allocate {}, backend {}",
+                    self.allocate.name(),
+                    self.backend.name()
+                ),
+                reason: "with move frames are staged before the window, and with copy the kernel always \
+                         allocates them in it: choose --backend remap --strategy protect-copy",
+            });
+        }
         self.check_huge()?;
         self.combination()
             .check()
@@ -312,6 +326,7 @@ impl Experiment {
         set(Key::Rate, text(self.rate.to_string()));
         if self.mover == Mover::Host {
             set(Key::Backend, text(self.backend.name().into()));
+            set(Key::Allocate, text(self.allocate.name().into()));
             set(Key::Wait, text(self.wait.name().into()));
             set(Key::PageSize, text(self.page_size.name().into()));
             set(Key::Batch, number(self.batch.get()));

@@ -3,7 +3,7 @@
 
 use crate::units::ValueError;
 use underfoot_abi::{Cpl, PageKind, WorkloadId};
-use underfoot_migrator::{BackendKind, PageSize, StrategyKind, WaitKind};
+use underfoot_migrator::{Allocate, BackendKind, PageSize, StrategyKind, WaitKind};
 
 /// A fixed set of things with names.
 pub trait Named: Copy + PartialEq + 'static {
@@ -248,6 +248,7 @@ macro_rules! named_by_the_engine {
 named_by_the_engine! {
     StrategyKind, "strategy";
     BackendKind, "backend";
+    Allocate, "time to allocate";
     PageSize, "page size";
     WaitKind, "wait policy";
 }

@@ -16,9 +16,9 @@ use crate::uffd::Watch;
 use crate::watchdog::LiveVerdicts;
 use crate::windows::Windows;
 use crate::{
-    BackendKind, ClassSet, Combination, Exhausted, Inject, InvalidationOptions, Invalidations,
-    MAX_BATCH, MAX_SLOTS, Members, Migrator, Observer, PageMap, PageRange, PageSize, Rate,
-    StrategyKind, Torment, Tracking, Variant, Vcpus, Verify, WaitGraph, WaitKind, WaitSource,
+    Allocate, BackendKind, ClassSet, Combination, Exhausted, Inject, InvalidationOptions,
+    Invalidations, MAX_BATCH, MAX_SLOTS, Members, Migrator, Observer, PageMap, PageRange, PageSize,
+    Rate, StrategyKind, Torment, Tracking, Variant, Vcpus, Verify, WaitGraph, WaitKind, WaitSource,
     clock,
 };
 
@@ -50,6 +50,14 @@ pub enum BuildError {
     Limbo {
         /// What was asked for.
         limbo: u32,
+    },
+    /// Frames that are staged before the window, or that the kernel always allocates in it.
+    #[error(
+        "frames allocated in the window, backend {backend}: only remap has a choice; use that, or leave it out"
+    )]
+    Allocate {
+        /// The backend.
+        backend: BackendKind,
     },
     /// The slots for open invalidations.
     #[error("a pool of {slots} slots for open invalidations: it has 1 to {MAX_SLOTS}")]
@@ -108,6 +116,7 @@ pub struct Builder {
     vcpus: Option<Arc<dyn Vcpus>>,
     strategy: StrategyKind,
     backend: BackendKind,
+    allocate: Allocate,
     variant: Variant,
     targets: ClassSet,
     batch: u32,
@@ -139,6 +148,7 @@ impl Builder {
             vcpus: None,
             strategy: StrategyKind::default(),
             backend: BackendKind::default(),
+            allocate: Allocate::default(),
             variant: Variant::default(),
             targets: ClassSet::ALL,
             batch: 1,
@@ -194,6 +204,13 @@ impl Builder {
     #[must_use]
     pub fn backend(mut self, backend: BackendKind) -> Self {
         self.backend = backend;
+        self
+    }
+
+    /// When new frames are allocated; before the window unless set.
+    #[must_use]
+    pub fn allocate(mut self, allocate: Allocate) -> Self {
+        self.allocate = allocate;
         self
     }
 
@@ -402,6 +419,7 @@ impl Builder {
             config: Config {
                 strategy: self.strategy,
                 backend: self.backend,
+                allocate: self.allocate,
                 variant: self.variant,
                 targets: self.targets,
                 batch: self.batch * self.page_size.pages(),
@@ -448,6 +466,10 @@ impl Builder {
         }
         if self.max_window == Some(Duration::ZERO) {
             return Err(BuildError::MaxWindow);
+        }
+        if !self.allocate.suits(self.backend) {
+            let backend = self.backend;
+            return Err(BuildError::Allocate { backend });
         }
         if !(1..=MAX_SLOTS).contains(&self.slots) {
             return Err(BuildError::Slots { slots: self.slots });

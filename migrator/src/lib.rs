@@ -71,6 +71,7 @@
 
 mod address;
 mod alias;
+mod allocate;
 mod arena;
 mod backend;
 mod batch;
@@ -118,6 +119,7 @@ mod watchdog;
 mod windows;
 
 pub use address::{Gfn, PAGE_SIZE, PageRange};
+pub use allocate::Allocate;
 pub use arena::ArenaError;
 pub use backend::BackendKind;
 pub use builder::{BuildError, Builder, DEFAULT_LIMBO, DEFAULT_REST, MAX_LIMBO};

@@ -162,6 +162,7 @@ impl Mover {
                     registration,
                     engine.watch,
                     engine.regions.clone(),
+                    config.allocate,
                 )?)
             }
         };

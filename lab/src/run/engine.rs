@@ -220,6 +220,7 @@ fn build(experiment: &Experiment, machine: &Machine) -> Result<Migrator, RunErro
         .vcpus(machine.vcpus().clone())
         .strategy(experiment.engine_strategy())
         .backend(experiment.backend)
+        .allocate(experiment.allocate)
         .variant(experiment.variant.engine())
         .targets(targets(experiment))
         .batch(experiment.batch.get().into())

@@ -6,6 +6,7 @@ mod invalidation;
 mod pressure;
 mod q1b;
 mod q1e;
+mod q1g;
 mod q2a_guest;
 mod q2b_guest;
 mod q2c_guest;
@@ -30,6 +31,7 @@ use super::plan::Plan;
 pub const PLANS: &[Plan] = &[
     q1b::PLAN,
     q1e::PLAN,
+    q1g::PLAN,
     q2a_guest::PLAN,
     q2b_guest::PLAN,
     q2c_guest::PLAN,
