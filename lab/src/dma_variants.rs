@@ -86,7 +86,8 @@ mod tests {
         let unmatched = (Key::Variant, "busted-invalidate-unmatched");
         let no_sequence = (Key::Variant, "busted-invalidate-no-sequence");
         let told = |text| (Key::Parameters, text);
-        let rows: [(&[(Key, &str)], Option<&str>); 8] = [
+        type Row<'a> = (&'a [(Key, &'a str)], Option<&'a str>);
+        let rows: [Row<'_>; 8] = [
             (&[dma, remap[0], remap[1], unmatched], None),
             (&[dma, remap[0], remap[1], no_sequence], None),
             (

@@ -47,7 +47,6 @@ impl RemapIn {
         registration: Arc<Registration>,
         watch: Watch,
         regions: Regions,
-        allocate: Allocate,
     ) -> Result<Self, ArenaError> {
         let full = limbo.max(batch);
         let first = alias.grow(full as usize)?;
@@ -64,9 +63,14 @@ impl RemapIn {
             left: 0,
             checked: 0,
             sample: Sample::one_in(stride),
-            allocate,
+            allocate: Allocate::default(),
             old: Vec::with_capacity(batch as usize),
         })
+    }
+
+    /// The same, with frames allocated then.
+    pub(crate) fn allocating(self, allocate: Allocate) -> Self {
+        Self { allocate, ..self }
     }
 
     /// The number of the page at `hva`, which is one of the guest's.
