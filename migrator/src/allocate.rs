@@ -9,7 +9,7 @@ pub enum Allocate {
     #[default]
     Ahead,
     /// As they are copied to: who waits for the pages waits for the allocator too. Only with
-    /// [`BackendKind::Remap`]: with `move` frames are staged, with `copy` the kernel always allocates them
+    /// [`BackendKind::Remap`]: with `move` frames are staged, with `copy` and `kernel` the kernel always allocates them
     /// as it maps.
     InWindow,
 }
