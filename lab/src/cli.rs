@@ -315,6 +315,9 @@ pub struct RunArgs {
         allow_hyphen_values = true
     )]
     frames: Option<String>,
+    /// When new frames are allocated: ahead, window (remap only: while the page is being moved) [default: ahead]
+    #[arg(long, value_name = "WHEN", help_heading = "Moving")]
+    allocate: Option<String>,
     /// How large the pages are that move: 4KiB, 2MiB (whole, with --hugepages) [default: 4KiB]
     #[arg(long, value_name = "SIZE", help_heading = "Moving")]
     page_size: Option<String>,
@@ -454,6 +457,7 @@ impl RunArgs {
             (Key::Mover, self.mover),
             (Key::Strategy, self.strategy),
             (Key::Backend, self.backend),
+            (Key::Allocate, self.allocate),
             (Key::Wait, self.wait),
             (Key::Target, self.target),
             (Key::Rate, self.rate),

@@ -1,5 +1,6 @@
 //! One experiment: everything that a run depends on, validated once, at the edge.
 
+use crate::dma_variants;
 use crate::frame_pool;
 use crate::guest_mover;
 use crate::host_limits::HostLimits;
@@ -15,7 +16,7 @@ use crate::units::{
 use std::path::PathBuf;
 use underfoot_abi::{Cpl, Layout, PAGE_SIZE, WorkloadId};
 use underfoot_migrator::{
-    BackendKind, Combination, FrameOptions, PageSize, StrategyKind, WaitKind,
+    Allocate, BackendKind, Combination, FrameOptions, PageSize, StrategyKind, WaitKind,
 };
 
 const LEAST_MEMORY: Size = Size::from_mib(16);
@@ -47,6 +48,8 @@ pub struct Experiment {
     pub strategy: StrategyKind,
     /// How the new frame arrives.
     pub backend: BackendKind,
+    /// When new frames are allocated.
+    pub allocate: Allocate,
     /// What a vCPU does that meets a window.
     pub wait: WaitKind,
     /// How large the pages are that move.
@@ -127,6 +130,7 @@ impl Experiment {
                 .get(Key::Backend, parse_backend)?
                 .flatten()
                 .unwrap_or(strategy.default_backend()),
+            allocate: named(settings, Key::Allocate, Allocate::Ahead)?,
             wait: named(settings, Key::Wait, WaitKind::Halt)?,
             page_size: named(settings, Key::PageSize, PageSize::Small)?,
             targets: settings
@@ -202,6 +206,7 @@ impl Experiment {
                 .unwrap_or(Span::from_ns(100_000)),
         };
         guest_mover::check(&experiment, settings)?;
+        dma_variants::check(&experiment)?;
         experiment.check_combination()?;
         Ok(experiment)
     }
@@ -257,6 +262,17 @@ impl Experiment {
                 parameter: idle.parameter,
                 value,
                 remedy,
+            });
+        }
+        if !self.allocate.suits(self.backend) {
+            return Err(ExperimentError::Unsound {
+                combination: format!(
+                    "allocate {}, backend {}",
+                    self.allocate.name(),
+                    self.backend.name()
+                ),
+                reason: "with move frames are staged before the window, and with copy the kernel always \
+                         allocates them in it: choose --backend remap --strategy protect-copy",
             });
         }
         self.check_huge()?;
@@ -372,6 +388,7 @@ impl Experiment {
         set(Key::Rate, text(self.rate.to_string()));
         if self.mover == Mover::Host {
             set(Key::Backend, text(self.backend.name().into()));
+            set(Key::Allocate, text(self.allocate.name().into()));
             set(Key::Wait, text(self.wait.name().into()));
             set(Key::PageSize, text(self.page_size.name().into()));
             set(Key::Batch, number(self.batch.get()));

@@ -12,8 +12,9 @@ use underfoot_vmm::MoverInit;
 const MOST_MEMORY: Size = Size::from_mib(2048);
 
 /// What belongs to the host's engine alone.
-const ENGINE: [Key; 10] = [
+const ENGINE: [Key; 11] = [
     Key::Backend,
+    Key::Allocate,
     Key::Wait,
     Key::PageSize,
     Key::Batch,

@@ -247,7 +247,7 @@ pub struct RunJson<'a> {
     pub frames: Option<&'a FramesRecord>,
     /// What the DMA device did.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub dma: Option<DmaRecord>,
+    pub dma: Option<&'a DmaRecord>,
     /// What was done at random.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub torment: Option<TormentCounts>,
@@ -299,7 +299,7 @@ impl<'a> From<&'a RunRecord> for RunJson<'a> {
             engine: record.engine,
             watchdog: record.watchdog.as_ref(),
             frames: record.frames.as_ref(),
-            dma: record.dma,
+            dma: record.dma.as_ref(),
             torment: record.torment,
         }
     }

@@ -7,6 +7,7 @@
 pub mod atomic_file;
 pub mod claims;
 pub mod command;
+mod dma_variants;
 pub mod doctor;
 pub mod error;
 pub mod exit;

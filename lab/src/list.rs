@@ -4,7 +4,7 @@ use crate::names::{Mover, Named, Variant};
 use crate::parameters::{default_text, range};
 use serde::Serialize;
 use underfoot_abi::{PageKind, Parameter, WorkloadId};
-use underfoot_migrator::{BackendKind, Combination, PageSize, StrategyKind, WaitKind};
+use underfoot_migrator::{Allocate, BackendKind, Combination, PageSize, StrategyKind, WaitKind};
 
 /// The schema of `list --json`.
 pub const LIST_SCHEMA: &str = "underfoot.list/1";
@@ -110,6 +110,8 @@ pub struct Choices {
     pub strategies: Vec<Choice>,
     /// `--backend`, but for `auto`.
     pub backends: Vec<Choice>,
+    /// `--allocate`.
+    pub allocations: Vec<Choice>,
     /// `--wait`.
     pub wait_policies: Vec<Choice>,
     /// `--page-size`.
@@ -132,6 +134,7 @@ impl Choices {
             movers: choices::<Mover>(),
             strategies: choices::<StrategyKind>(),
             backends: choices::<BackendKind>(),
+            allocations: choices::<Allocate>(),
             wait_policies: choices::<WaitKind>(),
             page_sizes: choices::<PageSize>(),
             page_kinds: choices::<PageKind>(),
@@ -154,6 +157,11 @@ impl Choices {
         section(&mut text, "movers (--mover)", &self.movers);
         section(&mut text, "strategies (--strategy)", &self.strategies);
         section(&mut text, "backends (--backend)", &self.backends);
+        section(
+            &mut text,
+            "when frames are allocated (--allocate)",
+            &self.allocations,
+        );
         line(
             &mut text,
             "auto",

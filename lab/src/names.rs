@@ -3,7 +3,7 @@
 
 use crate::units::ValueError;
 use underfoot_abi::{Cpl, PageKind, WorkloadId};
-use underfoot_migrator::{BackendKind, PageSize, StrategyKind, WaitKind};
+use underfoot_migrator::{Allocate, BackendKind, PageSize, StrategyKind, WaitKind};
 
 /// A fixed set of things with names.
 pub trait Named: Copy + PartialEq + 'static {
@@ -136,6 +136,9 @@ names! {
     ReclaimsUnderRcu = "busted-reclaims-under-rcu", "speculative faults may reclaim in their read section: the allocator's checker speaks";
     NeverPays = "busted-never-pays", "fast paths never make room: the starvation detector speaks";
     DropsUpdates = "busted-drops-updates", "reclaim forgets the updates that a page holds: the audit speaks";
+    InvalidateUnmatched = "busted-invalidate-unmatched", "invalidations end where they did not start (dma): a counter at -1";
+    InvalidateClamp = "busted-invalidate-clamp", "the same, not below zero (dma): stale translations lose updates";
+    InvalidateNoSequence = "busted-invalidate-no-sequence", "the device's faults look at the counter alone (dma): updates are lost";
     CopyMapped = "busted-guest-copy-mapped", "the guest's mover copies while mapped: updates are lost";
     NoShootdown = "busted-guest-no-shootdown", "the guest's mover flushes no TLB: old frames are written";
 }
@@ -158,7 +161,10 @@ impl Variant {
             | Self::FramesTwice
             | Self::FramesUnpaid
             | Self::FramesReclaims
-            | Self::MoverPanic => underfoot_abi::Variant::None,
+            | Self::MoverPanic
+            | Self::InvalidateUnmatched
+            | Self::InvalidateClamp
+            | Self::InvalidateNoSequence => underfoot_abi::Variant::None,
             Self::NoGracePeriod => underfoot_abi::Variant::NoGracePeriod,
             Self::NoSeqcount => underfoot_abi::Variant::NoSeqcount,
             Self::NoLock => underfoot_abi::Variant::NoLock,
@@ -202,7 +208,10 @@ impl Variant {
             | Self::FramesTwice
             | Self::FramesUnpaid
             | Self::FramesReclaims
-            | Self::MoverPanic => Some(Mover::Host),
+            | Self::MoverPanic
+            | Self::InvalidateUnmatched
+            | Self::InvalidateClamp
+            | Self::InvalidateNoSequence => Some(Mover::Host),
             Self::CopyMapped | Self::NoShootdown => Some(Mover::Guest),
             _ => None,
         }
@@ -224,6 +233,9 @@ impl Variant {
             Self::FramesTwice => underfoot_migrator::Variant::FramesTwice,
             Self::FramesUnpaid => underfoot_migrator::Variant::FramesUnpaid,
             Self::FramesReclaims => underfoot_migrator::Variant::FramesReclaims,
+            Self::InvalidateUnmatched => underfoot_migrator::Variant::InvalidateUnmatched,
+            Self::InvalidateClamp => underfoot_migrator::Variant::InvalidateClamp,
+            Self::InvalidateNoSequence => underfoot_migrator::Variant::InvalidateNoSequence,
             _ => underfoot_migrator::Variant::None,
         }
     }
@@ -256,6 +268,7 @@ macro_rules! named_by_the_engine {
 named_by_the_engine! {
     StrategyKind, "strategy";
     BackendKind, "backend";
+    Allocate, "time to allocate";
     PageSize, "page size";
     WaitKind, "wait policy";
 }

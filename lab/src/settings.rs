@@ -38,6 +38,7 @@ keys! {
     Mover = "mover", "Who moves the guest's pages.";
     Strategy = "strategy", "When what is copied.";
     Backend = "backend", "How the new frame arrives.";
+    Allocate = "allocate", "When new frames are allocated.";
     Wait = "wait", "What a vCPU does that meets a window.";
     Target = "target", "Which kinds of pages move.";
     Rate = "rate", "Pages per second.";

@@ -120,6 +120,29 @@ impl Alias {
         Ok(first as u32)
     }
 
+    /// Gives the frame of a place back to the kernel: the next write there has another one allocated.
+    ///
+    /// # Safety
+    /// Nobody needs what is in it, and no guest page lies there.
+    pub(crate) unsafe fn punch(&self, place: u32) -> io::Result<()> {
+        let offset = place as libc::off_t * PAGE_SIZE as libc::off_t;
+        let mode = libc::FALLOC_FL_PUNCH_HOLE | libc::FALLOC_FL_KEEP_SIZE;
+        // SAFETY: a part of the file that the caller vouches for.
+        let result = unsafe {
+            libc::fallocate(
+                self.file.as_raw_fd(),
+                mode,
+                offset,
+                PAGE_SIZE as libc::off_t,
+            )
+        };
+        if result == 0 {
+            Ok(())
+        } else {
+            Err(io::Error::last_os_error())
+        }
+    }
+
     /// Where a place is mapped here.
     pub(crate) fn at(&self, place: u32) -> *mut u8 {
         assert!((place as usize) < self.reserved, "place {place}");

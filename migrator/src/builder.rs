@@ -17,9 +17,10 @@ use crate::uffd::Watch;
 use crate::watchdog::LiveVerdicts;
 use crate::windows::Windows;
 use crate::{
-    BackendKind, ClassSet, Combination, GracePeriods, Inject, InvalidationOptions, Invalidations,
-    MAX_BATCH, Members, Migrator, Observer, PageMap, PageRange, PageSize, Rate, StrategyKind,
-    Torment, Tracking, Variant, Vcpus, Verify, WaitGraph, WaitKind, WaitSource, clock,
+    Allocate, BackendKind, ClassSet, Combination, Exhausted, GracePeriods, Inject,
+    InvalidationOptions, Invalidations, MAX_BATCH, MAX_SLOTS, Members, Migrator, Observer, PageMap,
+    PageRange, PageSize, Rate, StrategyKind, Torment, Tracking, Variant, Vcpus, Verify, WaitGraph,
+    WaitKind, WaitSource, clock,
 };
 
 /// How long a moved page rests by default.
@@ -58,6 +59,20 @@ pub enum BuildError {
     Limbo {
         /// What was asked for.
         limbo: u32,
+    },
+    /// Frames that are staged before the window, or that the kernel always allocates in it.
+    #[error(
+        "frames allocated in the window, backend {backend}: only remap has a choice; use that, or leave it out"
+    )]
+    Allocate {
+        /// The backend.
+        backend: BackendKind,
+    },
+    /// The slots for open invalidations.
+    #[error("a pool of {slots} slots for open invalidations: it has 1 to {MAX_SLOTS}")]
+    Slots {
+        /// What was asked for.
+        slots: u32,
     },
     /// No window is that short.
     #[error("a window of 0 at most: none is that short; give more, or no bound at all")]
@@ -119,6 +134,7 @@ pub struct Builder {
     vcpus: Option<Arc<dyn Vcpus>>,
     strategy: StrategyKind,
     backend: BackendKind,
+    allocate: Allocate,
     variant: Variant,
     targets: ClassSet,
     batch: u32,
@@ -134,6 +150,8 @@ pub struct Builder {
     signal_faults: bool,
     excluded: Vec<PageRange>,
     tracking: Tracking,
+    slots: u32,
+    exhausted: Exhausted,
     patience: Duration,
     max_window: Option<Duration>,
     wait_sources: Vec<Arc<dyn WaitSource>>,
@@ -153,6 +171,7 @@ impl Builder {
             vcpus: None,
             strategy: StrategyKind::default(),
             backend: BackendKind::default(),
+            allocate: Allocate::default(),
             variant: Variant::default(),
             targets: ClassSet::ALL,
             batch: 1,
@@ -168,6 +187,8 @@ impl Builder {
             signal_faults: false,
             excluded: Vec::new(),
             tracking: Tracking::default(),
+            slots: InvalidationOptions::default().slots,
+            exhausted: Exhausted::default(),
             patience: InvalidationOptions::default().patience,
             max_window: None,
             wait_sources: Vec::new(),
@@ -211,6 +232,13 @@ impl Builder {
     #[must_use]
     pub fn backend(mut self, backend: BackendKind) -> Self {
         self.backend = backend;
+        self
+    }
+
+    /// When new frames are allocated; before the window unless set.
+    #[must_use]
+    pub fn allocate(mut self, allocate: Allocate) -> Self {
+        self.allocate = allocate;
         self
     }
 
@@ -321,6 +349,20 @@ impl Builder {
     #[must_use]
     pub fn tracking(mut self, tracking: Tracking) -> Self {
         self.tracking = tracking;
+        self
+    }
+
+    /// Slots for open invalidations, 1 to [`MAX_SLOTS`], with [`Tracking::Pool`]; 16 unless set.
+    #[must_use]
+    pub fn slots(mut self, slots: u32) -> Self {
+        self.slots = slots;
+        self
+    }
+
+    /// What a migration does that finds every slot taken.
+    #[must_use]
+    pub fn exhausted(mut self, exhausted: Exhausted) -> Self {
+        self.exhausted = exhausted;
         self
     }
 
@@ -435,6 +477,8 @@ impl Builder {
             .map(|region| PageRange::new(region.gfn, region.pages));
         let options = InvalidationOptions {
             tracking: self.tracking,
+            slots: self.slots,
+            exhausted: self.exhausted,
             patience: self
                 .max_window
                 .map_or(self.patience, |longest| longest.min(self.patience)),
@@ -446,6 +490,7 @@ impl Builder {
             config: Config {
                 strategy: self.strategy,
                 backend: self.backend,
+                allocate: self.allocate,
                 variant: self.variant,
                 targets: self.targets,
                 batch: self.batch * self.page_size.pages(),
@@ -532,6 +577,13 @@ impl Builder {
         }
         if self.max_window == Some(Duration::ZERO) {
             return Err(BuildError::MaxWindow);
+        }
+        if !self.allocate.suits(self.backend) {
+            let backend = self.backend;
+            return Err(BuildError::Allocate { backend });
+        }
+        if !(1..=MAX_SLOTS).contains(&self.slots) {
+            return Err(BuildError::Slots { slots: self.slots });
         }
         if self.targets.is_empty() {
             return Err(BuildError::NoTargets);

@@ -15,8 +15,8 @@ use crate::uffd::Watch;
 use crate::watchdog::{LiveVerdicts, WaitGraph};
 use crate::windows::Windows;
 use crate::{
-    BackendKind, Class, ClassSet, GracePeriods, Inject, Invalidations, Observer, PageMap, PageSize,
-    Rate, StrategyKind, Torment, Variant, Vcpus, Verify,
+    Allocate, BackendKind, Class, ClassSet, GracePeriods, Inject, Invalidations, Observer, PageMap,
+    PageSize, Rate, StrategyKind, Torment, Variant, Vcpus, Verify,
 };
 
 /// The parts of the configuration that movers need.
@@ -24,6 +24,7 @@ use crate::{
 pub(crate) struct Config {
     pub(crate) strategy: StrategyKind,
     pub(crate) backend: BackendKind,
+    pub(crate) allocate: Allocate,
     pub(crate) variant: Variant,
     pub(crate) targets: ClassSet,
     /// In pages of 4 KiB.

@@ -15,6 +15,14 @@ use crate::{Gfn, PageRange, Phase, Verdict};
 pub struct Times {
     /// The pages were claimed.
     pub start: Tsc,
+    /// Right before consumers with translations of their own were told
+    /// ([`Invalidations`](crate::Invalidations)); this and the next two are 0 where none has registered a
+    /// page of these, or one did not acknowledge.
+    pub told: Tsc,
+    /// The invalidation was counted: what it takes to keep track of it.
+    pub counted: Tsc,
+    /// No consumer used the pages any more.
+    pub quiet: Tsc,
     /// Right before the call that write-protects; 0 where there is none.
     pub protect: Tsc,
     /// Right after it.

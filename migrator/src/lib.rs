@@ -71,6 +71,7 @@
 
 mod address;
 mod alias;
+mod allocate;
 mod arena;
 mod backend;
 mod batch;
@@ -121,6 +122,7 @@ mod watchdog;
 mod windows;
 
 pub use address::{Gfn, PAGE_SIZE, PageRange};
+pub use allocate::Allocate;
 pub use arena::ArenaError;
 pub use backend::BackendKind;
 pub use builder::{BuildError, Builder, DEFAULT_LIMBO, DEFAULT_REST, MAX_LIMBO, MAX_UFFDS};
@@ -135,9 +137,9 @@ pub use grace::GracePeriods;
 pub use handler::{Handler, HandlerError};
 pub use inject::{Inject, InjectAction};
 pub use invalidation::{
-    CacheView, Consumer, InvalidationOptions, Invalidations, Laggard, MAX_SUBSCRIPTIONS, OpenRange,
-    Refused, RegisterError, Sharing, Snapshot, Subscription, Tracking, TranslationCache,
-    Unacknowledged,
+    CacheView, Consumer, Exhausted, InvalidationOptions, Invalidations, Laggard, MAX_LAGGARDS,
+    MAX_SLOTS, MAX_SUBSCRIPTIONS, OpenRange, PoolCounts, Refused, RegisterError, Sharing, Snapshot,
+    Subscription, Tracking, TranslationCache, Unacknowledged,
 };
 pub use migrator::Migrator;
 pub use mover::{Mover, MoverError, NewMoverError};

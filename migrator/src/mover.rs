@@ -162,15 +162,18 @@ impl Mover {
             }
             BackendKind::Remap => {
                 let alias = engine.alias.as_ref().expect("made by the builder");
-                Box::new(RemapIn::new(
-                    batch,
-                    limbo,
-                    stride,
-                    Arc::clone(alias),
-                    registration,
-                    engine.watch,
-                    engine.regions.clone(),
-                )?)
+                Box::new(
+                    RemapIn::new(
+                        batch,
+                        limbo,
+                        stride,
+                        Arc::clone(alias),
+                        registration,
+                        engine.watch,
+                        engine.regions.clone(),
+                    )?
+                    .allocating(config.allocate),
+                )
             }
         };
         let verifier = Verifier::new(config.verify, batch).map_err(NewMoverError::Pagemap)?;

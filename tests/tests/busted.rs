@@ -67,6 +67,28 @@ fn what_a_strategy_leaves_out_loses_updates() {
     }
 }
 
+/// A device whose translations go stale, with movers whose invalidations overlap.
+#[test]
+#[cfg_attr(no_kvm, ignore = "this host has no /dev/kvm for us")]
+fn broken_invalidation_is_seen_by_its_counter_or_loses_updates() {
+    let moving = "--workload dma --backend remap --strategy protect-copy --target data --cpus 2";
+    let overlapping = "--movers 3 --rate 60000 --batch 8 --torment=true \
+                       --parameters renew-busy=on,ranges=1,cache=1";
+    let slow = "--rate 20000 --parameters renew=0,cache=1,lookup-us=20";
+    let lost = ["check word", "stale write"];
+    for (variant, more, checks) in [
+        (
+            "busted-invalidate-unmatched",
+            overlapping,
+            ["saw more", "is at -"],
+        ),
+        ("busted-invalidate-clamp", overlapping, lost),
+        ("busted-invalidate-no-sequence", slow, lost),
+    ] {
+        assert_caught(variant, &format!("{moving} {more}"), RUNS, &checks);
+    }
+}
+
 #[test]
 #[cfg_attr(no_kvm, ignore = "this host has no /dev/kvm for us")]
 fn writing_an_old_frame_is_seen_in_limbo() {

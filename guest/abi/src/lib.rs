@@ -40,9 +40,10 @@ pub use vcpu::{
     VcpuArea,
 };
 pub use workload::{
-    CHANGES, Counter, DMA_CACHE, DMA_RENEW, FAULT_OUTCOMES, MAX_COUNTERS, MAX_PARAMETERS,
-    MIX_PARTS, MOVES, OPERATIONS, PRESSURE_COUNTERS, Parameter, SHOTS, TABLE_SAMPLES,
-    TABLES_REUSED, WorkloadId, mix_counters,
+    CHANGES, Counter, DMA_CACHE, DMA_EXHAUSTED, DMA_LOOKUP, DMA_RANGES, DMA_RENEW, DMA_RENEW_BUSY,
+    DMA_SLOTS, DMA_TRACKING, FAULT_OUTCOMES, MAX_COUNTERS, MAX_PARAMETERS, MIX_PARTS, MOVES,
+    OPERATIONS, PRESSURE_COUNTERS, Parameter, SHOTS, TABLE_SAMPLES, TABLES_REUSED, WorkloadId,
+    mix_counters,
 };
 
 /// The kernel command-line key whose hexadecimal value is the GPA of the shared region.

@@ -10,7 +10,10 @@ pub use spaces::{
 };
 
 use kernel::{CHASE, CHURN, DMA, IDLE, LOCK, ORDER, SHOOTDOWN, TORTURE, WALK};
-pub use kernel::{DMA_CACHE, DMA_RENEW};
+pub use kernel::{
+    DMA_CACHE, DMA_EXHAUSTED, DMA_LOOKUP, DMA_RANGES, DMA_RENEW, DMA_RENEW_BUSY, DMA_SLOTS,
+    DMA_TRACKING,
+};
 use mix::MIX;
 use spaces::{EXIT, FAULT, MMAP1, PRESSURE};
 

@@ -42,7 +42,7 @@ const REMEMBERED: usize = 4;
 /// How long a CPU spins for the device before it sleeps for a tick: the device may need that CPU.
 const SPIN_NS: u64 = 200_000;
 const SLEEP_NS: u64 = 100_000;
-/// A descriptor that is not answered for so long is lost.
+/// A descriptor that is not answered for so long is an error.
 const LOST_NS: u64 = 4_000_000_000;
 
 type Buffers = [&'static [AtomicU64]; MAX_CPUS];
@@ -161,7 +161,8 @@ impl Dma {
             .store(first + self.depth as u64, Release);
         let began = tsc();
         let wait = |nth: usize| await_answer(cpu, descriptor(queue, first, nth), began);
-        // Each of them, whatever became of another: the ring is free then.
+        // Each of them, whatever became of another: the ring is free then. Nothing is posted over one that
+        // is not answered, or the device would copy by one descriptor and answer the next.
         if (0..self.depth).filter(|nth| wait(*nth)).count() < self.depth {
             return;
         }
@@ -212,19 +213,27 @@ fn descriptor(queue: &DmaQueue, first: u64, nth: usize) -> &DmaDescriptor {
     &queue.descriptors[(first as usize + nth) % DMA_RING]
 }
 
-/// Waits until the device has done with `descriptor`, posted at `began`; false if it never does. An answer
-/// other than "done" is an error.
+/// Waits until the device has done with `descriptor`, posted at `began`, or the run is over; whether it did
+/// as it was told. An answer other than "done" is an error, and so is one that is late.
 fn await_answer(cpu: &Cpu, descriptor: &DmaDescriptor, began: u64) -> bool {
     let address = from_ref(&descriptor.status).addr();
+    let mut late = false;
     loop {
         // Acquire: pairs with the device's release; what was copied is there.
         let status = access(cpu, address, || descriptor.status.load(Acquire));
         if status == DmaStatus::Done as u64 {
-            return true;
+            return !late;
+        }
+        if status != DmaStatus::Posted as u64 {
+            record::error(cpu, address, status);
+            return false;
         }
         let waited = cpu.ns(tsc().saturating_sub(began));
-        if status != DmaStatus::Posted as u64 || waited > LOST_NS {
+        if waited > LOST_NS && !late {
+            late = true;
             record::error(cpu, address, status);
+        }
+        if late && is_over(cpu) {
             return false;
         }
         if waited > SPIN_NS {

@@ -3,23 +3,47 @@
 use super::engine::Engine;
 use super::session::Session;
 use crate::experiment::Experiment;
-use crate::record::DmaRecord;
+use crate::histogram::Histogram;
+use crate::record::{DmaRecord, Histograms, Integrity};
 use std::num::NonZeroU64;
 use std::sync::Arc;
 use std::time::Duration;
-use underfoot_abi::{DMA_CACHE, DMA_RENEW, PAGE_SIZE, WorkloadId};
-use underfoot_migrator::{Gfn, PageRange};
+use underfoot_abi::{
+    DMA_CACHE, DMA_EXHAUSTED, DMA_LOOKUP, DMA_RANGES, DMA_RENEW, DMA_RENEW_BUSY, DMA_SLOTS,
+    DMA_TRACKING, PAGE_SIZE, WorkloadId,
+};
+use underfoot_migrator::{Builder, Exhausted, Gfn, Laggard, PageRange, PoolCounts, Tracking};
 use underfoot_vmm::Machine;
-use underfoot_vmm::dma::{DmaDevice, DmaError, DmaOptions};
+use underfoot_vmm::dma::{DmaDevice, DmaError, DmaOptions, SlowLookup};
 
 /// Threads of the device at most; the vCPUs' queues are theirs by turns.
 const THREADS: u32 = 2;
 
-/// Ranges that each thread registers: faults of one wait for no change in another.
-const PARTS: u32 = 16;
-
 /// What the device's threads get to end.
 const PATIENCE: Duration = Duration::from_secs(2);
+
+/// Name of the histogram of how long accesses that were put off had to wait.
+pub const PUT_OFF: &str = "dma.put_off";
+
+/// What the engine is told for the device's sake.
+pub fn configure(experiment: &Experiment, builder: Builder) -> Builder {
+    if experiment.workload != WorkloadId::Dma {
+        return builder;
+    }
+    let told = |which: usize| experiment.parameters.values()[which];
+    builder
+        .tracking(tracking(told(DMA_TRACKING)))
+        .slots(told(DMA_SLOTS) as u32)
+        .exhausted(match told(DMA_EXHAUSTED) {
+            0 => Exhausted::CountSpace,
+            _ => Exhausted::Wait,
+        })
+}
+
+/// By the number of the parameter's choice.
+fn tracking(choice: u64) -> Tracking {
+    [Tracking::Pool, Tracking::Stack, Tracking::Space][choice as usize]
+}
 
 /// Starts the device, if the workload has one.
 pub fn start(
@@ -32,20 +56,22 @@ pub fn start(
     }
     let shared = machine.shared().clone();
     let usable = machine.ram().usable();
-    let parts = PARTS.div_ceil(usable.len() as u32);
+    let told = |which: usize| experiment.parameters.values()[which];
+    let parts = (told(DMA_RANGES) as u32).div_ceil(usable.len() as u32);
     let ranges = usable.into_iter().flat_map(|(gpa, bytes)| {
         let whole = PageRange::new(Gfn::containing(gpa), (bytes / PAGE_SIZE as u64) as u32);
         split(whole, parts)
     });
-    let told = |which: usize| experiment.parameters.values()[which];
+    let takes = Duration::from_micros(told(DMA_LOOKUP));
     let device = DmaDevice::start(DmaOptions {
         threads: shared.cpus().min(THREADS),
         doorbells: Arc::new(shared),
         ranges: ranges.collect(),
         invalidations: engine.invalidations(),
-        translate: engine.translate(),
+        translate: Arc::new(SlowLookup::new(engine.translate(), takes)),
         cache: told(DMA_CACHE) as usize,
         renew_every: NonZeroU64::new(told(DMA_RENEW)),
+        renew_busy: told(DMA_RENEW_BUSY) != 0,
     })?;
     Ok(Some(device))
 }
@@ -64,9 +90,31 @@ pub fn stop(device: Option<&mut DmaDevice>) -> Option<DmaError> {
     device.and_then(|device| device.stop(PATIENCE).err())
 }
 
-/// What it did.
+/// What the registry says when the movers have ended and the device is still registered.
+#[derive(Default)]
+pub struct RegistryState {
+    /// Consumers whose counter of open invalidations is not 0.
+    unbalanced: Vec<(Arc<str>, i64)>,
+    /// Who did not acknowledge in time.
+    laggards: Vec<Laggard>,
+    pool: PoolCounts,
+}
+
+/// Takes it down.
+pub fn look(engine: &Engine) -> RegistryState {
+    let invalidations = engine.invalidations();
+    RegistryState {
+        unbalanced: invalidations.unbalanced(),
+        laggards: invalidations.laggards(),
+        pool: invalidations.pool_counts(),
+    }
+}
+
+/// What it did while pages moved; what was found wrong, ever.
 pub fn record(session: &Session<'_>) -> Option<DmaRecord> {
-    let counts = session.dma.as_ref()?.counts();
+    let all = session.dma.as_ref()?.counts();
+    let counts = all.since(&session.dma_before);
+    let RegistryState { laggards, pool, .. } = &session.registry;
     Some(DmaRecord {
         done: counts.done,
         refused: counts.refused,
@@ -74,10 +122,46 @@ pub fn record(session: &Session<'_>) -> Option<DmaRecord> {
         hits: counts.hits,
         misses: counts.misses,
         retries: counts.retries,
+        overtaken: counts.overtaken,
+        put_off: counts.put_off,
         retries_in_a_row: counts.retries_in_a_row,
+        rows: counts.rows,
         renewed: counts.renewed,
-        negative: counts.negative,
+        in_midst: counts.in_midst,
+        pool_waited: pool.waited,
+        pool_fell_back: pool.fell_back,
+        negative: all.negative,
+        laggards: laggards.iter().map(ToString::to_string).collect(),
     })
+}
+
+/// How long accesses that were put off had to wait.
+pub fn histograms(device: &DmaDevice) -> Histograms {
+    let mut waited = Histogram::new();
+    device.waited().for_each(|one| waited.add_guest(one));
+    Histograms::from([(PUT_OFF.to_owned(), waited)])
+}
+
+/// What the counters of invalidations say.
+pub fn check(integrity: &mut Integrity, session: &Session<'_>) {
+    let Some(device) = &session.dma else { return };
+    let mut fault = |errors: u64, detail: String| {
+        if errors > 0 {
+            integrity.errors += errors;
+            integrity.details.push(detail);
+        }
+    };
+    let negative = device.counts().negative;
+    fault(
+        negative,
+        format!("device: {negative} registrations saw more invalidations end than start"),
+    );
+    for (consumer, counter) in &session.registry.unbalanced {
+        let detail = format!(
+            "registry: the counter of {consumer} is at {counter} while nothing is being invalidated"
+        );
+        fault(1, detail);
+    }
 }
 
 #[cfg(test)]

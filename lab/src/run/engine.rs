@@ -1,8 +1,8 @@
 //! The engine's threads: one for faults, one for each mover.
 
-use super::RunError;
 use super::observer::EventRecorder;
 use super::watch::{FaultObserver, Watch};
+use super::{RunError, dma};
 use crate::experiment::Experiment;
 use crate::histogram::Histogram;
 use crate::names::{Role, Variant, Verify};
@@ -285,6 +285,7 @@ fn build(
         .vcpus(machine.vcpus().clone())
         .strategy(experiment.engine_strategy())
         .backend(experiment.backend)
+        .allocate(experiment.allocate)
         .variant(experiment.variant.engine())
         .targets(targets(experiment))
         .batch(experiment.batch.get().into())
@@ -308,6 +309,7 @@ fn build(
     if let Some(frames) = experiment.frames {
         builder = builder.frames(frames);
     }
+    builder = dma::configure(experiment, builder);
     if experiment.torment {
         builder = builder.torment(Torment::default());
     }

@@ -23,12 +23,7 @@ pub fn collect(session: &Session<'_>, counters: &Counters, outcome: &Outcome) ->
     if session.experiment.mover == Mover::Guest {
         guest_moves::check(&mut integrity, session);
     }
-    if let Some(dma) = dma::record(session) {
-        let negative = dma.negative;
-        let detail =
-            format!("device: {negative} registrations saw more invalidations end than start");
-        fault(&mut integrity, negative, detail);
-    }
+    dma::check(&mut integrity, session);
     guest(&mut integrity, session);
     reports(&mut integrity, session);
     if session.audited {

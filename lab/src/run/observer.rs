@@ -22,6 +22,10 @@ pub enum HostMetric {
     Map,
     /// From claim to release.
     Migration,
+    /// What it takes to keep track of an invalidation that somebody must be told of.
+    Invalidate,
+    /// From there until no consumer used the pages.
+    Quiet,
     /// Service of a fault that reached the handler.
     Fault,
     /// From the closing of a cycle to when the old frames of the migration in it were back.
@@ -30,7 +34,7 @@ pub enum HostMetric {
 
 impl HostMetric {
     /// All of them.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 11] = [
         Self::Window,
         Self::Write,
         Self::Protect,
@@ -38,6 +42,8 @@ impl HostMetric {
         Self::Copy,
         Self::Map,
         Self::Migration,
+        Self::Invalidate,
+        Self::Quiet,
         Self::Fault,
         Self::Broken,
     ];
@@ -52,6 +58,8 @@ impl HostMetric {
             Self::Copy => "window.copy",
             Self::Map => "window.map",
             Self::Migration => "migration",
+            Self::Invalidate => "invalidation.start",
+            Self::Quiet => "invalidation.quiet",
             Self::Fault => "fault",
             Self::Broken => "watchdog.broken",
         }
@@ -134,6 +142,10 @@ impl EventRecorder {
             self.record(metric, from, to);
         }
         self.protection(times);
+        if times.told != 0 {
+            self.record(HostMetric::Invalidate, times.told, times.counted);
+            self.record(HostMetric::Quiet, times.counted, times.quiet);
+        }
     }
 
     fn protection(&self, times: &Times) {

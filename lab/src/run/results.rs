@@ -37,6 +37,9 @@ pub fn collect(session: &Session<'_>, outcome: Outcome) -> RunRecord {
     if moves && session.experiment.mover == Mover::Guest {
         moving.extend(guest_moves::histograms(shared));
     }
+    if let Some(device) = &session.dma {
+        moving.extend(dma::histograms(device));
+    }
     let stalls = stalls(session);
     if stalls.own_window.is_some() {
         let own = &session.own_window;
@@ -136,6 +139,7 @@ fn host_histograms(session: &Session<'_>, engine: &Engine) -> Histograms {
     let measured = |metric: &HostMetric| match metric {
         HostMetric::Fault | HostMetric::Broken => true,
         HostMetric::Write | HostMetric::Protect => strategy.protects(),
+        HostMetric::Invalidate | HostMetric::Quiet => session.dma.is_some(),
         _ => strategy != StrategyKind::None,
     };
     HostMetric::ALL

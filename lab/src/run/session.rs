@@ -2,7 +2,7 @@
 
 mod end;
 
-use super::dma;
+use super::dma::{self, RegistryState};
 use super::engine::Engine;
 use super::guest_frames::Compared;
 use super::header::header;
@@ -19,7 +19,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant, SystemTime};
 use underfoot_abi::{GuestState, Phase};
 use underfoot_migrator::PageSize;
-use underfoot_vmm::dma::DmaDevice;
+use underfoot_vmm::dma::{DmaCounts, DmaDevice};
 use underfoot_vmm::stats::Stats;
 use underfoot_vmm::{
     Backing, Boot, ExitReport, HostInfo, Machine, MachineConfig, MemorySize, Progress, Wake,
@@ -75,6 +75,10 @@ pub struct Session<'a> {
     /// is let go by that.
     pub engine: Option<Engine>,
     pub dma: Option<DmaDevice>,
+    /// What the device had done when pages began to move.
+    pub dma_before: DmaCounts,
+    /// What the registry of consumers said at the end.
+    pub registry: RegistryState,
     pub machine: Machine,
     /// After the machine: it may wait for a vCPU.
     holder: Option<Holder>,
@@ -144,6 +148,8 @@ impl<'a> Session<'a> {
             machine,
             engine: None,
             dma: None,
+            dma_before: DmaCounts::default(),
+            registry: RegistryState::default(),
             holder: None,
             stalls: None,
             ended: None,
@@ -216,6 +222,9 @@ impl<'a> Session<'a> {
             reader.begin(self.machine.shared());
         }
         let moving = experiment.moving_span().duration();
+        if let Some(device) = &self.dma {
+            self.dma_before = device.counts();
+        }
         if let Some(engine) = &mut self.engine
             && !moving.is_zero()
         {

@@ -12,7 +12,7 @@ use crate::regions::Regions;
 use crate::registration::Registration;
 use crate::sample::Sample;
 use crate::uffd::{Transfer, UffdError, Watch};
-use crate::{PAGE_SIZE, pattern};
+use crate::{Allocate, PAGE_SIZE, pattern};
 
 /// A closed loop of places of the file, as [`MoveIn`](super::MoveIn) has one of frames. A page is
 /// never missing: the mapping of the old place is replaced by that of the new one in one call, which
@@ -31,6 +31,7 @@ pub(crate) struct RemapIn {
     /// Frames older than this position were checked.
     checked: u64,
     sample: Sample,
+    allocate: Allocate,
     /// The places of the pages of the open migration, as they were.
     old: Vec<u32>,
 }
@@ -62,8 +63,14 @@ impl RemapIn {
             left: 0,
             checked: 0,
             sample: Sample::one_in(stride),
+            allocate: Allocate::default(),
             old: Vec::with_capacity(batch as usize),
         })
+    }
+
+    /// The same, with frames allocated then.
+    pub(crate) fn allocating(self, allocate: Allocate) -> Self {
+        Self { allocate, ..self }
     }
 
     /// The number of the page at `hva`, which is one of the guest's.
@@ -147,7 +154,14 @@ fn transfer(pages: u32, errno: i32) -> Transfer {
 
 impl Backend for RemapIn {
     fn prepare(&mut self, pages: u32) -> io::Result<u32> {
-        Ok(self.check_oldest(pages))
+        let stale = self.check_oldest(pages);
+        if self.allocate == Allocate::InWindow {
+            for place in self.waiting.iter().take(pages as usize) {
+                // SAFETY: a place that waits is ours, and was checked.
+                unsafe { self.alias.punch(*place)? };
+            }
+        }
+        Ok(stale)
     }
 
     fn protect(&mut self, lane: Lane, hva: usize, pages: u32) -> i32 {

@@ -16,6 +16,9 @@ pub enum Refused {
     /// It is being moved: try again later.
     #[error("the page is being moved; try again later")]
     Again,
+    /// It was moved while it was looked up, which may be for nothing now: try again.
+    #[error("the page was moved while it was looked up; try again")]
+    Overtaken,
     /// It has no translation, or is not in the range of the subscription.
     #[error("{0} is not guest memory that the consumer may reach; use pages of its subscription")]
     Nowhere(Gfn),
@@ -124,7 +127,7 @@ impl TranslationCache {
         entry.key.store(key, Ordering::Relaxed);
         if subscription.read_retry(snapshot) {
             entry.key.store(NONE, Ordering::Relaxed);
-            return Err(Refused::Again);
+            return Err(Refused::Overtaken);
         }
         Ok((op(at), false))
     }

@@ -111,6 +111,7 @@ struct Model {
     manners: Manners,
     /// Slots of the pool.
     pool: usize,
+    exhausted: Exhausted,
     /// Moves one after the other.
     moves: usize,
     /// Another mover opens the range and changes nothing.
@@ -125,6 +126,7 @@ const PLAIN: Model = Model {
     variant: Variant::None,
     manners: Manners::Right,
     pool: 1,
+    exhausted: Exhausted::CountSpace,
     moves: 1,
     bystander: false,
     late: false,
@@ -145,6 +147,8 @@ impl Model {
             tracking: self.tracking,
             patience: Duration::ZERO,
             variant: self.variant,
+            exhausted: self.exhausted,
+            ..InvalidationOptions::default()
         };
         let registry = Arc::new(Invalidations::sized([PAGE], options, self.pool, 1));
         let memory = Memory::new();
@@ -253,6 +257,38 @@ fn loom_late_registration_among_two_movers_one_of_which_found_no_slot() {
 #[test]
 fn loom_late_registration_among_two_movers_on_their_stacks() {
     among_two_movers(Tracking::Stack, 0, 1);
+}
+
+/// The one who finds no slot waits until the other ends.
+#[test]
+fn loom_late_registration_among_two_movers_one_of_which_waits_for_a_slot() {
+    Model {
+        exhausted: Exhausted::Wait,
+        bystander: true,
+        late: true,
+        accesses: 1,
+        ..PLAIN
+    }
+    .check(1);
+}
+
+/// Without the bound, which loom does not know: who holds the slot and wants another waits for himself.
+#[test]
+#[should_panic = "exceeded maximum number of branches"]
+fn loom_catches_a_wait_for_a_slot_of_ones_own() {
+    loom::model(|| {
+        let options = InvalidationOptions {
+            exhausted: Exhausted::Wait,
+            ..InvalidationOptions::default()
+        };
+        let registry = Invalidations::sized([PAGE], options, 1, 1);
+        let (outer, inner) = (
+            pin!(OpenRange::new(&registry)),
+            pin!(OpenRange::new(&registry)),
+        );
+        outer.as_ref().start(PAGE).expect("nobody is there");
+        inner.as_ref().start(PAGE).expect("nobody is there");
+    });
 }
 
 #[test]

@@ -22,6 +22,7 @@
 mod cache;
 mod consumer;
 mod error;
+mod laggards;
 mod listener;
 #[cfg(all(test, loom))]
 mod loom_models;
@@ -38,7 +39,9 @@ mod tracking;
 pub use cache::{CacheView, Refused, TranslationCache};
 pub use consumer::{Consumer, Laggard};
 pub use error::{RegisterError, Unacknowledged};
+pub use laggards::MAX_LAGGARDS;
 pub use open::OpenRange;
-pub use registry::{InvalidationOptions, Invalidations, MAX_SUBSCRIPTIONS};
+pub(crate) use open::Told;
+pub use registry::{InvalidationOptions, Invalidations, MAX_SLOTS, MAX_SUBSCRIPTIONS, PoolCounts};
 pub use subscription::{Snapshot, Subscription};
-pub use tracking::{Sharing, Tracking};
+pub use tracking::{Exhausted, Sharing, Tracking};

@@ -11,8 +11,9 @@ use super::pool::Ticket;
 use super::registry::{bits, consumer_node};
 use super::stack::Node;
 use super::sync::{Backoff, Deadline, Ordering, fence};
-use super::{Invalidations, Tracking, Unacknowledged};
+use super::{Exhausted, Invalidations, Tracking, Unacknowledged};
 use crate::PageRange;
+use crate::clock::{self, Tsc};
 use crate::watchdog::{Wait, Waiter};
 
 /// Where an open invalidation is kept track of.
@@ -29,6 +30,12 @@ pub(crate) struct Unquiet {
     pub(crate) late: Unacknowledged,
     /// It was told to give up, as its wait closed a cycle.
     pub(crate) deadlock: bool,
+}
+
+/// When an invalidation was counted that somebody had to be told of, in TSC ticks; 0 if nobody had.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Told {
+    pub(crate) counted: Tsc,
 }
 
 #[derive(Clone, Copy)]
@@ -82,7 +89,8 @@ impl<'r> OpenRange<'r> {
     /// A consumer did not acknowledge in time. The range is open all the same; it must not be
     /// changed.
     pub fn start(self: Pin<&Self>, range: PageRange) -> Result<(), Unacknowledged> {
-        self.start_as(range, None).map_err(|unquiet| unquiet.late)
+        let told = self.start_as(range, None);
+        told.map(drop).map_err(|unquiet| unquiet.late)
     }
 
     /// The same, by one who says for which consumer it waits, and gives up if it is told to.
@@ -90,15 +98,16 @@ impl<'r> OpenRange<'r> {
         self: Pin<&Self>,
         range: PageRange,
         waiter: Option<&mut Waiter>,
-    ) -> Result<(), Unquiet> {
+    ) -> Result<Told, Unquiet> {
         self.end();
         if range.pages == 0 {
-            return Ok(());
+            return Ok(Told::default());
         }
         let pinned = self.publish(range);
         if pinned == 0 {
-            return Ok(());
+            return Ok(Told::default());
         }
+        let counted = clock::now();
         // Pairs with the fence in `Subscription::read_retry`: a fault sees that it is too late, or
         // what it put into its cache is seen here and forgotten.
         fence(Ordering::SeqCst);
@@ -109,7 +118,8 @@ impl<'r> OpenRange<'r> {
         // Pairs with the fence in `InUse::enter`: who uses a page finds it forgotten, or is seen here
         // using it.
         fence(Ordering::SeqCst);
-        self.await_quiet(pinned, range, waiter)
+        self.await_quiet(pinned, range, waiter)?;
+        Ok(Told { counted })
     }
 
     /// Counts the invalidation where it is to be counted, and pins whom to tell.
@@ -118,7 +128,7 @@ impl<'r> OpenRange<'r> {
         let ticket = match registry.options.tracking {
             Tracking::Stack => return self.publish_on_stack(range),
             Tracking::Space => None,
-            Tracking::Pool => registry.pool.open(range),
+            Tracking::Pool => registry.pool.open(range).or_else(|| self.await_slot(range)),
         };
         let place = match ticket {
             Some(ticket) => Place::Pool(ticket),
@@ -141,6 +151,25 @@ impl<'r> OpenRange<'r> {
             pinned,
         }));
         pinned
+    }
+
+    /// A slot of the pool, which had none; `None` if there is none in time, or is none to be waited for.
+    #[cold]
+    fn await_slot(&self, range: PageRange) -> Option<Ticket> {
+        let registry = self.registry;
+        if registry.options.exhausted == Exhausted::Wait {
+            registry.pool_counts.waited.add_one();
+            let deadline = Deadline::after(registry.options.patience);
+            let mut backoff = Backoff::default();
+            while !deadline.is_over() {
+                backoff.wait();
+                if let Some(ticket) = registry.pool.open(range) {
+                    return Some(ticket);
+                }
+            }
+        }
+        registry.pool_counts.fell_back.add_one();
+        None
     }
 
     fn publish_on_stack(self: Pin<&Self>, range: PageRange) -> u64 {

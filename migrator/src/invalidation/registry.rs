@@ -3,21 +3,30 @@
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
+use super::laggards::Laggards;
 use super::listener::{Listener, Matching, Registered};
 use super::pool::Pool;
 use super::stack::Stack;
 use super::sync::{AtomicU64, Mutex, MutexGuard, Ordering};
-use super::{Consumer, Laggard, RegisterError, Sharing, Subscription, Tracking};
+use super::{Consumer, Exhausted, Laggard, RegisterError, Sharing, Subscription, Tracking};
 use crate::{Gfn, Node, PAGE_SIZE, PageRange, Variant};
 
 /// Subscriptions that there can be at one time: one bit each in a word.
 pub const MAX_SUBSCRIPTIONS: usize = u64::BITS as usize;
+
+/// Slots of the pool at most: one bit each in a word.
+pub const MAX_SLOTS: u32 = u64::BITS;
 
 /// How a registry is to work.
 #[derive(Clone, Copy, Debug)]
 pub struct InvalidationOptions {
     /// Where open invalidations are kept track of.
     pub tracking: Tracking,
+    /// Slots of the pool, with [`Tracking::Pool`]: 1 to [`MAX_SLOTS`], what is outside is brought inside.
+    /// 16 by default: more than there are movers, as a rule.
+    pub slots: u32,
+    /// What a start does that finds every slot taken.
+    pub exhausted: Exhausted,
     /// How long a mover waits for all consumers of a range to acknowledge; 10 ms by default, which a
     /// consumer's thread may spend without a CPU.
     pub patience: Duration,
@@ -29,6 +38,8 @@ impl Default for InvalidationOptions {
     fn default() -> Self {
         Self {
             tracking: Tracking::default(),
+            slots: 16,
+            exhausted: Exhausted::default(),
             patience: Duration::from_millis(10),
             variant: Variant::None,
         }
@@ -64,7 +75,44 @@ impl Space {
     }
 }
 
+/// How often the pool had no slot left.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PoolCounts {
+    /// Starts that waited for a slot ([`Exhausted::Wait`]).
+    pub waited: u64,
+    /// Starts that counted for the space instead.
+    pub fell_back: u64,
+}
+
+/// The same while movers count.
+#[derive(Debug, Default)]
+pub(super) struct LivePoolCounts {
+    pub(super) waited: Tally,
+    pub(super) fell_back: Tally,
+}
+
+/// A count that orders nothing: no concern of a loom model.
+#[derive(Debug, Default)]
+pub(super) struct Tally(std::sync::atomic::AtomicU64);
+
+impl Tally {
+    pub(super) fn add_one(&self) {
+        self.0.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+    }
+
+    fn get(&self) -> u64 {
+        self.0.load(std::sync::atomic::Ordering::Relaxed)
+    }
+}
+
 /// What registrants know of each other.
+#[derive(Default)]
+struct Registrants {
+    entries: Vec<Entry>,
+    /// Of those who have left.
+    laggards: Laggards,
+}
+
 struct Entry {
     index: usize,
     name: Arc<str>,
@@ -85,18 +133,17 @@ pub struct Invalidations {
     pub(super) pool: Pool,
     pub(super) stack: Stack,
     pub(super) space: Space,
+    pub(super) pool_counts: LivePoolCounts,
     /// Held by registrants alone; movers never wait for it.
-    entries: Mutex<Vec<Entry>>,
+    registrants: Mutex<Registrants>,
 }
 
 impl Invalidations {
-    /// Slots of the pool: more than there are movers, as a rule.
-    pub(super) const POOL: usize = 16;
-
     /// A registry for the guest memory whose regions are `memory`, in any order.
     #[must_use]
     pub fn new(memory: impl IntoIterator<Item = PageRange>, options: InvalidationOptions) -> Self {
-        Self::sized(memory, options, Self::POOL, MAX_SUBSCRIPTIONS)
+        let slots = options.slots.clamp(1, MAX_SLOTS) as usize;
+        Self::sized(memory, options, slots, MAX_SUBSCRIPTIONS)
     }
 
     /// The same, with so many slots in its pool and so many places.
@@ -118,7 +165,8 @@ impl Invalidations {
                 open: AtomicU64::new(0),
                 sequence: AtomicU64::new(0),
             },
-            entries: Mutex::new(Vec::new()),
+            pool_counts: LivePoolCounts::default(),
+            registrants: Mutex::new(Registrants::default()),
         }
     }
 
@@ -140,8 +188,9 @@ impl Invalidations {
     ) -> Result<Subscription, RegisterError> {
         let name: Arc<str> = consumer.name().into();
         let range = self.checked(&name, gpa, bytes)?;
-        let mut entries = self.entries();
-        let index = self.free_place(&entries, &name, range, sharing)?;
+        let mut registrants = self.registrants();
+        let entries = &mut registrants.entries;
+        let index = self.free_place(entries, &name, range, sharing)?;
         entries.push(Entry {
             index,
             name: Arc::clone(&name),
@@ -149,7 +198,7 @@ impl Invalidations {
             sharing,
         });
         self.activate(index, range, Registered { consumer, name });
-        drop(entries);
+        drop(registrants);
         Ok(Subscription::new(Arc::clone(self), index))
     }
 
@@ -249,10 +298,20 @@ impl Invalidations {
 
     /// Ends the subscription at `index`, once no open invalidation counts it.
     pub(super) fn deregister(&self, index: usize) {
-        self.listeners[index].vacate();
-        let mut entries = self.entries();
+        let listener = &self.listeners[index];
+        listener.vacate();
+        // The place is empty, and nobody else's before its entry is gone.
+        let times = listener.times_late();
+        let mut registrants = self.registrants();
         self.occupied.fetch_and(!(1 << index), Ordering::Relaxed);
-        entries.retain(|entry| entry.index != index);
+        let at = registrants
+            .entries
+            .iter()
+            .position(|entry| entry.index == index);
+        let entry = registrants
+            .entries
+            .swap_remove(at.expect("a subscription has its entry"));
+        registrants.laggards.add(entry.name, entry.range, times);
     }
 
     pub(super) fn listener(&self, index: usize) -> &Listener {
@@ -281,18 +340,27 @@ impl Invalidations {
         pinned
     }
 
-    /// The consumers that did not acknowledge in time, of those that are registered.
+    /// The consumers that did not acknowledge in time, by name and range; those too that have left. The
+    /// first [`MAX_LAGGARDS`](super::MAX_LAGGARDS) who left are told apart, further ones by their name.
     #[must_use]
     pub fn laggards(&self) -> Vec<Laggard> {
-        let late = |listener: &&Listener| listener.times_late() > 0;
-        self.each_registered()
-            .filter(|(listener, _)| late(listener))
-            .map(|(listener, consumer)| Laggard {
-                consumer,
-                range: listener.range(),
-                times: listener.times_late(),
-            })
-            .collect()
+        let registrants = self.registrants();
+        let mut all = registrants.laggards.clone();
+        for entry in &registrants.entries {
+            // An entry's place is its own until the entry is gone.
+            let times = self.listeners[entry.index].times_late();
+            all.add(Arc::clone(&entry.name), entry.range, times);
+        }
+        all.into()
+    }
+
+    /// How often the pool had no slot left.
+    #[must_use]
+    pub fn pool_counts(&self) -> PoolCounts {
+        PoolCounts {
+            waited: self.pool_counts.waited.get(),
+            fell_back: self.pool_counts.fell_back.get(),
+        }
     }
 
     /// The consumers whose counter is not 0, with the counter. While nothing is being invalidated
@@ -316,9 +384,11 @@ impl Invalidations {
         })
     }
 
-    fn entries(&self) -> MutexGuard<'_, Vec<Entry>> {
+    fn registrants(&self) -> MutexGuard<'_, Registrants> {
         // Nothing in here panics half-way.
-        self.entries.lock().unwrap_or_else(PoisonError::into_inner)
+        self.registrants
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 }
 

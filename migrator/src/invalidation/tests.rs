@@ -60,6 +60,7 @@ fn registry(tracking: Tracking, variant: Variant) -> Arc<Invalidations> {
         tracking,
         variant,
         patience: Duration::from_millis(1),
+        ..InvalidationOptions::default()
     };
     Arc::new(Invalidations::new(memory, options))
 }
@@ -207,7 +208,7 @@ fn an_exhausted_pool_counts_for_the_space_and_blocks_nobody() {
     let registry = registry(Tracking::Pool, Variant::None);
     let witness = Witness::new("device");
     let before = register(&registry, &witness, pages(60, 1));
-    let slots = Invalidations::POOL as u64;
+    let slots = u64::from(InvalidationOptions::default().slots);
     let all: Vec<_> = (0..=slots)
         .map(|nth| {
             let open = Box::pin(OpenRange::new(&registry));
@@ -221,6 +222,53 @@ fn an_exhausted_pool_counts_for_the_space_and_blocks_nobody() {
     assert_eq!((late.read_begin(), witness.forgotten()), (None, 0));
     all[slots as usize].end();
     assert!(late.read_begin().is_some() && before.read_begin().is_some());
+}
+
+#[test]
+fn who_waits_for_a_slot_gets_one_or_counts_for_the_space_when_his_patience_is_over() {
+    let options = InvalidationOptions {
+        slots: 1,
+        exhausted: Exhausted::Wait,
+        patience: Duration::from_millis(20),
+        ..InvalidationOptions::default()
+    };
+    let registry = Arc::new(Invalidations::new([pages(0, PAGES)], options));
+    let witness = Witness::new("device");
+    let far = register(&registry, &witness, pages(60, 1));
+    let counts = |waited, fell_back| PoolCounts { waited, fell_back };
+    // Inside of another one, by the one who holds the only slot: he would wait for himself.
+    let (outer, inner) = (
+        pin!(OpenRange::new(&registry)),
+        pin!(OpenRange::new(&registry)),
+    );
+    start(&outer, pages(1, 1));
+    assert!(!far.is_open());
+    start(&inner, pages(2, 1));
+    assert!(far.is_open(), "the space counts");
+    assert_eq!(registry.pool_counts(), counts(1, 1));
+    outer.end();
+    inner.end();
+    assert!(!far.is_open());
+    // By somebody else: the slot comes.
+    let patient = InvalidationOptions {
+        patience: Duration::from_secs(60),
+        ..options
+    };
+    let registry = Arc::new(Invalidations::new([pages(0, PAGES)], patient));
+    let open = pin!(OpenRange::new(&registry));
+    start(&open, pages(1, 1));
+    std::thread::scope(|scope| {
+        let other = scope.spawn(|| {
+            let open = pin!(OpenRange::new(&registry));
+            open.as_ref().start(pages(2, 1)).expect("nobody is there");
+        });
+        while registry.pool_counts().waited == 0 {
+            std::thread::yield_now();
+        }
+        open.end();
+        other.join().expect("no panic");
+    });
+    assert_eq!(registry.pool_counts(), counts(1, 0));
 }
 
 #[test]
@@ -251,6 +299,14 @@ fn a_consumer_that_never_acknowledges_is_named_and_bounded() {
         assert_eq!(laggards.len(), 1);
         assert_eq!((&*laggards[0].consumer, laggards[0].times), ("deaf", 1));
         assert_eq!(registry.unbalanced(), []);
+        // It is still named when it has left, and when it has come back.
+        drop(subscription);
+        assert_eq!(registry.laggards(), laggards);
+        let _again = register(&registry, &deaf, pages(8, 8));
+        open.as_ref().start(pages(8, 1)).expect_err("it never does");
+        open.end();
+        let laggards = registry.laggards();
+        assert_eq!((laggards.len(), laggards[0].times), (1, 2));
     }
 }
 

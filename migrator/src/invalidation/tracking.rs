@@ -40,6 +40,25 @@ impl fmt::Display for Tracking {
     }
 }
 
+/// What the start of an invalidation does when every slot of the pool is taken ([`Tracking::Pool`]).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Exhausted {
+    /// It counts for the whole space: nobody blocks, and meanwhile every fault of every consumer retries.
+    #[default]
+    CountSpace,
+    /// It waits until a slot is free: for the registry's patience at most, and counts for the space then.
+    ///
+    /// Who holds a slot waits for nobody but consumers, no longer than that patience, and for no other
+    /// slot if he has one invalidation open at a time: so one is free before long. Who opens a second one
+    /// inside the first, with all slots in such hands, waits for himself: that is what the bound is for.
+    Wait,
+}
+
+impl Exhausted {
+    /// Both, the default first.
+    pub const ALL: [Self; 2] = [Self::CountSpace, Self::Wait];
+}
+
 /// Whether other consumers may register pages of a range too.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Sharing {

@@ -1,6 +1,7 @@
 //! The time in which pages are unavailable.
 
 use super::Transaction;
+use crate::invalidation::Told;
 use crate::{AbortReason, clock};
 
 /// The window of a migration. However it ends, by a panic too, the old frames are put back where
@@ -32,7 +33,14 @@ impl Transaction<'_> {
     fn tell_consumers(&mut self) {
         let range = self.range(0, self.reach);
         let waiter = self.tools.waiter.as_deref_mut();
+        let begun = clock::now();
         let told = self.tools.consumers.start_as(range, waiter);
+        if let Ok(Told { counted }) = told
+            && counted != 0
+        {
+            (self.times.told, self.times.counted) = (begun, counted);
+            self.times.quiet = clock::now();
+        }
         match told {
             Err(unquiet) if unquiet.deadlock => self.give_up(AbortReason::Deadlock),
             // Whoever answers too late for the window is no better than one who does not.

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{Builder, JoinHandle};
 use std::time::{Duration, Instant};
+use underfoot_abi::Histogram;
 use underfoot_migrator::{Invalidations, PageRange, RegisterError, Translate};
 
 /// How often an ending thread is looked at.
@@ -58,9 +59,10 @@ pub struct DmaOptions {
     pub threads: u32,
     /// Translations that each thread caches, rounded up to a power of two.
     pub cache: usize,
-    /// Each thread drops its registrations after so many descriptors and registers anew, in the midst
-    /// of whatever moves.
+    /// Each thread registers its ranges anew after so many descriptors, in the midst of whatever moves.
     pub renew_every: Option<NonZeroU64>,
+    /// It does so too with the range of a page that it finds being moved.
+    pub renew_busy: bool,
 }
 
 type Ending = Result<(), RegisterError>;
@@ -86,17 +88,9 @@ impl DmaDevice {
             counts: Vec::new(),
             stop: Arc::default(),
         };
-        let ranges: Arc<[PageRange]> = options.ranges.into();
         for number in 0..options.threads {
             let name = format!("dma-{number}");
-            let channel = Channel::new(
-                name.clone(),
-                options.cache,
-                Arc::clone(&ranges),
-                Arc::clone(&options.invalidations),
-                Arc::clone(&options.translate),
-                Arc::clone(&device.stop),
-            )?;
+            let channel = Channel::new(&name, &options, Arc::clone(&device.stop))?;
             device.counts.push(Arc::clone(&channel.counts));
             let queues = number..options.doorbells.queues();
             let mut worker = Worker {
@@ -123,18 +117,16 @@ impl DmaDevice {
     #[must_use]
     pub fn counts(&self) -> DmaCounts {
         let mut sum = DmaCounts::default();
-        for one in self.counts.iter().map(|live| live.snapshot()) {
-            sum.done += one.done;
-            sum.refused += one.refused;
-            sum.bytes += one.bytes;
-            sum.hits += one.hits;
-            sum.misses += one.misses;
-            sum.retries += one.retries;
-            sum.retries_in_a_row = sum.retries_in_a_row.max(one.retries_in_a_row);
-            sum.renewed += one.renewed;
-            sum.negative += one.negative;
+        for live in &self.counts {
+            sum.add(&live.snapshot());
         }
         sum
+    }
+
+    /// How long accesses that were put off had to wait, in ns, one for each thread; exact once it was
+    /// stopped.
+    pub fn waited(&self) -> impl Iterator<Item = &Histogram> {
+        self.counts.iter().map(|live| &*live.waited)
     }
 
     /// Ends it, waiting for its threads no longer than `patience`. What they have not begun stays

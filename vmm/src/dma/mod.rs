@@ -15,8 +15,10 @@ mod copy;
 mod counts;
 mod device;
 mod doorbells;
+mod lookup;
 mod worker;
 
-pub use counts::DmaCounts;
+pub use counts::{DmaCounts, ROWS};
 pub use device::{DmaDevice, DmaError, DmaOptions};
 pub use doorbells::Doorbells;
+pub use lookup::SlowLookup;

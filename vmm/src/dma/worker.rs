@@ -42,24 +42,25 @@ impl Worker {
                 match self.serve(number) {
                     Ok(any) => worked |= any,
                     Err(NoAccess::Stopped) => return Ok(()),
+                    Err(NoAccess::Unregistered(why)) => return Err(why),
                     // The queue is not where the guest says; it is looked at again.
                     Err(NoAccess::Nowhere) => {}
                 }
             }
-            self.renew_if_due()?;
             idle = if worked { 0 } else { idle + 1 };
             rest(idle);
         }
         Ok(())
     }
 
-    fn renew_if_due(&mut self) -> Result<(), RegisterError> {
+    fn renew_if_due(&mut self) -> Result<(), NoAccess> {
         if self
             .renew_every
             .is_some_and(|every| self.since_renewal >= every.get())
         {
             self.since_renewal = 0;
-            self.channel.renew()?;
+            let renewed = self.channel.renew();
+            renewed.map_err(NoAccess::Unregistered)?;
             add(&self.channel.counts.renewed, 1);
         }
         Ok(())
@@ -87,6 +88,7 @@ impl Worker {
             // Looked at, whatever came of it: a bad queue must not be served for ever.
             self.queues[number].1 = nth + 1;
             finished?;
+            self.renew_if_due()?;
         }
         self.queues[number].1 = posted;
         Ok(true)

@@ -181,6 +181,7 @@ impl Rig {
             variant,
             // The host of a test may have other things to do.
             patience: HUNG,
+            ..InvalidationOptions::default()
         };
         let memory = PageRange::new(Gfn(0), PAGES as u32);
         Self {
@@ -206,6 +207,7 @@ impl Rig {
             threads: 1,
             cache: 16,
             renew_every: renew_every.and_then(NonZeroU64::new),
+            renew_busy: false,
         })
         .expect("a device")
     }

@@ -99,6 +99,36 @@ pub(super) const DMA: Description = Description {
             1000,
         ),
         Parameter::number("cache", "translations that a thread caches", 1, 4096, 64),
+        Parameter::number(
+            "lookup-us",
+            "time that a look-up of a page takes the device, us",
+            0,
+            1000,
+            0,
+        ),
+        Parameter::number(
+            "ranges",
+            "ranges that a thread registers; faults of one wait for no change in another",
+            1,
+            16,
+            16,
+        ),
+        Parameter::choice(
+            "tracking",
+            "how open invalidations are kept track of; space counts them for all ranges together",
+            &["pool", "stack", "space"],
+        ),
+        Parameter::number("slots", "slots of the pool", 1, 64, 16),
+        Parameter::choice(
+            "exhausted",
+            "what an invalidation does that finds no slot: counts for the space, or waits for one",
+            &["space", "wait"],
+        ),
+        Parameter::choice(
+            "renew-busy",
+            "whether it also registers a range anew in which it finds a page being moved",
+            &["off", "on"],
+        ),
     ],
     counters: &[
         OPERATIONS,
@@ -108,11 +138,22 @@ pub(super) const DMA: Description = Description {
     ],
 };
 
-/// Where the device finds what it is told among the parameters of `dma`: how often it registers
-/// anew, and how many translations a thread caches.
+/// Where host and device find what they are told among the parameters of `dma`, in their order.
 pub const DMA_RENEW: usize = 2;
 /// See [`DMA_RENEW`].
 pub const DMA_CACHE: usize = 3;
+/// See [`DMA_RENEW`].
+pub const DMA_LOOKUP: usize = 4;
+/// See [`DMA_RENEW`].
+pub const DMA_RANGES: usize = 5;
+/// See [`DMA_RENEW`].
+pub const DMA_TRACKING: usize = 6;
+/// See [`DMA_RENEW`].
+pub const DMA_SLOTS: usize = 7;
+/// See [`DMA_RENEW`].
+pub const DMA_EXHAUSTED: usize = 8;
+/// See [`DMA_RENEW`].
+pub const DMA_RENEW_BUSY: usize = 9;
 
 pub(super) const IDLE: Description = Description {
     name: "idle",

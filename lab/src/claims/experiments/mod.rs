@@ -3,16 +3,22 @@
 mod fault_paths;
 mod fragments;
 mod frames;
+mod invalidation;
 mod pressure;
 mod q1a;
 mod q1b;
 mod q1e;
+mod q1g;
 mod q2a_engine;
 mod q2a_guest;
 mod q2b_engine;
 mod q2b_guest;
 mod q2c_guest;
 mod q2d;
+mod q3a;
+mod q3b;
+mod q3c;
+mod q3d;
 mod q4a;
 mod q4b;
 mod q5a;
@@ -30,12 +36,17 @@ pub const PLANS: &[Plan] = &[
     q1a::PLAN,
     q1b::PLAN,
     q1e::PLAN,
+    q1g::PLAN,
     q2a_guest::PLAN,
     q2b_guest::PLAN,
     q2c_guest::PLAN,
     q2a_engine::PLAN,
     q2b_engine::PLAN,
     q2d::PLAN,
+    q3a::PLAN,
+    q3b::PLAN,
+    q3c::PLAN,
+    q3d::PLAN,
     q4a::PLAN,
     q4b::PLAN,
     q5a::PLAN,

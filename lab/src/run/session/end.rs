@@ -71,6 +71,10 @@ impl Session<'_> {
                 None => self.end_by_hanging(),
             }
         }
+        // While the device is registered, and nothing is being invalidated any more.
+        if let Some(engine) = &self.engine {
+            self.registry = dma::look(engine);
+        }
         // The guest's last descriptors are done, and its pages are still brought in.
         causes.extend(dma::stop(self.dma.as_mut()).map(|error| crate::error::chain(&error)));
         if let Some(engine) = &mut self.engine {
