@@ -1,5 +1,7 @@
 //! One experiment: everything that a run depends on, validated once, at the edge.
 
+mod check;
+
 use crate::dma_variants;
 use crate::frame_pool;
 use crate::guest_mover;
@@ -229,130 +231,6 @@ impl Experiment {
         match self.mover {
             Mover::Host => self.strategy,
             Mover::Guest => StrategyKind::None,
-        }
-    }
-
-    fn check_combination(&self) -> Result<(), ExperimentError> {
-        if !self.variant.guest().concerns(self.workload) {
-            return Err(ExperimentError::Unsound {
-                combination: format!(
-                    "variant {}, workload {}",
-                    self.variant.name(),
-                    self.workload.name()
-                ),
-                reason: "this workload does nothing that the variant does wrongly, so that nothing \
-                         could be caught: choose the one that its description names, or walk",
-            });
-        }
-        if u32::from(self.cpus.get()) < self.variant.guest().least_cpus() {
-            return Err(ExperimentError::Unsound {
-                combination: format!("variant {}, --cpus {}", self.variant.name(), self.cpus),
-                reason: "the variant forgets another vCPU, and there is none, so that nothing could be \
-                         caught: give the guest --cpus 2 or more",
-            });
-        }
-        let told = self.parameters.values();
-        if let Some(idle) = self.variant.guest().idle_by(self.workload, &told) {
-            let (value, remedy) = self
-                .parameters
-                .shown_with_others(idle.parameter, idle.values);
-            return Err(ExperimentError::Idle {
-                variant: self.variant.name(),
-                workload: self.workload.name(),
-                parameter: idle.parameter,
-                value,
-                remedy,
-            });
-        }
-        if !self.allocate.suits(self.backend) {
-            return Err(ExperimentError::Unsound {
-                combination: format!(
-                    "allocate {}, backend {}",
-                    self.allocate.name(),
-                    self.backend.name()
-                ),
-                reason: "with move frames are staged before the window, and with copy the kernel always \
-                         allocates them in it: choose --backend remap --strategy protect-copy",
-            });
-        }
-        self.check_huge()?;
-        self.check_frames()?;
-        self.combination()
-            .check()
-            .map_err(|reason| ExperimentError::Unsound {
-                combination: format!(
-                    "strategy {}, backend {}, wait {}, page size {}, variant {}",
-                    self.strategy.name(),
-                    self.backend.name(),
-                    self.wait.name(),
-                    self.page_size.name(),
-                    self.variant.name()
-                ),
-                reason,
-            })
-    }
-
-    fn check_frames(&self) -> Result<(), ExperimentError> {
-        let refused = |reason| {
-            Err(ExperimentError::Unsound {
-                combination: format!(
-                    "frames {}, strategy {}, backend {}, page size {}, variant {}",
-                    self.frames
-                        .as_ref()
-                        .map_or_else(|| "none".to_owned(), frame_pool::text),
-                    self.strategy.name(),
-                    self.backend.name(),
-                    self.page_size.name(),
-                    self.variant.name()
-                ),
-                reason,
-            })
-        };
-        let pool = self.frames.is_some();
-        if pool && self.backend.needs_file() {
-            return refused(
-                "the pool has anonymous memory, and guest memory lies in a file: use the backend move or copy",
-            );
-        }
-        if pool && self.page_size != PageSize::Small {
-            return refused("the pool has frames of 4KiB: use pages of 4KiB");
-        }
-        if self.variant.engine().is_of_frames() && !(pool && self.backend == BackendKind::Move) {
-            return refused(
-                "the variant is one of the pool of frames: give --frames and the backend move as well",
-            );
-        }
-        Ok(())
-    }
-
-    fn check_huge(&self) -> Result<(), ExperimentError> {
-        let refused = |reason| {
-            Err(ExperimentError::Unsound {
-                combination: format!(
-                    "page size {}, hugepages {}, batch {}",
-                    self.page_size.name(),
-                    self.hugepages,
-                    self.batch
-                ),
-                reason,
-            })
-        };
-        match self.page_size {
-            PageSize::Small => Ok(()),
-            PageSize::Huge if self.backend == BackendKind::Kernel && self.hugepages => refused(
-                "the backend kernel builds huge pages from small ones, and guest memory has none: leave \
-                 --hugepages out",
-            ),
-            PageSize::Huge if self.backend == BackendKind::Kernel && self.batch.get() == 1 => {
-                Ok(())
-            }
-            PageSize::Huge if !self.hugepages && self.backend != BackendKind::Kernel => {
-                refused("guest memory lies in small pages: give --hugepages as well")
-            }
-            PageSize::Huge if self.batch.get() != 1 => {
-                refused("one huge page is moved in one window: leave --batch out")
-            }
-            PageSize::Huge => Ok(()),
         }
     }
 

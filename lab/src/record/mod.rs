@@ -1,5 +1,11 @@
 //! What a run measured, as plain data: what `run` hands to the writers of results.
 
+mod dma;
+mod frames;
+
+pub use dma::DmaRecord;
+pub use frames::{FrameUserRecord, FramesRecord};
+
 use crate::experiment::Experiment;
 use crate::guest_record::{GuestCounters, GuestRecord};
 use crate::histogram::Histogram;
@@ -9,7 +15,6 @@ use std::collections::BTreeMap;
 use std::time::SystemTime;
 use underfoot_abi::{Cpl, PageKind};
 use underfoot_migrator::StrategyKind;
-use underfoot_vmm::dma::ROWS;
 
 /// How the host translates guest physical addresses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -234,108 +239,6 @@ pub struct WatchdogRecord {
     pub stalls: u64,
     /// The first verdicts, in words.
     pub verdicts: Vec<String>,
-}
-
-/// What one user took from the pool of frames, in frames unless it says times.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
-pub struct FrameUserRecord {
-    /// Taken by the fast path.
-    pub fast: u64,
-    /// Times that the fast path was refused.
-    pub refused: u64,
-    /// Times that the slow path was gone after it.
-    pub fell_back: u64,
-    /// Taken by the slow path.
-    pub slow: u64,
-    /// Times that the slow path refilled the pool itself.
-    pub refills: u64,
-    /// What it refilled.
-    pub refilled: u64,
-    /// Those of `slow` that lay in the reserve.
-    pub reserve: u64,
-    /// Times that the slow path got nothing either.
-    pub short: u64,
-}
-
-impl From<underfoot_migrator::FrameCounts> for FrameUserRecord {
-    fn from(counts: underfoot_migrator::FrameCounts) -> Self {
-        Self {
-            fast: counts.fast,
-            refused: counts.refused,
-            fell_back: counts.fell_back,
-            slow: counts.slow,
-            refills: counts.refills,
-            refilled: counts.refilled,
-            reserve: counts.reserve,
-            short: counts.short,
-        }
-    }
-}
-
-/// What was taken from the pool of frames, and who paid.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
-pub struct FramesRecord {
-    /// Frames that it is to hold.
-    pub size: u64,
-    /// Free ones at the end.
-    pub free: u64,
-    /// The fewest that were free.
-    pub lowest: u64,
-    /// Times that the refiller was woken and got something.
-    pub background_refills: u64,
-    /// What it refilled.
-    pub background_refilled: u64,
-    /// Frames that came from the kernel; the others are old ones.
-    pub fresh: u64,
-    /// Faults that were served without the pool, which had nothing.
-    pub without: u64,
-    /// By user: `mover`, `fault`.
-    pub users: BTreeMap<&'static str, FrameUserRecord>,
-    /// Slots that were handed out while they were another's: errors, as the next three.
-    pub twice: u64,
-    /// Times that the fast path took what it must leave.
-    pub reserve_by_fast_path: u64,
-    /// Times that somebody fell back and refilled nothing.
-    pub unpaid: u64,
-    /// Times that the fast path refilled.
-    pub reclaimed: u64,
-}
-
-/// What the DMA device did while pages moved.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
-pub struct DmaRecord {
-    /// Descriptors done.
-    pub done: u64,
-    /// Descriptors refused.
-    pub refused: u64,
-    /// Bytes copied.
-    pub bytes: u64,
-    /// Accesses whose translation was in its cache.
-    pub hits: u64,
-    /// Accesses whose translation was looked up.
-    pub misses: u64,
-    /// Accesses put off because the page was being moved.
-    pub retries: u64,
-    /// Of those, the ones whose page was moved while it was looked up: the sequence told.
-    pub overtaken: u64,
-    /// Accesses that were put off at least once.
-    pub put_off: u64,
-    /// Most times in a row that one access was put off.
-    pub retries_in_a_row: u64,
-    /// Accesses that were put off, by how often in a row: 1, 2 to 3, 4 to 7, and so on.
-    pub rows: [u64; ROWS],
-    /// Times that a thread registered anew.
-    pub renewed: u64,
-    /// Registrations anew that found an invalidation of their range open.
-    pub in_midst: u64,
-    /// Invalidations that found no slot in the pool and waited for one.
-    pub pool_waited: u64,
-    /// Those that found none and counted for the whole space.
-    pub pool_fell_back: u64,
-    /// Registrations whose counter of invalidations was found below zero, in the whole run: errors.
-    pub negative: u64,
-    /// Consumers that did not acknowledge in time, with how often.
-    pub laggards: Vec<String>,
 }
 
 /// What was done to the run at random.
