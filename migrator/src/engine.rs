@@ -12,7 +12,7 @@ use crate::regions::Regions;
 use crate::registration::Registration;
 use crate::sync::AtomicU32;
 use crate::uffd::Watch;
-use crate::watchdog::{LiveVerdicts, WaitGraph};
+use crate::watchdog::{Activity, LiveVerdicts, WaitGraph};
 use crate::windows::Windows;
 use crate::{
     Allocate, BackendKind, Class, ClassSet, GracePeriods, Inject, Invalidations, Observer, PageMap,
@@ -60,6 +60,8 @@ pub(crate) struct Engine {
     pub(crate) demanded: AtomicU32,
     pub(crate) invalidations: Arc<Invalidations>,
     pub(crate) waits: Arc<WaitGraph>,
+    /// Whether there is anything for the watchdog to look at.
+    pub(crate) activity: Activity,
     pub(crate) verdicts: LiveVerdicts,
     pub(crate) page_map: Arc<dyn PageMap>,
     pub(crate) observer: Arc<dyn Observer>,

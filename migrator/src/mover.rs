@@ -223,7 +223,10 @@ impl Mover {
     /// # Errors
     /// What ended it early. The migration that was open was rolled back.
     pub fn run(&mut self, stop: &Stop) -> Result<(), MoverError> {
+        let engine = Arc::clone(&self.engine);
+        let moving = engine.activity.enter();
         let result = catch_unwind(AssertUnwindSafe(|| self.run_until(stop)));
+        drop(moving);
         let stale = self.backend.audit();
         self.report_stale(stale);
         result.unwrap_or_else(|payload| {

@@ -11,7 +11,7 @@ use crate::regions::Regions;
 use crate::registration::Registration;
 use crate::sync::AtomicU32;
 use crate::uffd::Watch;
-use crate::watchdog::LiveVerdicts;
+use crate::watchdog::{Activity, LiveVerdicts};
 use crate::windows::Windows;
 use crate::{
     BackendKind, Combination, InvalidationOptions, Invalidations, MAX_BATCH, MAX_SLOTS, Migrator,
@@ -100,6 +100,7 @@ impl Builder {
             demanded: AtomicU32::new(u32::MAX),
             invalidations,
             waits: Arc::new(WaitGraph::new(self.members, self.wait_sources)),
+            activity: Activity::default(),
             verdicts: LiveVerdicts::default(),
             page_map,
             observer: self.observer,

@@ -4,6 +4,7 @@
 //! (a grace period for all its readers) says for which of them now, and goes on to the next. So no search
 //! is needed: whoever follows the edges from a node comes to an end, or round.
 
+mod activity;
 mod chain;
 mod edge;
 mod graph;
@@ -17,6 +18,7 @@ mod verdict;
 mod waiter;
 mod watching;
 
+pub(crate) use activity::Activity;
 pub use chain::Cycle;
 pub use edge::Edge;
 pub use graph::{About, Members, WaitGraph, WaitSource, WaiterError};

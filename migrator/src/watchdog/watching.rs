@@ -11,6 +11,8 @@ use crate::{Observer, Stop, clock};
 /// Between two looks: a cycle is found within 10 ms of closing, with room for a thread that gets its CPU
 /// late.
 const LOOK: Duration = Duration::from_millis(4);
+/// Between two looks while nobody moves pages, for those who wait for something else.
+const IDLE_LOOK: Duration = Duration::from_millis(50);
 /// Waits that are taken for stalls, unless something else is asked for.
 const STALL: Duration = Duration::from_secs(1);
 
@@ -48,11 +50,16 @@ impl Watchdog {
         self
     }
 
-    /// Looks every 4 ms until `stop` is requested.
+    /// Looks every 4 ms while movers run, every 50 ms else, until `stop` is requested.
     pub fn run(&mut self, stop: &Stop) {
+        let engine = Arc::clone(&self.engine);
         while !stop.is_requested() {
             self.look();
-            thread::sleep(LOOK);
+            if engine.activity.is_any() {
+                thread::sleep(LOOK);
+            } else {
+                engine.activity.wait(IDLE_LOOK);
+            }
         }
     }
 
