@@ -79,7 +79,7 @@ impl Bars {
         let within = value.is_some_and(|value| value <= bar);
         self.above += u32::from(!within);
         let verdict = if within { "within" } else { "ABOVE" };
-        format!("{verdict} {bar}")
+        format!("{verdict} {bar:.2}")
     }
 
     /// Ends the process with status 1 if a bar was not met.
@@ -102,10 +102,10 @@ mod tests {
         let ratios = Ratios::of(&above, &below);
         assert_eq!(ratios.to_string(), "1.50 (1.00 to 4.00)");
         let mut bars = Bars::default();
-        assert_eq!(bars.hold(&ratios, 1.5), "within 1.5");
+        assert_eq!(bars.hold(&ratios, 1.5), "within 1.50");
         assert_eq!(bars.above, 0);
-        assert_eq!(bars.hold(&ratios, 1.4), "ABOVE 1.4");
-        assert_eq!(bars.hold(&Ratios::default(), 1.4), "ABOVE 1.4");
+        assert_eq!(bars.hold(&ratios, 1.4), "ABOVE 1.40");
+        assert_eq!(bars.hold(&Ratios::default(), 1.4), "ABOVE 1.40");
         assert_eq!(bars.above, 2);
     }
 }

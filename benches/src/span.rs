@@ -29,6 +29,17 @@ impl Span {
         Self::at((low.hva - low.gpa) as usize, gfns)
     }
 
+    /// The `nth` of `parts` equal parts.
+    #[must_use]
+    pub fn part(&self, nth: u64, parts: u64) -> Self {
+        let each = (self.gfns.end - self.gfns.start) / parts;
+        let skipped = nth * each;
+        Self {
+            gfns: self.gfns.start + skipped..self.gfns.start + skipped + each,
+            address: self.address + skipped as usize * PAGE_SIZE,
+        }
+    }
+
     /// The host address of the first page.
     #[must_use]
     pub const fn start(&self) -> usize {
@@ -59,6 +70,20 @@ impl PageMap for Span {
     fn class(&self, gfn: Gfn) -> Option<Class> {
         let inside = self.gfns.contains(&gfn.0);
         inside.then(|| Class::new(PageKind::Free as u8).expect("kinds are classes"))
+    }
+
+    fn sleeps(&self, _: Gfn) -> bool {
+        true
+    }
+}
+
+/// All memory may move, whatever it holds.
+#[derive(Clone, Copy, Debug)]
+pub struct Everything;
+
+impl PageMap for Everything {
+    fn class(&self, _: Gfn) -> Option<Class> {
+        Class::new(PageKind::Free as u8)
     }
 
     fn sleeps(&self, _: Gfn) -> bool {
