@@ -2,6 +2,8 @@
 //! of them.
 
 use crate::demands::Demands;
+use crate::rig::Rig;
+use crate::{DELAY, SLICE};
 use std::io;
 use std::os::fd::AsRawFd;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -12,13 +14,13 @@ use underfoot_benches::area::{Area, advise};
 use underfoot_benches::span::Span;
 use underfoot_benches::uffd::{Uffd, Watch};
 use underfoot_migrator::{Stop, clock};
-use underfoot_vmm::Machine;
 
 /// Between two ranges: what the engine lets pages rest.
 const REST: Duration = Duration::from_micros(100);
 
-/// Takes ranges of `span` out for `time`, each of them left to the guest for `delay`.
-pub fn slice(_: &Machine, span: &Span, demands: &Arc<Demands>, time: Duration, delay: Duration) {
+/// Takes ranges of the ring out for a slice.
+pub fn slice(rig: &Rig, demands: &Arc<Demands>) {
+    let span = &rig.ring;
     let uffd = Uffd::new().expect("userfaultfd");
     let limbo = Area::anywhere(span.bytes()).expect("memory for old frames");
     limbo
@@ -35,17 +37,17 @@ pub fn slice(_: &Machine, span: &Span, demands: &Arc<Demands>, time: Duration, d
         uffd,
         limbo,
         span: span.clone(),
-        away: Mutex::new(false),
+        away: Mutex::new(None),
     };
     let stop = Stop::new().expect("an event");
     thread::scope(|scope| {
-        let serving = scope.spawn(|| pages.serve(demands, &stop));
+        let serving = scope.spawn(|| pages.serve(demands, rig.linger, &stop));
         let began = Instant::now();
         // Where the engine's windows begin as well: anywhere.
         let starts = span.shuffled(1);
         for start in starts.iter().cycle() {
-            pages.migrate(*start, delay).expect("pages that can move");
-            if began.elapsed() >= time {
+            pages.migrate(*start).expect("pages that can move");
+            if began.elapsed() >= SLICE {
                 break;
             }
             thread::sleep(REST);
@@ -61,8 +63,9 @@ struct Pages {
     /// As long as the span: each page has its place.
     limbo: Area,
     span: Span,
-    /// Old frames are in limbo. While it is held they stay.
-    away: Mutex<bool>,
+    /// From this page on old frames are in limbo, and stay while it is held. To copy from where there is none
+    /// would wait for itself.
+    away: Mutex<Option<usize>>,
 }
 
 impl Pages {
@@ -71,20 +74,20 @@ impl Pages {
     }
 
     /// Takes the pages from `start` to the end of the span out, and brings those that nobody demanded.
-    fn migrate(&self, start: usize, delay: Duration) -> io::Result<()> {
+    fn migrate(&self, start: usize) -> io::Result<()> {
         let end = self.span.start() + self.span.bytes();
         let limbo = self.in_limbo(start);
         {
             let mut away = self.away.lock().unwrap_or_else(PoisonError::into_inner);
             self.uffd.move_pages(limbo, start, end - start)?;
-            *away = true;
+            *away = Some(start);
         }
-        thread::sleep(delay);
+        thread::sleep(DELAY);
         for page in (start..end).step_by(PAGE_SIZE) {
             self.bring(page)?;
         }
         let mut away = self.away.lock().unwrap_or_else(PoisonError::into_inner);
-        *away = false;
+        *away = None;
         advise(limbo, end - start, libc::MADV_DONTNEED)
     }
 
@@ -97,13 +100,16 @@ impl Pages {
         }
     }
 
-    fn serve(&self, demands: &Demands, stop: &Stop) -> io::Result<()> {
+    fn serve(&self, demands: &Demands, linger: Duration, stop: &Stop) -> io::Result<()> {
+        let mut last = None;
         while !stop.is_requested() {
-            wait(self.uffd.as_raw_fd(), stop.as_raw_fd())?;
+            if !last.is_some_and(|last: Instant| last.elapsed() < linger) {
+                wait(self.uffd.as_raw_fd(), stop.as_raw_fd())?;
+            }
             while let Some(page) = self.uffd.fault()? {
                 let read = clock::now();
                 let away = self.away.lock().unwrap_or_else(PoisonError::into_inner);
-                if *away && self.bring(page)? {
+                if away.is_some_and(|start| page >= start) && self.bring(page)? {
                     drop(away);
                     demands.note(
                         (page - self.span.start()) as u64 / PAGE_SIZE as u64 + self.span.gfns.start,
@@ -112,6 +118,7 @@ impl Pages {
                 } else {
                     self.uffd.wake(page, PAGE_SIZE)?;
                 }
+                last = Some(Instant::now());
             }
         }
         Ok(())

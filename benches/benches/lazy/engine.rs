@@ -1,27 +1,21 @@
 //! The engine's way.
 
 use crate::demands::Demands;
+use crate::rig::Rig;
+use crate::{DELAY, SLICE};
 use std::sync::Arc;
-use std::time::Duration;
 use underfoot_benches::attached::Attached;
-use underfoot_benches::span::Span;
 use underfoot_migrator::{BackendKind, MAX_BATCH, Migrator, Silent, StrategyKind, clock};
-use underfoot_vmm::Machine;
 
-/// Moves ranges of `span` lazily for `time`, each of them left to the guest for `delay`.
-pub fn slice(
-    machine: &Machine,
-    span: &Span,
-    demands: &Arc<Demands>,
-    time: Duration,
-    delay: Duration,
-) {
-    let builder = Migrator::builder(Arc::clone(machine.ram().memory()))
-        .page_map(Arc::new(span.clone()))
+/// Moves ranges of the ring lazily for a slice.
+pub fn slice(rig: &Rig, demands: &Arc<Demands>) {
+    let builder = Migrator::builder(Arc::clone(rig.machine.ram().memory()))
+        .page_map(Arc::new(rig.ring.clone()))
         .strategy(StrategyKind::Lazy)
         .backend(BackendKind::Copy)
         .batch(MAX_BATCH)
-        .prefetch_after(delay)
+        .prefetch_after(DELAY)
+        .linger(rig.linger)
         .tsc_hz(clock::measured_hz());
-    Attached::watched(builder, demands.clone()).move_for(time, &[Arc::new(Silent)], |_| ());
+    Attached::watched(builder, demands.clone()).move_for(SLICE, &[Arc::new(Silent)], |_| ());
 }

@@ -1,7 +1,7 @@
 //! A guest, and the two sides that have its pages brought on demand.
 
 use crate::demands::Demands;
-use crate::{DELAY, SLICE, bare, engine};
+use crate::{bare, engine};
 use std::time::{Duration, Instant};
 use underfoot_abi::WorkloadId;
 use underfoot_benches::guest::{self, Guest};
@@ -17,8 +17,10 @@ const SETTLE: Duration = Duration::from_millis(10);
 pub struct Rig {
     pub wait: WaitKind,
     pub cpus: u32,
-    machine: Machine,
-    ring: Span,
+    /// How long the handler looks for faults before it sleeps.
+    pub linger: Duration,
+    pub machine: Machine,
+    pub ring: Span,
 }
 
 /// What one side did in one slice.
@@ -29,7 +31,7 @@ pub struct Side {
 }
 
 impl Rig {
-    pub fn new(wait: WaitKind, cpus: u32) -> Self {
+    pub fn new(wait: WaitKind, cpus: u32, linger: Duration) -> Self {
         let guest = Guest {
             cpus,
             workload: WorkloadId::Chase,
@@ -43,6 +45,7 @@ impl Rig {
         Self {
             wait,
             cpus,
+            linger,
             machine,
             ring,
         }
@@ -60,7 +63,7 @@ impl Rig {
             let demands = Demands::new();
             let began = Instant::now();
             let stalls = demands.stalls_during(&self.machine, &self.ring, || {
-                slice(&self.machine, &self.ring, &demands, SLICE, DELAY);
+                slice(self, &demands);
             });
             done[side] = Some(Side {
                 stall_ns: stalls,

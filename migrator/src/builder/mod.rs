@@ -56,6 +56,7 @@ pub struct Builder {
     patience: Duration,
     max_window: Option<Duration>,
     prefetch_after: Duration,
+    linger: Duration,
     wait_sources: Vec<Arc<dyn WaitSource>>,
     members: Members,
     grace_periods: Option<Arc<dyn GracePeriods>>,
@@ -94,6 +95,7 @@ impl Builder {
             patience: InvalidationOptions::default().patience,
             max_window: None,
             prefetch_after: Duration::ZERO,
+            linger: Duration::ZERO,
             wait_sources: Vec::new(),
             members: Members::default(),
             grace_periods: None,
@@ -322,6 +324,14 @@ impl Builder {
     #[must_use]
     pub fn prefetch_after(mut self, delay: Duration) -> Self {
         self.prefetch_after = delay;
+        self
+    }
+
+    /// How long each fault handler looks for the next fault before it sleeps, which keeps a CPU busy; not at
+    /// all unless set. Who waits is served without the handler's being woken first.
+    #[must_use]
+    pub fn linger(mut self, time: Duration) -> Self {
+        self.linger = time;
         self
     }
 

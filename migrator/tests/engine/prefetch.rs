@@ -36,7 +36,11 @@ fn pages_are_left_to_those_who_touch_them_until_the_delay_is_over() {
         return;
     }
     // Who writes them all, and how many of them that brings at least: of two ranges, half.
-    for (written, least) in [(PAGES, GOAL / 2), (0, 0)] {
+    for (written, least, linger) in [
+        (PAGES, GOAL / 2, Duration::ZERO),
+        (PAGES, GOAL / 2, Duration::from_micros(50)),
+        (0, 0, DELAY),
+    ] {
         let rig = Rig::new(PAGES, PAGES);
         let demanded = Arc::new(Demanded::default());
         let migrator = rig
@@ -46,6 +50,7 @@ fn pages_are_left_to_those_who_touch_them_until_the_delay_is_over() {
             .backend(BackendKind::Copy)
             .batch(PAGES as u32)
             .prefetch_after(DELAY)
+            .linger(linger)
             .build()
             .expect("sound");
         let outcome = rig.run(&migrator, 1, written, GOAL);
