@@ -47,7 +47,9 @@ fn main() {
         .flat_map(|wait| [(*wait, Duration::ZERO), (*wait, LINGER)])
         .flat_map(|(wait, linger)| {
             // One that lingers wants a CPU of its own.
-            let cpus = CPUS.iter().filter(move |cpus| linger.is_zero() || **cpus == 1);
+            let cpus = CPUS
+                .iter()
+                .filter(move |cpus| linger.is_zero() || **cpus == 1);
             cpus.map(move |cpus| Rig::new(wait, *cpus, linger))
         })
         .collect();

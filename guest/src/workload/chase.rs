@@ -103,7 +103,12 @@ impl Chase {
             let index = page * WORDS + 1;
             let word = &self.ring[index];
             let address = core::ptr::from_ref(word).addr();
-            verify(cpu, address, word.load(Relaxed), mix(self.seed ^ index as u64));
+            verify(
+                cpu,
+                address,
+                word.load(Relaxed),
+                mix(self.seed ^ index as u64),
+            );
         });
     }
 
