@@ -18,6 +18,21 @@ impl Ratios {
             .collect()
     }
 
+    /// As displayed, with four decimals.
+    #[must_use]
+    pub fn precise(&self) -> String {
+        self.rounded_to(4)
+    }
+
+    fn rounded_to(&self, decimals: usize) -> String {
+        match (self.0.first(), self.median(), self.0.last()) {
+            (Some(least), Some(median), Some(most)) => {
+                format!("{median:.decimals$} ({least:.decimals$} to {most:.decimals$})")
+            }
+            _ => "-".to_owned(),
+        }
+    }
+
     /// The median; none of no pairs.
     #[must_use]
     pub fn median(&self) -> Option<f64> {
@@ -39,13 +54,7 @@ impl FromIterator<f64> for Ratios {
 /// The median and, in parentheses, least and greatest.
 impl fmt::Display for Ratios {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let text = match (self.0.first(), self.median(), self.0.last()) {
-            (Some(least), Some(median), Some(most)) => {
-                format!("{median:.2} ({least:.2} to {most:.2})")
-            }
-            _ => "-".to_owned(),
-        };
-        f.pad(&text)
+        f.pad(&self.rounded_to(2))
     }
 }
 
@@ -79,7 +88,8 @@ impl Bars {
         let within = value.is_some_and(|value| value <= bar);
         self.above += u32::from(!within);
         let verdict = if within { "within" } else { "ABOVE" };
-        format!("{verdict} {bar:.2}")
+        // Without zeroes at the end.
+        format!("{verdict} {}", (bar * 1000.0).round() / 1000.0)
     }
 
     /// Ends the process with status 1 if a bar was not met.
@@ -102,10 +112,10 @@ mod tests {
         let ratios = Ratios::of(&above, &below);
         assert_eq!(ratios.to_string(), "1.50 (1.00 to 4.00)");
         let mut bars = Bars::default();
-        assert_eq!(bars.hold(&ratios, 1.5), "within 1.50");
+        assert_eq!(bars.hold(&ratios, 1.5), "within 1.5");
         assert_eq!(bars.above, 0);
-        assert_eq!(bars.hold(&ratios, 1.4), "ABOVE 1.40");
-        assert_eq!(bars.hold(&Ratios::default(), 1.4), "ABOVE 1.40");
+        assert_eq!(bars.hold(&ratios, 1.4), "ABOVE 1.4");
+        assert_eq!(bars.hold(&Ratios::default(), 1.4), "ABOVE 1.4");
         assert_eq!(bars.above, 2);
     }
 }
