@@ -7,7 +7,7 @@ use crate::slice::Slice;
 use crate::span::Span;
 use std::sync::Arc;
 use std::time::Duration;
-use underfoot_migrator::{Migrator, clock};
+use underfoot_migrator::{Migrator, Observer, clock};
 use vm_memory::GuestMemoryMmap;
 
 /// A bare loop over `span` for `time`, in windows of `batch` pages.
@@ -38,7 +38,8 @@ pub fn engine(memory: &Arc<GuestMemoryMmap>, span: &Span, batch: u32, time: Dura
         .batch(batch)
         .tsc_hz(clock::measured_hz());
     let tally = Tally::new(tsc_khz());
-    Attached::new(builder).move_for(time, &[tally.clone()], |_| ());
+    let observer = Arc::clone(&tally) as Arc<dyn Observer>;
+    Attached::new(builder).move_for(time, &[observer], |_| ());
     tally.slice()
 }
 
