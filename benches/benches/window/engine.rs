@@ -6,7 +6,7 @@ use underfoot_benches::attached::Attached;
 use underfoot_benches::ratio::median;
 use underfoot_benches::samples;
 use underfoot_benches::span::Span;
-use underfoot_migrator::{BackendKind, Migrator, StrategyKind, Times, clock};
+use underfoot_migrator::{BackendKind, Migrator, Observer, StrategyKind, Times, clock};
 use underfoot_vmm::Machine;
 
 /// A way to move pages.
@@ -28,7 +28,8 @@ impl Way {
             .backend(self.1)
             .tsc_hz(clock::measured_hz());
         let windows = samples::Windows::new();
-        Attached::new(builder).move_for(time, &[windows.clone()], |_| ());
+        let observer = Arc::clone(&windows) as Arc<dyn Observer>;
+        Attached::new(builder).move_for(time, &[observer], |_| ());
         let all = windows.take();
         let p50_ns = |ticks: fn(&Times) -> u64| {
             let ticks = median(all.iter().map(|times| Some(ticks(times) as f64)))?;
