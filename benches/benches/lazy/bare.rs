@@ -103,7 +103,7 @@ impl Pages {
     fn serve(&self, demands: &Demands, linger: Duration, stop: &Stop) -> io::Result<()> {
         let mut last = None;
         while !stop.is_requested() {
-            if !last.is_some_and(|last: Instant| last.elapsed() < linger) {
+            if last.is_none_or(|last: Instant| last.elapsed() >= linger) {
                 wait(self.uffd.as_raw_fd(), stop.as_raw_fd())?;
             }
             while let Some(page) = self.uffd.fault()? {
