@@ -9,6 +9,37 @@ pub const GAP_NS: u64 = 1_000_000;
 
 const ROUND_TRIPS: u32 = 20_000;
 
+/// The CPU for the vCPU, and that for everybody else: the second and the first of
+/// those that this process may use; `None` on a host with one.
+#[must_use]
+pub fn cpus() -> Option<[Placement; 2]> {
+    let allowed = CpuSet::allowed().ok()?;
+    let [first, second, ..] = allowed.cpus() else {
+        return None;
+    };
+    Some([*second, *first].map(|cpu| Placement {
+        cpus: cpu.to_string().parse().ok(),
+        policy: None,
+    }))
+}
+
+/// Begins a benchmark: false if it was not asked for. `cargo test` builds and starts benchmarks too; only
+/// `cargo bench` says so.
+#[must_use]
+pub fn begin(name: &str) -> bool {
+    let asked = std::env::args().any(|argument| argument == "--bench");
+    if !asked {
+        println!("{name}: run by `cargo bench -p underfoot-benches --bench {name}`");
+    }
+    asked
+}
+
+/// Says how far the CPUs are apart.
+pub fn report(when: &str) {
+    let ns = round_trip_ns().map_or_else(|| "-".to_owned(), |ns| format!("{ns} ns"));
+    println!("cache line round trip {when}: {ns}");
+}
+
 /// A cache line's round trip between the first two CPUs that this process may use, in ns; `None` on
 /// a host with one. These hosts flip between near and far CPUs within seconds, and whatever crosses
 /// cores then costs double.

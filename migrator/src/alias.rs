@@ -12,6 +12,7 @@ use vm_memory::{GuestMemoryBackend, GuestMemoryMmap, GuestMemoryRegion};
 
 use crate::PAGE_SIZE;
 use crate::arena::ArenaError;
+use crate::places::Places;
 use crate::regions::{RegionError, Regions};
 use crate::sync::{AtomicU32, Ordering};
 
@@ -39,26 +40,22 @@ unsafe impl Sync for Alias {}
 impl Alias {
     /// Maps the file that all of `memory` lies in.
     pub(crate) fn new(memory: &GuestMemoryMmap, regions: &Regions) -> Result<Self, RegionError> {
-        let mut places = Vec::with_capacity(regions.pages() as usize);
         let mut file: Option<Arc<File>> = None;
         for region in memory.iter() {
             let gpa = region.start_addr().0;
             let offset = region.file_offset().ok_or(RegionError::NotShared { gpa })?;
-            let start = offset.start();
-            let pages = region.len() / PAGE_SIZE as u64;
             if file
                 .as_ref()
                 .is_some_and(|file| !Arc::ptr_eq(file, offset.arc()))
-                || !start.is_multiple_of(PAGE_SIZE as u64)
+                || !offset.start().is_multiple_of(PAGE_SIZE as u64)
             {
                 return Err(RegionError::NotShared { gpa });
             }
             file.get_or_insert_with(|| Arc::clone(offset.arc()));
-            let first = start / PAGE_SIZE as u64;
-            places.extend((first..first + pages).map(|place| AtomicU32::new(place as u32)));
         }
         let file = file.ok_or(RegionError::Size { pages: 0 })?;
         let failed = |source| RegionError::Alias { source };
+        let places = places(&file, regions).map_err(failed)?;
         let length = file.metadata().map_err(failed)?.len() as usize;
         let pages = length.div_ceil(PAGE_SIZE);
         let reserved = pages + MOST_FRAMES;
@@ -82,7 +79,7 @@ impl Alias {
             reserved,
             file,
             pages: Mutex::new(pages),
-            places: places.into_boxed_slice(),
+            places,
         })
     }
 
@@ -184,6 +181,17 @@ impl Alias {
         }
         0
     }
+}
+
+/// The place of each guest page now.
+fn places(file: &File, regions: &Regions) -> io::Result<Box<[AtomicU32]>> {
+    let places = Places::of(file)?;
+    let pages = regions.iter().flat_map(|region| {
+        let hvas = (region.first..region.end()).map(|page| region.hva(page));
+        hvas.map(|hva| places.at(hva).map(AtomicU32::new))
+    });
+    let unmapped = || io::Error::other("guest pages are mapped elsewhere");
+    pages.collect::<Option<_>>().ok_or_else(unmapped)
 }
 
 impl Drop for Alias {

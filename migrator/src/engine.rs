@@ -1,6 +1,7 @@
 //! What movers, the fault handler and the embedder share.
 
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use vm_memory::GuestMemoryMmap;
 
@@ -38,6 +39,10 @@ pub(crate) struct Config {
     pub(crate) torment: Option<Torment>,
     pub(crate) tsc_hz: u64,
     pub(crate) rest_ticks: u64,
+    /// A fault handler looks for faults for so long before it sleeps.
+    pub(crate) linger_ticks: u64,
+    /// What is moved lazily is left to those who touch it for so long.
+    pub(crate) prefetch_after: Duration,
     /// The longest window before its new frames are mapped, in TSC ticks.
     pub(crate) max_window: Option<u64>,
 }

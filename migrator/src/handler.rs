@@ -5,6 +5,7 @@ use std::ops::Range;
 use std::os::fd::{AsRawFd, RawFd};
 use std::sync::Arc;
 
+use crate::clock::Tsc;
 use crate::engine::Engine;
 use crate::frames::StagedFrame;
 use crate::page_word::{Lane, serve};
@@ -79,8 +80,11 @@ impl Handler {
             .map(|uffd| poll_for(uffd.as_raw_fd()))
             .collect();
         descriptors.push(poll_for(stop.as_raw_fd()));
+        let linger_ticks = self.engine.config.linger_ticks;
+        let mut last_tsc = None;
         while !stop.is_requested() {
-            wait(&mut descriptors)?;
+            let lingers = |last| clock::now().saturating_sub(last) < linger_ticks;
+            wait(&mut descriptors, !last_tsc.is_some_and(lingers))?;
             for (uffd, _) in uffds
                 .iter()
                 .zip(&descriptors)
@@ -88,7 +92,7 @@ impl Handler {
             {
                 uffd.read(&mut messages)?;
                 for fault in messages.faults() {
-                    self.serve(fault)?;
+                    last_tsc = Some(self.serve(fault)?);
                 }
             }
             // Nobody waits for us just now.
@@ -99,10 +103,11 @@ impl Handler {
         Ok(())
     }
 
-    fn serve(&self, fault: Fault) -> Result<(), HandlerError> {
+    /// Serves one fault; when that was done.
+    fn serve(&self, fault: Fault) -> Result<Tsc, HandlerError> {
         let read = clock::now();
         let Some(page) = self.engine.regions.by_hva(fault.address) else {
-            return Ok(());
+            return Ok(read);
         };
         let word = &self.engine.words[page as usize];
         let served = serve(
@@ -110,14 +115,15 @@ impl Handler {
             |source| self.fill(page, fault.address, source),
             || Ok(self.wake(fault.address)?),
         )?;
+        let done = clock::now();
         self.observer.on(&Event::Fault {
             gfn: self.engine.regions.of(page).gfn(page),
             served,
             thread: fault.thread,
             read,
-            done: clock::now(),
+            done,
         });
-        Ok(())
+        Ok(done)
     }
 
     /// Gives the page a frame with what is at `source`, or a zeroed one, and wakes who waits, unless
@@ -187,11 +193,13 @@ fn poll_for(fd: RawFd) -> libc::pollfd {
     }
 }
 
-/// Waits until one of the descriptors is readable; those that are say so. After a signal none does.
-fn wait(fds: &mut [libc::pollfd]) -> Result<(), HandlerError> {
+/// Waits until one of the descriptors is readable, or only looks unless it may sleep; those that are say so. After
+/// a signal none does.
+fn wait(fds: &mut [libc::pollfd], sleep: bool) -> Result<(), HandlerError> {
+    let timeout_ms = if sleep { -1 } else { 0 };
     fds.iter_mut().for_each(|fd| fd.revents = 0);
     // SAFETY: the array is valid for its length and outlives the call.
-    let ready = unsafe { libc::poll(fds.as_mut_ptr(), fds.len() as libc::nfds_t, -1) };
+    let ready = unsafe { libc::poll(fds.as_mut_ptr(), fds.len() as libc::nfds_t, timeout_ms) };
     if ready >= 0 {
         return Ok(());
     }

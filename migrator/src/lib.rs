@@ -99,6 +99,7 @@ mod page_word;
 mod pagemap;
 mod pattern;
 mod phase;
+mod places;
 mod plan;
 mod prng;
 mod rate;

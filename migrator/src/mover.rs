@@ -343,6 +343,7 @@ impl Mover {
                 strategy: engine.config.strategy,
                 compared_unmapped: COMPARED_UNMAPPED,
                 max_window: engine.config.max_window,
+                prefetch_after: engine.config.prefetch_after,
                 variant: engine.config.variant,
             },
             start,

@@ -8,7 +8,7 @@ use super::tick;
 use crate::Cpu;
 use crate::mm::PageAllocator;
 use crate::random::{Random, mix};
-use crate::record::{self, Span, access};
+use crate::record::{self, Probe, Span, access};
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use underfoot_abi::{MAX_CPUS, Metric, PAGE_SIZE, PageByte, PageKind};
 
@@ -96,6 +96,22 @@ impl Chase {
         page
     }
 
+    /// The probe's access: some word of the ring.
+    fn probe(&self, cpu: &Cpu, probe: &mut Probe, random: &mut Random) {
+        let page = random.below(self.pages());
+        probe.run(cpu, || {
+            let index = page * WORDS + 1;
+            let word = &self.ring[index];
+            let address = core::ptr::from_ref(word).addr();
+            verify(
+                cpu,
+                address,
+                word.load(Relaxed),
+                mix(self.seed ^ index as u64),
+            );
+        });
+    }
+
     /// Thread `number`'s own page.
     fn own(&self, number: usize) -> &[AtomicU64] {
         &self.own[number * WORDS..(number + 1) * WORDS]
@@ -137,9 +153,11 @@ impl Workload for Chase {
     fn run(&self, cpu: &'static Cpu, number: usize) {
         let mut random = Random::new(self.seed, number as u64);
         let mut page = random.below(self.pages());
+        let mut probe = Probe::new(cpu);
         let mut operations = 0;
         while !is_over(cpu) {
             self.operation(cpu, number, &mut page, &mut random);
+            self.probe(cpu, &mut probe, &mut random);
             if self.ticks {
                 tick::look(cpu);
             }

@@ -87,6 +87,8 @@ impl Builder {
                 torment: self.torment,
                 tsc_hz,
                 rest_ticks: clock::ticks(self.rest, tsc_hz),
+                prefetch_after: self.prefetch_after,
+                linger_ticks: clock::ticks(self.linger, tsc_hz),
                 max_window: self.max_window.map(|longest| clock::ticks(longest, tsc_hz)),
             },
             regions,

@@ -55,6 +55,8 @@ pub struct Builder {
     exhausted: Exhausted,
     patience: Duration,
     max_window: Option<Duration>,
+    prefetch_after: Duration,
+    linger: Duration,
     wait_sources: Vec<Arc<dyn WaitSource>>,
     members: Members,
     grace_periods: Option<Arc<dyn GracePeriods>>,
@@ -92,6 +94,8 @@ impl Builder {
             exhausted: Exhausted::default(),
             patience: InvalidationOptions::default().patience,
             max_window: None,
+            prefetch_after: Duration::ZERO,
+            linger: Duration::ZERO,
             wait_sources: Vec::new(),
             members: Members::default(),
             grace_periods: None,
@@ -312,6 +316,22 @@ impl Builder {
     #[must_use]
     pub fn grace(mut self, grace: Arc<dyn Grace>) -> Self {
         self.grace = Some(grace);
+        self
+    }
+
+    /// How long the pages of a range that is moved lazily are left to those who touch them before the
+    /// mover brings the others; not at all unless set. A request to stop waits for as long.
+    #[must_use]
+    pub fn prefetch_after(mut self, delay: Duration) -> Self {
+        self.prefetch_after = delay;
+        self
+    }
+
+    /// How long each fault handler looks for the next fault before it sleeps, which keeps a CPU busy; not at
+    /// all unless set. Who waits is served without the handler's being woken first.
+    #[must_use]
+    pub fn linger(mut self, time: Duration) -> Self {
+        self.linger = time;
         self
     }
 

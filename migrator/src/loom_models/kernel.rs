@@ -213,6 +213,7 @@ pub(super) fn try_migrate(
                 strategy: way.strategy,
                 compared_unmapped: way.compared_unmapped,
                 max_window: None,
+                prefetch_after: std::time::Duration::ZERO,
                 variant: way.variant,
             },
             now,

@@ -69,6 +69,9 @@ impl Transaction<'_> {
         if this.strikes(Phase::Away) {
             this.stop_in_window(AbortReason::Injected);
         } else {
+            if !this.tools.prefetch_after.is_zero() {
+                std::thread::sleep(this.tools.prefetch_after);
+            }
             this.fetch_all();
         }
     }

@@ -10,6 +10,7 @@ mod window;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
+use std::time::Duration;
 
 use crate::sync::AtomicU32;
 use lazy::Returns;
@@ -51,6 +52,8 @@ pub(crate) struct Tools<'a> {
     pub(crate) compared_unmapped: u32,
     /// The longest window before its new frames are mapped, in TSC ticks.
     pub(crate) max_window: Option<u64>,
+    /// How long pages that are away are left to those who touch them.
+    pub(crate) prefetch_after: Duration,
     pub(crate) variant: Variant,
 }
 

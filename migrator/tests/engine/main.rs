@@ -11,6 +11,7 @@ mod interposer;
 mod kernel;
 mod lost;
 mod moving;
+mod prefetch;
 mod rig;
 mod signals;
 mod system_calls;

@@ -232,6 +232,30 @@ fn a_rate_is_kept_by_count() {
 
 #[test]
 #[cfg_attr(no_userfaultfd, ignore = "this host has no userfaultfd for us")]
+fn a_second_migrator_finds_pages_where_the_first_one_left_them() {
+    if !rights() {
+        return;
+    }
+    for backend in [BackendKind::Move, BackendKind::Copy, BackendKind::Remap] {
+        let rig = Rig::fit(backend, PAGES);
+        for nth in 0..3 {
+            let what = format!("{backend}, migrator {nth}");
+            let migrator = rig
+                .builder()
+                .strategy(suiting(backend))
+                .backend(backend)
+                .build()
+                .expect("sound");
+            let outcome = rig.run(&migrator, 1, 0, PAGES as u64);
+            outcome.assert_sound(&what);
+            let intact = (0..PAGES).filter(|page| rig.is_intact(*page)).count();
+            assert_eq!(intact, PAGES, "{what}");
+        }
+    }
+}
+
+#[test]
+#[cfg_attr(no_userfaultfd, ignore = "this host has no userfaultfd for us")]
 fn dropping_leaves_ordinary_memory_with_every_page_in_place() {
     if !rights() {
         return;

@@ -395,7 +395,8 @@ impl Rig {
         }
     }
 
-    fn is_intact(&self, page: usize) -> bool {
+    /// Whether the page still holds what it was filled with.
+    pub fn is_intact(&self, page: usize) -> bool {
         self.word(page, FILL).load(Ordering::Relaxed) == page as u64 + 1
     }
 
