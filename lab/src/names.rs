@@ -148,23 +148,6 @@ impl Variant {
     #[must_use]
     pub const fn guest(self) -> underfoot_abi::Variant {
         match self {
-            Self::None
-            | Self::NoUnmap
-            | Self::NoProtect
-            | Self::NoCompare
-            | Self::ZeroFill
-            | Self::StaleFrame
-            | Self::SameFrame
-            | Self::TornCopy
-            | Self::WindowWaitsGracePeriod
-            | Self::FramesReserve
-            | Self::FramesTwice
-            | Self::FramesUnpaid
-            | Self::FramesReclaims
-            | Self::MoverPanic
-            | Self::InvalidateUnmatched
-            | Self::InvalidateClamp
-            | Self::InvalidateNoSequence => underfoot_abi::Variant::None,
             Self::NoGracePeriod => underfoot_abi::Variant::NoGracePeriod,
             Self::NoSeqcount => underfoot_abi::Variant::NoSeqcount,
             Self::NoLock => underfoot_abi::Variant::NoLock,
@@ -189,6 +172,7 @@ impl Variant {
             Self::DropsUpdates => underfoot_abi::Variant::DropsUpdates,
             Self::CopyMapped => underfoot_abi::Variant::CopyMapped,
             Self::NoShootdown => underfoot_abi::Variant::NoShootdown,
+            _ => underfoot_abi::Variant::None,
         }
     }
 
@@ -196,24 +180,10 @@ impl Variant {
     #[must_use]
     pub const fn mover(self) -> Option<Mover> {
         match self {
-            Self::NoUnmap
-            | Self::NoProtect
-            | Self::NoCompare
-            | Self::ZeroFill
-            | Self::StaleFrame
-            | Self::SameFrame
-            | Self::TornCopy
-            | Self::WindowWaitsGracePeriod
-            | Self::FramesReserve
-            | Self::FramesTwice
-            | Self::FramesUnpaid
-            | Self::FramesReclaims
-            | Self::MoverPanic
-            | Self::InvalidateUnmatched
-            | Self::InvalidateClamp
-            | Self::InvalidateNoSequence => Some(Mover::Host),
+            Self::MoverPanic => Some(Mover::Host),
             Self::CopyMapped | Self::NoShootdown => Some(Mover::Guest),
-            _ => None,
+            _ if matches!(self.engine(), underfoot_migrator::Variant::None) => None,
+            _ => Some(Mover::Host),
         }
     }
 

@@ -27,7 +27,7 @@ pub const MAX_UFFDS: u32 = 64;
 /// The most frames that limbo can be asked to hold: 4 GiB.
 pub const MAX_LIMBO: u32 = 1 << 20;
 
-/// Configures a [`Migrator`]. What has a default need not be set.
+/// Configures a [`Migrator`](crate::Migrator). What has a default need not be set.
 pub struct Builder {
     memory: Arc<GuestMemoryMmap>,
     page_map: Option<Arc<dyn PageMap>>,
@@ -119,7 +119,7 @@ impl Builder {
         self
     }
 
-    /// The vCPUs, which [`StrategyKind::StopWorld`] stops.
+    /// The vCPUs, which [`StrategyKind::StopWorld`](crate::StrategyKind::StopWorld) stops.
     #[must_use]
     pub fn vcpus(mut self, vcpus: Arc<dyn Vcpus>) -> Self {
         self.vcpus = Some(vcpus);
@@ -161,7 +161,7 @@ impl Builder {
         self
     }
 
-    /// Pages in one window at most: 1, the default, to [`MAX_BATCH`].
+    /// Pages in one window at most: 1, the default, to [`MAX_BATCH`](crate::MAX_BATCH).
     #[must_use]
     pub fn batch(mut self, pages: u32) -> Self {
         self.batch = pages;
@@ -200,7 +200,7 @@ impl Builder {
     /// How many migrations are checked by frame number, and how many old frames for writes after
     /// commit. With the default, [`Verify::Sample`], and a batch above [`Verify::LARGE`] that is one
     /// old frame in [`Verify::LARGE_STRIDE`]; else all of them.
-    /// [`Migrator::limbo_stride`] says which it is.
+    /// [`Migrator::limbo_stride`](crate::Migrator::limbo_stride) says which it is.
     #[must_use]
     pub fn verify(mut self, verify: Verify) -> Self {
         self.verify = verify;
@@ -250,14 +250,15 @@ impl Builder {
         self
     }
 
-    /// How invalidations are kept track of, which [`Migrator::invalidations`] tells consumers of.
+    /// How invalidations are kept track of, which [`Migrator::invalidations`](crate::Migrator::invalidations)
+    /// tells consumers of.
     #[must_use]
     pub fn tracking(mut self, tracking: Tracking) -> Self {
         self.tracking = tracking;
         self
     }
 
-    /// Slots for open invalidations, 1 to [`MAX_SLOTS`], with [`Tracking::Pool`]; 16 unless set.
+    /// Slots for open invalidations, 1 to [`MAX_SLOTS`](crate::MAX_SLOTS), with [`Tracking::Pool`]; 16 unless set.
     #[must_use]
     pub fn slots(mut self, slots: u32) -> Self {
         self.slots = slots;
@@ -285,7 +286,8 @@ impl Builder {
     /// the pages are tried again later. That is looked at between the steps: a system call that is
     /// under way is not cut short.
     ///
-    /// With [`StrategyKind::Lazy`] it holds until the pages are given out singly: from then on nobody
+    /// With [`StrategyKind::Lazy`](crate::StrategyKind::Lazy) it holds until the pages are given out singly:
+    /// from then on nobody
     /// waits for a window.
     #[must_use]
     pub fn max_window(mut self, longest: Duration) -> Self {
@@ -304,7 +306,8 @@ impl Builder {
     }
 
     /// How many userfaultfds guest memory is shared among, in parts of the same size: 1, the default, to
-    /// [`MAX_UFFDS`]. Each has a [`Handler`](crate::Handler) of its own ([`Migrator::handlers`]), so that a fault of one
+    /// [`MAX_UFFDS`]. Each has a [`Handler`](crate::Handler) of its own
+    /// ([`Migrator::handlers`](crate::Migrator::handlers)), so that a fault of one
     /// part does not queue behind those of another. Memory too small for so many has fewer.
     #[must_use]
     pub fn uffds(mut self, uffds: u32) -> Self {
