@@ -304,8 +304,9 @@ impl Builder {
     }
 
     /// How many userfaultfds guest memory is shared among, in parts of the same size: 1, the default, to
-    /// [`MAX_UFFDS`]. Each has a [`Handler`](crate::Handler) of its own ([`Migrator::handlers`]), so that a fault of one
-    /// part does not queue behind those of another. Memory too small for so many has fewer.
+    /// [`MAX_UFFDS`]. Each has a [`Handler`](crate::Handler) of its own
+    /// ([`Migrator::handlers`](crate::Migrator::handlers)), so that a fault of one part does not queue behind those of
+    /// another. Memory too small for so many has fewer.
     #[must_use]
     pub fn uffds(mut self, uffds: u32) -> Self {
         self.uffds = uffds;
