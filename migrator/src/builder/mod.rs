@@ -27,7 +27,7 @@ pub const MAX_UFFDS: u32 = 64;
 /// The most frames that limbo can be asked to hold: 4 GiB.
 pub const MAX_LIMBO: u32 = 1 << 20;
 
-/// Configures a [`Migrator`]. What has a default need not be set.
+/// Configures a [`Migrator`](crate::Migrator). What has a default need not be set.
 pub struct Builder {
     memory: Arc<GuestMemoryMmap>,
     page_map: Option<Arc<dyn PageMap>>,
@@ -161,7 +161,7 @@ impl Builder {
         self
     }
 
-    /// Pages in one window at most: 1, the default, to [`MAX_BATCH`].
+    /// Pages in one window at most: 1, the default, to [`MAX_BATCH`](crate::MAX_BATCH).
     #[must_use]
     pub fn batch(mut self, pages: u32) -> Self {
         self.batch = pages;
@@ -200,7 +200,7 @@ impl Builder {
     /// How many migrations are checked by frame number, and how many old frames for writes after
     /// commit. With the default, [`Verify::Sample`], and a batch above [`Verify::LARGE`] that is one
     /// old frame in [`Verify::LARGE_STRIDE`]; else all of them.
-    /// [`Migrator::limbo_stride`] says which it is.
+    /// [`Migrator::limbo_stride`](crate::Migrator::limbo_stride) says which it is.
     #[must_use]
     pub fn verify(mut self, verify: Verify) -> Self {
         self.verify = verify;
@@ -250,14 +250,15 @@ impl Builder {
         self
     }
 
-    /// How invalidations are kept track of, which [`Migrator::invalidations`] tells consumers of.
+    /// How invalidations are kept track of, which [`Migrator::invalidations`](crate::Migrator::invalidations) tells
+    /// consumers of.
     #[must_use]
     pub fn tracking(mut self, tracking: Tracking) -> Self {
         self.tracking = tracking;
         self
     }
 
-    /// Slots for open invalidations, 1 to [`MAX_SLOTS`], with [`Tracking::Pool`]; 16 unless set.
+    /// Slots for open invalidations, 1 to [`MAX_SLOTS`](crate::MAX_SLOTS), with [`Tracking::Pool`]; 16 unless set.
     #[must_use]
     pub fn slots(mut self, slots: u32) -> Self {
         self.slots = slots;
