@@ -12,8 +12,8 @@ use underfoot_benches::slice::Slice;
 
 const LITTLE: usize = 64 << 20;
 const MUCH: usize = 8 << 30;
-const SLICE: Duration = Duration::from_millis(100);
-const ROUNDS: usize = 11;
+const SLICE: Duration = Duration::from_millis(60);
+const ROUNDS: usize = 19;
 /// The bar: engine over bare in much memory, over the same in little.
 const OVER_LITTLE: f64 = 1.1;
 
