@@ -272,8 +272,8 @@ pub struct RunArgs {
     /// lazy [default: unmap-copy]
     #[arg(long, value_name = "NAME", help_heading = "Moving")]
     strategy: Option<String>,
-    /// How the new frame arrives: move, copy, remap (guest memory in a memfd), auto (what suits the
-    /// strategy) [default: auto]
+    /// How the new frame arrives: move, copy, remap (guest memory in a memfd), kernel (its own moves, between
+    /// NUMA nodes or into huge pages), auto (what suits the strategy) [default: auto]
     #[arg(long, value_name = "NAME", help_heading = "Moving")]
     backend: Option<String>,
     /// What a vCPU does that meets a window: halt, block, spin, yield [default: halt]

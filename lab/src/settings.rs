@@ -113,6 +113,19 @@ pub enum ExperimentError {
         /// Why, and what to use instead.
         reason: &'static str,
     },
+    /// A wrong form of what the workload does not do.
+    #[error(
+        "variant {variant}, workload {workload}: this workload does nothing that the variant does wrongly, so \
+         that nothing could be caught; choose the workload {others}"
+    )]
+    Elsewhere {
+        /// The variant.
+        variant: &'static str,
+        /// The workload.
+        workload: &'static str,
+        /// Those in which the variant can be caught.
+        others: String,
+    },
     /// A wrong form that the workload's parameters keep from doing anything wrong.
     #[error(
         "variant {variant}, workload {workload}, {parameter}={value}: with this value the workload does \

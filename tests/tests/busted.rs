@@ -28,7 +28,14 @@ fn found(variant: &str, more: &str) -> Option<String> {
         "{status:?}: {}",
         finished.stderr
     );
-    Some(summary.at("/integrity").to_string().to_lowercase())
+    // What the host found, in words, and the kinds of what the guest's checkers reported.
+    let reports = summary.at("/guest/reports").as_array().cloned();
+    let kinds = reports.unwrap_or_default().into_iter();
+    let kinds: Vec<_> = kinds
+        .map(|report| format!("report {}", report["kind"]))
+        .collect();
+    let integrity = summary.at("/integrity").to_string().to_lowercase();
+    Some(format!("{integrity} {}", kinds.join(" ").replace('"', "")))
 }
 
 /// Runs the variant, up to `runs` times, until one of `checks` is named.
@@ -217,7 +224,7 @@ fn readers_that_are_not_waited_for_see_objects_too_old() {
         ("busted-rcu-sleep", "sleepable"),
     ] {
         let more = format!("--workload rcu-torture --parameters kind={kind}");
-        assert_caught(variant, &more, RUNS, &["check word"]);
+        assert_caught(variant, &more, RUNS, &["report rcu-torture"]);
     }
 }
 
@@ -244,23 +251,35 @@ fn a_cpu_that_is_never_quiescent_is_seen_whatever_the_workload() {
 #[cfg_attr(no_kvm, ignore = "this host has no /dev/kvm for us")]
 fn checkers_of_the_guest_speak_for_themselves() {
     for (variant, more, check) in [
-        ("busted-lock-order", "--workload lock-order", "lock-cycle"),
-        ("busted-skip-cpu", "--workload shootdown", "translation"),
+        (
+            "busted-lock-order",
+            "--workload lock-order",
+            "report lock-cycle",
+        ),
+        (
+            "busted-skip-cpu",
+            "--workload shootdown",
+            "report translation",
+        ),
         (
             "busted-skip-cpu",
             "--workload mmap1 --parameters shootdown=ipi",
-            "translation",
+            "report translation",
         ),
         (
             "busted-skip-cpu",
             "--workload pressure --memory 16MiB --rate 5000 --parameters shootdown=ipi",
-            "translation",
+            "report translation",
         ),
-        ("busted-no-pending-check", "--workload mmap1", "fragment"),
+        (
+            "busted-no-pending-check",
+            "--workload mmap1",
+            "report fragment",
+        ),
         (
             "busted-no-pending-check",
             "--workload fault --parameters mappers=1",
-            "fragment",
+            "report fragment",
         ),
         ("busted-freed-listed", "--workload mmap1", "listed"),
         (
@@ -268,45 +287,45 @@ fn checkers_of_the_guest_speak_for_themselves() {
             "--workload fault --parameters mappers=2",
             "listed",
         ),
-        ("busted-owner-gone", "--workload mmap1", "fragment"),
-        ("busted-owner-gone", "--workload exit", "fragment"),
-        ("busted-owner-gone", "--workload fault", "fragment"),
+        ("busted-owner-gone", "--workload mmap1", "report fragment"),
+        ("busted-owner-gone", "--workload exit", "report fragment"),
+        ("busted-owner-gone", "--workload fault", "report fragment"),
         (
             "busted-plain-lock",
             "--workload mmap1 --parameters lockdep=on",
-            "lock-context",
+            "report lock-context",
         ),
         (
             "busted-plain-lock",
             "--workload exit --parameters lockdep=on",
-            "lock-context",
+            "report lock-context",
         ),
         (
             "busted-plain-lock",
             "--workload fault --parameters lockdep=on,mappers=1",
-            "lock-context",
+            "report lock-context",
         ),
-        ("busted-no-vma-lock", "--workload mmap1", "fragment"),
+        ("busted-no-vma-lock", "--workload mmap1", "report fragment"),
         (
             "busted-no-sequence-check",
             "--workload mmap1 --parameters path=speculative",
-            "fragment",
+            "report fragment",
         ),
         ("busted-no-lock", "--workload lock", "update"),
         (
             "busted-dips-into-reserve",
             "--workload pressure --memory 16MiB --rate 5000",
-            "allocation",
+            "report allocation",
         ),
         (
             "busted-reclaims-under-rcu",
             "--workload pressure --parameters path=speculative --rate 5000",
-            "allocation",
+            "report allocation",
         ),
         (
             "busted-never-pays",
             "--workload pressure --memory 16MiB --rate 5000",
-            "starvation",
+            "report starvation",
         ),
         (
             "busted-drops-updates",

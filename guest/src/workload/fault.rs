@@ -61,7 +61,7 @@ impl Fault {
         let len = self.pages * PAGE_SIZE;
         for address in (start..start + len).step_by(PAGE_SIZE) {
             let span = Span::start(cpu);
-            // Why there was none the fault has counted and reported.
+            // Why there was none the fault has counted; a want of memory it has reported.
             if spaces.access(cpu, self.space, address, true).is_ok() {
                 span.finish(cpu, Metric::Operation);
                 record::operation(cpu);

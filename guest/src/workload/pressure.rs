@@ -98,9 +98,10 @@ impl Pressure {
             let address = number * APART + random.below(self.pages) * PAGE_SIZE;
             let write = random.below(2) == 0;
             let spaces = self.stage.spaces;
-            // Without a page it has come to an end too, which the fault has counted and reported.
-            let _ = spaces.access(cpu, self.space, address, write);
-            record::operation(cpu);
+            // Without a page it has come to an end too, which the fault has counted.
+            if spaces.access(cpu, self.space, address, write).is_ok() {
+                record::operation(cpu);
+            }
             self.stage.between(cpu, &mut operations);
             if self.burst != 0 && operations.is_multiple_of(self.burst as u64) {
                 cpu.sched.sleep_ns(cpu, REST_NS);
@@ -136,11 +137,11 @@ impl Pressure {
         record::count(cpu, STALLED, u64::from(paid.rounds > 0));
         record::count(cpu, ROUNDS, paid.rounds);
         record::count(cpu, FREED, paid.pages);
-        record::operation(cpu);
         let Ok(page) = page else {
             record::count(cpu, FAILED, 1);
             return 0;
         };
+        record::operation(cpu);
         record::count(cpu, ALLOCATIONS, 1);
         access(cpu, page, || {
             for (number, word) in words(page) {

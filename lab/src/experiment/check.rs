@@ -4,19 +4,21 @@ use super::Experiment;
 use crate::frame_pool;
 use crate::names::Named;
 use crate::settings::ExperimentError;
+use underfoot_abi::WorkloadId;
 use underfoot_migrator::{BackendKind, PageSize};
 
 impl Experiment {
     pub(super) fn check_combination(&self) -> Result<(), ExperimentError> {
         if !self.variant.guest().concerns(self.workload) {
-            return Err(ExperimentError::Unsound {
-                combination: format!(
-                    "variant {}, workload {}",
-                    self.variant.name(),
-                    self.workload.name()
-                ),
-                reason: "this workload does nothing that the variant does wrongly, so that nothing \
-                         could be caught: choose the one that its description names, or walk",
+            let concerned = |workload: &&WorkloadId| self.variant.guest().concerns(**workload);
+            let others = WorkloadId::ALL.iter().filter(concerned);
+            return Err(ExperimentError::Elsewhere {
+                variant: self.variant.name(),
+                workload: self.workload.name(),
+                others: others
+                    .map(|one| one.name())
+                    .collect::<Vec<_>>()
+                    .join(" or "),
             });
         }
         if u32::from(self.cpus.get()) < self.variant.guest().least_cpus() {

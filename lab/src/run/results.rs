@@ -20,6 +20,9 @@ use underfoot_migrator::{Counters, Counts, StrategyKind, can_verify};
 use underfoot_vmm::stats::Stats;
 use underfoot_vmm::{SharedRegion, TscRelation};
 
+/// The counter of hypercalls that KVM did not take.
+const HYPERCALLS_REFUSED: &str = "hypercalls-refused";
+
 /// Puts the record together; everything that could still write has been joined.
 pub fn collect(session: &Session<'_>, outcome: Outcome) -> RunRecord {
     let shared = session.machine.shared();
@@ -46,18 +49,19 @@ pub fn collect(session: &Session<'_>, outcome: Outcome) -> RunRecord {
         moving.insert(OWN_WINDOW.to_owned(), own.stall.clone());
         moving.insert(AFTER_WINDOW.to_owned(), own.after.clone());
     }
+    let guest = guest(session);
     RunRecord {
         started: session.started,
         experiment: session.experiment.clone(),
         cpl: level(shared),
-        host: host(session),
+        host: host(session, &guest),
         migration: migration(session, &counters),
         integrity: integrity::collect(session, &counters, &outcome),
         outcome,
         moving,
         control: guest_histograms(shared, RecordedPhase::Control),
         control_ns: session.control_ns,
-        guest: guest(session),
+        guest,
         progress: progress(session),
         kvm_stats: kvm_stats(session),
         startup_ns: startup(session),
@@ -149,7 +153,7 @@ fn host_histograms(session: &Session<'_>, engine: &Engine) -> Histograms {
         .collect()
 }
 
-fn host(session: &Session<'_>) -> Host {
+fn host(session: &Session<'_>, guest: &GuestRecord) -> Host {
     let info = &session.host;
     let mut unsupported: BTreeMap<String, String> = info
         .unsupported
@@ -167,6 +171,19 @@ fn host(session: &Session<'_>) -> Host {
         lacks(
             "stalls.own_window",
             format!("{dropped} windows came too fast to be held against stalls"),
+        );
+    }
+    let refused = |counters: &GuestCounters| counters.get(HYPERCALLS_REFUSED).copied();
+    let refused: u64 = [&guest.control, &guest.moving]
+        .into_iter()
+        .filter_map(refused)
+        .sum();
+    if refused > 0 {
+        lacks(
+            "guest.tlb.hypercall",
+            format!(
+                "KVM refused {refused} hypercalls for interrupts, and single interrupts were sent"
+            ),
         );
     }
     if !one_clock(session) {

@@ -86,6 +86,10 @@ fn a_window_over_its_budget_is_given_up_in_every_phase_and_tried_again() {
             let outcome = rig.run(&migrator, 1, PAGES, 300);
             outcome.mover.as_ref().expect("it went on");
             outcome.assert_sound(&what);
+            if strategy == StrategyKind::Transactional && outcome.counters.fallbacks > 0 {
+                // The pause may have hit a copy under protection, which is in a window.
+                continue;
+            }
             let expected = u64::from(over && bounded);
             assert_eq!(outcome.counters.over_budget, expected, "{what}");
             assert_eq!(outcome.counters.total().aborted, expected, "{what}");
