@@ -52,6 +52,9 @@ fn only_the_parts_that_are_on_run() {
     assert_mix(2, off, &parts);
 }
 
+/// Runs of a form that may hang the guest before its sum is looked at.
+const RUNS: u32 = 4;
+
 /// An update that one part loses is missed in the sum of all.
 #[test]
 #[cfg_attr(no_kvm, ignore = "this host has no /dev/kvm for us")]
@@ -61,8 +64,16 @@ fn what_one_part_loses_is_noticed() {
     }
     let _turn = turn();
     let line = "--workload mix --variant busted-no-lock --duration 2s --control 0%";
-    let (summary, finished) = attempt(&Scratch::new(), line);
-    finished.assert_status(1);
-    let details = summary.at("/integrity/details").to_string();
-    assert!(details.contains("updates were made"), "{details}");
+    for _ in 0..RUNS {
+        let (summary, finished) = attempt(&Scratch::new(), line);
+        // A lock whose word was lost may also be one that nobody ever takes again.
+        if finished.status.code() == Some(3) {
+            continue;
+        }
+        finished.assert_status(1);
+        let details = summary.at("/integrity/details").to_string();
+        assert!(details.contains("updates were made"), "{details}");
+        return;
+    }
+    panic!("{RUNS} runs hung");
 }

@@ -16,7 +16,7 @@ fn qemu() -> bool {
 fn every_kind_moves_on_nested_paging_at_both_privilege_levels() {
     if qemu() {
         let line = "--cpus 2 --memory 32MiB --duration 5s";
-        nested::assert_runs_in_box("npt", "-c 2", "npt", line);
+        nested::assert_runs_in_box("npt", "-c 2 -t 150", "npt", line);
     }
 }
 
@@ -35,7 +35,7 @@ fn the_guest_moves_its_own_pages_on_nested_paging_at_both_privilege_levels() {
     }
     let line = "--mover guest --cpus 2 --memory 64MiB --warmup 100ms --duration 4s";
     let runs = [0, 3].map(|cpl| (format!("mover{cpl}"), format!("--cpl {cpl} {line}")));
-    for summary in nested::run_in_box("npt", "-c 2", &runs) {
+    for summary in nested::run_in_box("npt", "-c 2 -t 150", &runs) {
         summary.assert_sound();
         assert!(summary.migration().committed > 0);
         assert!(summary.histograms("histograms")["guest.page_fault"].count > 0);
@@ -53,7 +53,7 @@ fn the_kernel_moves_pages_between_nodes_and_builds_huge_ones() {
         ("nodes".to_owned(), format!("{line} --batch 32")),
         ("collapse".to_owned(), format!("{line} --page-size 2MiB")),
     ];
-    for summary in nested::run_in_box("npt", "-c 2 -n 2", &runs) {
+    for summary in nested::run_in_box("npt", "-c 2 -n 2 -t 200", &runs) {
         summary.assert_sound();
         assert!(summary.migration().committed > 0);
         assert!(
@@ -79,7 +79,7 @@ fn shootdowns_leave_notes_and_make_hypercalls_where_kvm_takes_them() {
     };
     let runs = [run("pv", "--cpus 6"), run("hypercall", "--cpus 2")];
     let counters = ["notes-preempted", "hypercalls"];
-    let summaries = nested::run_in_box("npt", "-c 2", &runs);
+    let summaries = nested::run_in_box("npt", "-c 2 -t 150", &runs);
     for ((way, summary), counter) in ["pv", "hypercall"].iter().zip(&summaries).zip(counters) {
         summary.assert_sound();
         let counted = ["control", "moving"]
