@@ -14,7 +14,7 @@ const BOX_LIMIT: Duration = Duration::from_secs(3600);
 /// What the box's kernel says where QEMU's emulation failed it: a CPU ran into the breakpoint by which
 /// another one patches code (`hold-vm` spares most of that), or waits for ever for another one.
 const KERNEL_FAILED: [&str; 2] = ["Oops: int3", "BUG: soft lockup"];
-/// The box's status when it is stopped: TCG may lose an interrupt, for which its kernel then waits.
+/// The box's status when it is stopped: its kernel waits for ever now and then (CONTRIBUTING.md).
 const OUT_OF_TIME: i32 = 124;
 /// Boots at most, for that.
 const BOOTS: u32 = 4;

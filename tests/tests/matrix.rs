@@ -4,6 +4,7 @@
 use serde_json::Value;
 use std::collections::HashSet;
 use underfoot_abi::PageKind;
+use underfoot_migrator::numa_nodes;
 use underfoot_tests::{Command, Scratch, at_least, kvm, run};
 
 /// Far fewer than any combination moves in a second, and enough to lose something on the way.
@@ -92,16 +93,6 @@ fn assert_lacking(what: &str, line: &str) {
         .assert_status(4)
         .assert_says(&[what]);
     scratch.assert_untouched();
-}
-
-/// NUMA nodes with memory, as the kernel lists them: `0` or `0-1`, say.
-fn numa_nodes() -> usize {
-    let list = std::fs::read_to_string("/sys/devices/system/node/has_memory");
-    let list = list.unwrap_or_else(|_| "0".to_owned());
-    match list.trim().split_once('-') {
-        Some(_) => 2,
-        None => list.trim().split(',').count(),
-    }
 }
 
 fn assert_refused(reason: &str, line: &str) {

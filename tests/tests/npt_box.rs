@@ -90,7 +90,7 @@ fn shootdowns_leave_notes_and_make_hypercalls_where_kvm_takes_them() {
 
 /// Emulation is slow: beside other load some cell may have no hits.
 #[test]
-#[ignore = "minutes in emulation: run with --ignored"]
+#[ignore = "four minutes in emulation, and beside another box some cell has no hits: run with --ignored"]
 fn torture_stands_a_walk_on_nested_paging() {
     if !qemu() {
         return;

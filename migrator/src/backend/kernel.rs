@@ -56,20 +56,13 @@ fn collapse(hva: usize, pages: u32) -> Transfer {
     // SAFETY: guest memory, which keeps its contents; nobody holds a reference to it.
     let result = unsafe { libc::madvise(hva as *mut libc::c_void, bytes, libc::MADV_COLLAPSE) };
     match result {
-        0 => transfer(pages, 0),
-        _ => transfer(
+        0 => Transfer::of_pages(pages, 0),
+        _ => Transfer::of_pages(
             0,
             io::Error::last_os_error()
                 .raw_os_error()
                 .unwrap_or(libc::EIO),
         ),
-    }
-}
-
-fn transfer(pages: u32, errno: i32) -> Transfer {
-    Transfer {
-        done: pages as usize * PAGE_SIZE,
-        errno,
     }
 }
 
@@ -90,7 +83,7 @@ impl Backend for KernelIn {
     /// Nothing is taken: the kernel does that in [`map`](Backend::map).
     fn unmap(&mut self, hva: usize, pages: u32) -> Transfer {
         self.hva = hva;
-        transfer(pages, 0)
+        Transfer::of_pages(pages, 0)
     }
 
     fn copy(&mut self, _: Source, _: u32, _: usize) {}
@@ -106,14 +99,14 @@ impl Backend for KernelIn {
             Ask::Collapse => collapse(start, pages),
             Ask::MoveToNode(nodes) => {
                 let (moved, errno) = nodes.move_away(start, pages);
-                transfer(moved, errno)
+                Transfer::of_pages(moved, errno)
             }
         }
     }
 
     /// The pages never went.
     fn put_back(&mut self, _: Lane, _: usize, _: u32, pages: u32) -> Transfer {
-        transfer(pages, 0)
+        Transfer::of_pages(pages, 0)
     }
 
     fn commit(&mut self, _: u32) {}

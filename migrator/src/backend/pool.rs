@@ -258,7 +258,7 @@ struct Run {
 }
 
 /// Runs one transfer per piece until one falls short.
-fn run(
+pub(super) fn run(
     pieces: impl Iterator<Item = Piece>,
     mut each: impl FnMut(usize, Piece) -> Transfer,
 ) -> Transfer {

@@ -3,6 +3,7 @@
 use std::io;
 use std::sync::Arc;
 
+use super::pool::run;
 use super::settle::settle;
 use super::{Backend, Source, bytes};
 use crate::arena::ArenaError;
@@ -76,7 +77,7 @@ impl PooledIn {
         let slots = &slots[skip as usize..(skip + pages) as usize];
         let start = hva + skip as usize * PAGE_SIZE;
         let uffd = registration.uffd(lane, start);
-        let given = run(slots, |offset, piece| {
+        let given = run(pieces(slots), |offset, piece| {
             let src = pool.arena().start(piece) as usize;
             // SAFETY: the slots are ours until they are given back to the pool.
             let given = unsafe { uffd.move_pages(start + offset, src, piece.pages * PAGE_SIZE) };
@@ -170,7 +171,7 @@ impl Backend for PooledIn {
             uncounted,
             ..
         } = self;
-        let taken = run(&old[..pages as usize], |offset, piece| {
+        let taken = run(pieces(&old[..pages as usize]), |offset, piece| {
             // SAFETY: the caller claimed these guest pages; whoever touches them waits or is told, as they are
             // registered, until they are mapped again.
             let taken = unsafe { pool.arena().take(piece, hva + offset) };
@@ -276,23 +277,12 @@ impl Drop for PooledIn {
     }
 }
 
-/// Runs one transfer for each run of neighbours among `slots` until one falls short. `each` is told how many bytes
-/// came before.
-fn run(slots: &[u32], mut each: impl FnMut(usize, Piece) -> Transfer) -> Transfer {
-    let mut done = 0;
-    for neighbours in slots.chunk_by(|one, next| one + 1 == *next) {
-        let piece = Piece {
+/// The runs of neighbours among slots.
+fn pieces(slots: &[u32]) -> impl Iterator<Item = Piece> {
+    slots
+        .chunk_by(|one, next| one + 1 == *next)
+        .map(|neighbours| Piece {
             slot: neighbours[0] as usize,
             pages: neighbours.len(),
-        };
-        let transfer = each(done, piece);
-        done += transfer.done;
-        if transfer.errno != 0 {
-            return Transfer {
-                done,
-                errno: transfer.errno,
-            };
-        }
-    }
-    Transfer { done, errno: 0 }
+        })
 }

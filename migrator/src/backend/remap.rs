@@ -11,8 +11,11 @@ use crate::page_word::Lane;
 use crate::regions::Regions;
 use crate::registration::Registration;
 use crate::sample::Sample;
-use crate::uffd::{Transfer, UffdError, Watch};
+use crate::uffd::{Transfer, UffdError, Watch, is_transient};
 use crate::{Allocate, PAGE_SIZE, pattern};
+
+/// Tries to register pages that were mapped anew.
+const REGISTER_TRIES: u32 = 16;
 
 /// A closed loop of places of the file, as [`MoveIn`](super::MoveIn) has one of frames. A page is
 /// never missing: the mapping of the old place is replaced by that of the new one in one call, which
@@ -32,7 +35,9 @@ pub(crate) struct RemapIn {
     checked: u64,
     sample: Sample,
     allocate: Allocate,
-    /// The places of the pages of the open migration, as they were.
+    /// The number of the first page of the open migration.
+    first: u32,
+    /// The places of its pages, as they were.
     old: Vec<u32>,
 }
 
@@ -64,6 +69,7 @@ impl RemapIn {
             checked: 0,
             sample: Sample::one_in(stride),
             allocate: Allocate::default(),
+            first: 0,
             old: Vec::with_capacity(batch as usize),
         })
     }
@@ -71,11 +77,6 @@ impl RemapIn {
     /// The same, with frames allocated then.
     pub(crate) fn allocating(self, allocate: Allocate) -> Self {
         Self { allocate, ..self }
-    }
-
-    /// The number of the page at `hva`, which is one of the guest's.
-    fn page(&self, hva: usize) -> u32 {
-        self.regions.by_hva(hva).expect("a page of the guest")
     }
 
     fn check_oldest(&mut self, pages: u32) -> u32 {
@@ -104,7 +105,7 @@ impl RemapIn {
             let start = hva + nth * PAGE_SIZE;
             // SAFETY: the caller claimed these guest pages; guest memory is reached by raw pointers
             // alone.
-            let flipped = unsafe { self.alias.flip(start, self.page(start), place, run) };
+            let flipped = unsafe { self.alias.flip(start, self.first + nth as u32, place, run) };
             let errno = match flipped {
                 0 => self.register(lane, start, run),
                 errno => errno,
@@ -113,18 +114,28 @@ impl RemapIn {
                 done += run;
             }
             if errno != 0 {
-                return transfer(done, errno);
+                return Transfer::of_pages(done, errno);
             }
         }
-        transfer(done, 0)
+        Transfer::of_pages(done, 0)
     }
 
     fn register(&self, lane: Lane, hva: usize, pages: u32) -> i32 {
         let uffd = self.registration.uffd(lane, hva);
-        match uffd.register(hva, pages as usize * PAGE_SIZE, self.watch) {
-            Ok(()) => 0,
-            Err(UffdError::Register { source, .. }) => source.raw_os_error().unwrap_or(libc::EIO),
-            Err(_) => libc::EIO,
+        let mut tries = 1;
+        loop {
+            let errno = match uffd.register(hva, pages as usize * PAGE_SIZE, self.watch) {
+                Ok(()) => 0,
+                Err(UffdError::Register { source, .. }) => {
+                    source.raw_os_error().unwrap_or(libc::EIO)
+                }
+                Err(_) => libc::EIO,
+            };
+            // Here, as the pages are mapped already: whoever maps the rest would not come back to them.
+            if !is_transient(errno) || tries == REGISTER_TRIES {
+                return errno;
+            }
+            tries += 1;
         }
     }
 
@@ -138,17 +149,11 @@ impl RemapIn {
     }
 
     fn note_places(&mut self, hva: usize, pages: u32) {
-        let first = self.page(hva);
+        let first = self.regions.by_hva(hva).expect("a page of the guest");
+        self.first = first;
         self.old.clear();
         self.old
             .extend((first..first + pages).map(|page| self.alias.place(page)));
-    }
-}
-
-fn transfer(pages: u32, errno: i32) -> Transfer {
-    Transfer {
-        done: pages as usize * PAGE_SIZE,
-        errno,
     }
 }
 
@@ -175,7 +180,7 @@ impl Backend for RemapIn {
     /// Nothing is taken: the page stays mapped until the new one is.
     fn unmap(&mut self, hva: usize, pages: u32) -> Transfer {
         self.note_places(hva, pages);
-        transfer(pages, 0)
+        Transfer::of_pages(pages, 0)
     }
 
     fn copy(&mut self, source: Source, pages: u32, len: usize) {
@@ -209,11 +214,11 @@ impl Backend for RemapIn {
     fn put_back(&mut self, lane: Lane, hva: usize, skip: u32, pages: u32) -> Transfer {
         let start = hva + skip as usize * PAGE_SIZE;
         if self.watch == Watch::Missing {
-            return transfer(pages, 0);
+            return Transfer::of_pages(pages, 0);
         }
         match self.registration.unprotect(lane, start, pages) {
-            0 => transfer(pages, 0),
-            errno => transfer(0, errno),
+            0 => Transfer::of_pages(pages, 0),
+            errno => Transfer::of_pages(0, errno),
         }
     }
 

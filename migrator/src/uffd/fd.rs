@@ -38,6 +38,16 @@ pub(crate) struct Transfer {
     pub(crate) errno: i32,
 }
 
+impl Transfer {
+    /// So many pages went, and why no more.
+    pub(crate) fn of_pages(pages: u32, errno: i32) -> Self {
+        Self {
+            done: pages as usize * crate::PAGE_SIZE,
+            errno,
+        }
+    }
+}
+
 /// A userfaultfd that serves faults of the kernel, too.
 pub(crate) struct Userfaultfd(OwnedFd);
 
