@@ -21,8 +21,8 @@ static ZERO: ZeroPage = ZeroPage([0; PAGE_SIZE]);
 /// Tries to fill a page when the kernel asks to repeat.
 const TRIES: u32 = 1 << 16;
 
-/// Why the handler ended before it was asked to. Who touches a hole then waits until the migrator is
-/// dropped.
+/// Why the handler ended before it was asked to. Who touches a hole then waits until a handler runs again, or the
+/// migrator is dropped.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum HandlerError {
@@ -67,11 +67,13 @@ impl Handler {
         self
     }
 
-    /// Serves faults until `stop` is requested.
+    /// Serves faults until `stop` is requested. It may be run again after an error.
     ///
     /// # Errors
     /// What ended it early.
     pub fn run(&self, stop: &Stop) -> Result<(), HandlerError> {
+        // Of faults that a run before this one read and did not serve, nobody will tell again unless they are woken.
+        self.engine.registration.wake_all(self.uffds.clone())?;
         // Pages that signal make no events.
         let uffds = &self.engine.registration.blocking()[self.uffds.clone()];
         let mut messages = Messages::default();

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io;
+use std::ops::Range;
 
 use crate::page_word::{Lane, PageWord};
 use crate::pagemap::{Entry, Pagemap};
@@ -148,6 +149,14 @@ impl Registration {
     pub(crate) fn unprotect(&self, lane: Lane, hva: usize, pages: u32) -> i32 {
         self.uffd(lane, hva)
             .unprotect(hva, pages as usize * PAGE_SIZE)
+    }
+
+    /// Wakes everybody who waits at these of the blocking descriptors; who still has to wait says so again.
+    pub(crate) fn wake_all(&self, uffds: Range<usize>) -> Result<(), UffdError> {
+        self.runs
+            .iter()
+            .filter(|run| run.lane == Some(Lane::Blocking) && uffds.contains(&self.shard(run.hva)))
+            .try_for_each(|run| self.wake(Lane::Blocking, run.hva, run.pages))
     }
 
     /// Wakes who waits for pages of a lane.

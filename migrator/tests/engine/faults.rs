@@ -261,7 +261,9 @@ fn a_panic_in_any_phase_rolls_back_and_is_reported() {
                 assert_eq!(total.aborted, 0, "{what}");
                 assert!(outcome.counters.windows >= 5, "{what}");
             } else {
-                assert!((1..=7).contains(&total.aborted), "{what}: {total:?}");
+                // Pages that are away may all be fetched before they are called back.
+                let least = u64::from(phase != Phase::Away);
+                assert!((least..=7).contains(&total.aborted), "{what}: {total:?}");
             }
             assert!(!migrator.windows().is_open(), "{what}");
             // Nothing is left behind: the same mover goes on with the same pages.

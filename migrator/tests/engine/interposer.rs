@@ -84,8 +84,13 @@ impl Interposer {
             .expect("it waits");
     }
 
+    /// How many calls were hit so far.
+    pub fn hits(&self) -> u64 {
+        self.hits.load(Ordering::Relaxed)
+    }
+
     /// How many calls were hit, once every thread that entered has ended.
-    pub fn hits(self) -> u64 {
+    pub fn end(self) -> u64 {
         drop(self.desks);
         for supervisor in self.supervisors {
             supervisor.join().expect("no panic");

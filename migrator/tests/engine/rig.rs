@@ -1,20 +1,39 @@
 //! Memory with threads in the guest's place, which write it while its pages move.
 
 use std::fs::File;
+use std::iter;
 use std::os::fd::FromRawFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use underfoot_migrator::{
-    BackendKind, Builder, Class, Counters, Event, Gfn, Handler, Migrator, Mover, MoverError,
-    Observer, PAGE_SIZE, PageMap, Stop, Vcpus, probe,
+    BackendKind, Builder, Class, Counters, Event, Gfn, Handler, HandlerError, Migrator, Mover,
+    MoverError, Observer, PAGE_SIZE, PageMap, Stop, Vcpus, probe,
 };
 use vm_memory::{FileOffset, GuestAddress, GuestMemoryBackend, GuestMemoryMmap};
 
 /// After this a run that does not get on is taken for hung. No outcome depends on it otherwise.
-const HUNG: Duration = Duration::from_secs(60);
+const HUNG: Duration = Duration::from_secs(120);
+
+/// Ends the process, for want of a way to end its threads, if it is not dropped in time.
+struct Deadline(#[expect(dead_code, reason = "dropping it tells")] Sender<()>);
+
+impl Deadline {
+    fn new() -> Self {
+        let (alive, dropped) = channel();
+        let test = thread::current().name().unwrap_or_default().to_owned();
+        thread::spawn(move || {
+            if dropped.recv_timeout(HUNG) == Err(RecvTimeoutError::Timeout) {
+                eprintln!("{test} hangs for {HUNG:?}");
+                std::process::abort();
+            }
+        });
+        Self(alive)
+    }
+}
 
 /// Guest threads: each has two counters of its own in every page.
 pub const WRITERS: usize = 2;
@@ -200,6 +219,8 @@ pub struct Rig {
 pub struct Outcome {
     pub counters: Counters,
     pub mover: Result<(), MoverError>,
+    /// Why handlers ended early, each of which was run again.
+    pub handlers: Vec<HandlerError>,
     /// Counters in memory that differ from what their writer counted.
     pub lost: usize,
     /// Pages whose constant part changed.
@@ -318,29 +339,33 @@ impl Rig {
     /// Moves pages under `WRITERS` threads that write the first `written` pages, until `goal` pages
     /// were attempted. A mover that ends early is run once more.
     pub fn run(&self, migrator: &Migrator, movers: usize, written: usize, goal: u64) -> Outcome {
-        self.run_as(migrator, movers, written, goal, &|| {})
+        let enough = || migrator.counters().total().attempted >= goal;
+        let outcome = self.run_as(migrator, movers, written, &enough, &|| {});
+        assert!(outcome.handlers.is_empty(), "{:?}", outcome.handlers);
+        outcome
     }
 
-    /// The same, with `enter` called first by each thread of the engine.
+    /// The same until it is `enough`, with `enter` called first by each thread of the engine.
     pub fn run_as(
         &self,
         migrator: &Migrator,
         movers: usize,
         written: usize,
-        goal: u64,
+        enough: &dyn Fn() -> bool,
         enter: &(dyn Fn() + Sync),
     ) -> Outcome {
         let (stop, handler_stop) = (Stop::new().expect("eventfd"), Stop::new().expect("eventfd"));
         let done = AtomicBool::new(false);
         let handlers = migrator.handlers();
-        let (counts, mover) = thread::scope(|scope| {
+        let _deadline = Deadline::new();
+        let (counts, mover, handlers) = thread::scope(|scope| {
             let served: Vec<_> = handlers
                 .iter()
                 .map(|handler| {
                     let stop = &handler_stop;
                     scope.spawn(move || {
                         enter();
-                        Handler::run(handler, stop)
+                        iter::from_fn(|| Handler::run(handler, stop).err()).collect::<Vec<_>>()
                     })
                 })
                 .collect();
@@ -360,14 +385,7 @@ impl Rig {
                     })
                 })
                 .collect();
-            let began = Instant::now();
-            while migrator.counters().total().attempted < goal
-                && !moving.iter().any(|mover| mover.is_finished())
-            {
-                if began.elapsed() > HUNG {
-                    eprintln!("hung: {:?}", migrator.counters().total());
-                    std::process::abort();
-                }
+            while !enough() && !moving.iter().any(|mover| mover.is_finished()) {
                 thread::sleep(Duration::from_millis(1));
             }
             stop.request().expect("eventfd");
@@ -381,14 +399,19 @@ impl Rig {
                 .map(|writer| writer.join().expect("a writer"))
                 .collect();
             handler_stop.request().expect("eventfd");
-            for served in served {
-                served.join().expect("a handler").expect("faults served");
-            }
-            (counts, ends.into_iter().collect::<Result<(), _>>())
+            let served = served
+                .into_iter()
+                .map(|served| served.join().expect("a handler"));
+            (
+                counts,
+                ends.into_iter().collect::<Result<(), _>>(),
+                served.flatten().collect(),
+            )
         });
         Outcome {
             counters: migrator.counters(),
             mover,
+            handlers,
             lost: self.count_lost(&counts),
             torn: (0..written).filter(|&page| !self.is_intact(page)).count(),
             increments: counts.iter().flatten().sum(),
