@@ -6,12 +6,13 @@
 use std::fs::File;
 use std::io;
 use std::os::fd::AsRawFd;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use vm_memory::{GuestMemoryBackend, GuestMemoryMmap, GuestMemoryRegion};
 
 use crate::PAGE_SIZE;
 use crate::arena::ArenaError;
+use crate::lock_order::{Class, Ordered};
 use crate::places::Places;
 use crate::regions::{RegionError, Regions};
 use crate::sync::{AtomicU32, Ordering};
@@ -26,7 +27,7 @@ pub(crate) struct Alias {
     reserved: usize,
     file: Arc<File>,
     /// Pages of the file.
-    pages: Mutex<usize>,
+    pages: Ordered<usize>,
     /// The place of each guest page, by its number.
     places: Box<[AtomicU32]>,
 }
@@ -78,15 +79,14 @@ impl Alias {
             base: base.cast(),
             reserved,
             file,
-            pages: Mutex::new(pages),
+            pages: Ordered::new(Class::Alias, pages),
             places,
         })
     }
 
     /// Makes the file longer by `frames` pages, and gives them frames; the first of them.
     pub(crate) fn grow(&self, frames: usize) -> Result<u32, ArenaError> {
-        // The length is whole whatever panicked while it was locked.
-        let mut pages = self.pages.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut pages = self.pages.lock();
         let first = *pages;
         let bytes = frames * PAGE_SIZE;
         let failed = |call, source| ArenaError::Memory {

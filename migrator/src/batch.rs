@@ -2,6 +2,7 @@
 
 use crate::clock::Tsc;
 use crate::engine::Engine;
+use crate::lock_order::{Held, hold};
 use crate::page_word::{Lane, Leave, PageWord};
 use crate::regions::Region;
 use crate::{Class, Gfn, PageSize};
@@ -15,6 +16,7 @@ pub(crate) struct Claim<'a> {
     pub(crate) gfn: Gfn,
     pub(crate) hva: usize,
     pub(crate) lane: Lane,
+    pub(crate) _held: Held,
 }
 
 /// The classes of the pages that are claimed.
@@ -78,6 +80,7 @@ impl Batch {
             gfn: region.gfn(first),
             hva: region.hva(first),
             lane,
+            _held: hold(crate::lock_order::Class::Range),
         })
     }
 

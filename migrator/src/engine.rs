@@ -1,6 +1,6 @@
 //! What movers, the fault handler and the embedder share.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use vm_memory::GuestMemoryMmap;
@@ -8,6 +8,7 @@ use vm_memory::GuestMemoryMmap;
 use crate::alias::Alias;
 use crate::counters::{Counters, LiveCounters};
 use crate::frames::FramePool;
+use crate::lock_order::Ordered;
 use crate::page_word::{Lane, PageWord};
 use crate::regions::Regions;
 use crate::registration::Registration;
@@ -73,7 +74,7 @@ pub(crate) struct Engine {
     pub(crate) vcpus: Option<Arc<dyn Vcpus>>,
     pub(crate) grace_periods: Option<Arc<dyn GracePeriods>>,
     /// One entry per mover made; locked when one is made or all are read.
-    pub(crate) counters: Mutex<Vec<Arc<LiveCounters>>>,
+    pub(crate) counters: Ordered<Vec<Arc<LiveCounters>>>,
     /// Last, so that the memory outlives its registration.
     pub(crate) memory: Arc<GuestMemoryMmap>,
 }
@@ -100,7 +101,7 @@ impl Engine {
     /// The counters of all movers together.
     pub(crate) fn counters(&self) -> Counters {
         let mut sum = Counters::default();
-        for live in self.live().iter() {
+        for live in self.counters.lock().iter() {
             sum.merge(&live.snapshot());
         }
         if let Some(frames) = &self.frames {
@@ -111,14 +112,9 @@ impl Engine {
 
     /// Makes the counters of one more mover; also says how many there were.
     pub(crate) fn new_counters(&self) -> (Arc<LiveCounters>, usize) {
-        let mut all = self.live();
+        let mut all = self.counters.lock();
         let live = Arc::new(LiveCounters::default());
         all.push(Arc::clone(&live));
         (live, all.len() - 1)
-    }
-
-    fn live(&self) -> std::sync::MutexGuard<'_, Vec<Arc<LiveCounters>>> {
-        // The list is whole whatever panicked while it was locked.
-        self.counters.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -87,6 +87,7 @@ mod handler;
 mod huge;
 mod inject;
 mod invalidation;
+mod lock_order;
 #[cfg(all(test, loom))]
 mod loom_models;
 mod migrator;

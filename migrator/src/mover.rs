@@ -334,6 +334,7 @@ impl Mover {
                 injector: &mut self.injector,
                 counters: &self.counters,
                 windows: &engine.windows,
+                frames: engine.frames.as_deref(),
                 consumers: consumers.as_ref(),
                 nth: self.nth,
                 waiter: self.waiter.as_mut(),

@@ -46,11 +46,14 @@ pub enum Variant {
     FramesUnpaid,
     /// The fast path refills when frames are few. The pool's ledger catches it.
     FramesReclaims,
+    /// A mover takes a frame, for which it would pay, while it holds its pages. The checker of lock orders catches
+    /// it, in builds with the feature `lock-order`.
+    FramesInWindow,
 }
 
 impl Variant {
     /// Every variant, the right form first.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 17] = [
         Self::None,
         Self::NoUnmap,
         Self::NoProtect,
@@ -67,6 +70,7 @@ impl Variant {
         Self::FramesTwice,
         Self::FramesUnpaid,
         Self::FramesReclaims,
+        Self::FramesInWindow,
     ];
 
     /// The name that users write and read.
@@ -89,6 +93,7 @@ impl Variant {
             Self::FramesTwice => "busted-frames-twice",
             Self::FramesUnpaid => "busted-frames-unpaid",
             Self::FramesReclaims => "busted-frames-reclaims",
+            Self::FramesInWindow => "busted-frames-in-window",
         }
     }
 
@@ -97,7 +102,11 @@ impl Variant {
     pub const fn is_of_frames(self) -> bool {
         matches!(
             self,
-            Self::FramesReserve | Self::FramesTwice | Self::FramesUnpaid | Self::FramesReclaims
+            Self::FramesReserve
+                | Self::FramesTwice
+                | Self::FramesUnpaid
+                | Self::FramesReclaims
+                | Self::FramesInWindow
         )
     }
 

@@ -1,11 +1,12 @@
 //! What a builder makes of what it was told.
 
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::alias::Alias;
 use crate::engine::{Config, Engine};
 use crate::frames::{FrameError, FrameOptions, FramePool, Purpose};
+use crate::lock_order::{self, Ordered};
 use crate::numa::nodes_with_memory;
 use crate::regions::Regions;
 use crate::registration::Registration;
@@ -108,7 +109,7 @@ impl Builder {
             observer: self.observer,
             vcpus: self.vcpus,
             grace_periods: self.grace_periods,
-            counters: Mutex::default(),
+            counters: Ordered::new(lock_order::Class::Counters, Vec::new()),
             memory: self.memory,
         }))
     }
@@ -197,6 +198,9 @@ impl Builder {
         }
         if self.variant == Variant::WindowWaitsGracePeriod && self.grace_periods.is_none() {
             return Err(BuildError::NoGracePeriods);
+        }
+        if self.variant == Variant::FramesInWindow && !lock_order::IS_CHECKED {
+            return Err(BuildError::NoLockOrder);
         }
         Ok(())
     }

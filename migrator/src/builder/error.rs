@@ -90,6 +90,12 @@ pub enum BuildError {
         Variant::WindowWaitsGracePeriod
     )]
     NoGracePeriods,
+    /// What would catch a variant is not in this build.
+    #[error(
+        "only the checker of lock orders catches {}, and this build has none; build with the feature lock-order",
+        Variant::FramesInWindow
+    )]
+    NoLockOrder,
     /// The pool of frames.
     #[error("there is no pool of frames to be had")]
     Frames(#[from] FrameError),

@@ -1,8 +1,8 @@
 //! The pool: frames that are free, old ones in limbo, and empty slots.
 
 use std::io;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 
 use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_NONBLOCK, EventFd};
 
@@ -12,6 +12,7 @@ use super::ledger::{Ledger, OnFastPath, State};
 use super::slot_set::{Form, SlotSet};
 use super::{Fallback, FrameCounters, FrameError, FrameOptions, FrameUser, Grace};
 use crate::arena::Arena;
+use crate::lock_order::{Class, Ordered, may_wait};
 use crate::pagemap::Pagemap;
 use crate::sample::Sample;
 use crate::{PageSize, Variant, pattern};
@@ -47,7 +48,7 @@ pub(crate) struct FramePool {
     wanted: AtomicBool,
     pub(super) bell: EventFd,
     /// For what the kernel says of single slots, in case of doubt.
-    pagemap: Mutex<Pagemap>,
+    pagemap: Ordered<Pagemap>,
     pub(super) users: [UserCells; FrameUser::ALL.len()],
     lowest: Lowest,
     pub(super) background_refills: Shared,
@@ -100,7 +101,7 @@ impl FramePool {
             held: AtomicI64::new(size.into()),
             wanted: AtomicBool::new(false),
             bell: EventFd::new(EFD_CLOEXEC | EFD_NONBLOCK).map_err(FrameError::Bell)?,
-            pagemap: Mutex::new(open_pagemap()?),
+            pagemap: Ordered::new(Class::Pagemap, open_pagemap()?),
             users: Default::default(),
             lowest: Lowest::new(size.into()),
             background_refills: Shared::default(),
@@ -116,6 +117,9 @@ impl FramePool {
     /// Takes `frames` frames for `user`: at once, or after it has refilled the pool. False, and none is taken, if
     /// there are not so many.
     pub(crate) fn take(&self, user: FrameUser, frames: u32, each: impl FnMut(u32)) -> bool {
+        if user == FrameUser::Mover || self.options.fallback != Fallback::Kernel {
+            may_wait(Class::Frames);
+        }
         let mut each = each;
         for attempt in 1..=self.tries(user) {
             if self.take_fast(user, frames, &mut each) {
@@ -270,7 +274,7 @@ impl FramePool {
 
     /// Whether a slot holds a frame; `None` if the kernel does not say. Asked in case of doubt only.
     pub(crate) fn holds(&self, slot: u32) -> Option<bool> {
-        let mut pagemap = self.pagemap.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut pagemap = self.pagemap.lock();
         self.arena.holds(&mut pagemap, slot as usize)
     }
 

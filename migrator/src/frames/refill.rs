@@ -5,6 +5,7 @@ use std::sync::atomic::Ordering;
 use super::FrameUser;
 use super::ledger::State;
 use super::pool::FramePool;
+use crate::lock_order::{Class, hold};
 use crate::{PAGE_SIZE, pattern};
 
 /// What a direct refill gets on top of what its payer needs, as the kernel's direct reclaim does.
@@ -41,6 +42,7 @@ impl FramePool {
     /// once, and no more than `looks`.
     fn refill(&self, goal: u64, rests: u64, looks: u64) -> u64 {
         self.ledger.check_refill();
+        let _held = hold(Class::Frames);
         let mut refilled = 0;
         let mut looks = self.limbo.count().min(looks);
         while looks > 0 && self.free.count() < goal {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::Consumer;
 use super::pool::{Pool, Ticket};
 use super::sync::{AtomicU64, Backoff, Ordering, UnsafeCell, fence};
+use crate::lock_order::{Class, may_wait};
 use crate::{Gfn, PageRange};
 
 const FREE: u64 = 0;
@@ -120,6 +121,8 @@ impl Listener {
         self.state.store(LEAVING, Ordering::Relaxed);
         // Pairs with the fence in `pin`: a mover sees the state, or this sees its pin.
         fence(Ordering::SeqCst);
+        // Those who hold it hold pages.
+        may_wait(Class::Range);
         let mut backoff = Backoff::default();
         while self.pins.load(Ordering::Acquire) > 0 {
             backoff.wait();

@@ -14,6 +14,7 @@ use super::sync::{Backoff, Deadline, Ordering, fence};
 use super::{Exhausted, Invalidations, Tracking, Unacknowledged};
 use crate::PageRange;
 use crate::clock::{self, Tsc};
+use crate::lock_order::{Class, may_wait};
 use crate::watchdog::{Wait, Waiter};
 
 /// Where an open invalidation is kept track of.
@@ -118,6 +119,7 @@ impl<'r> OpenRange<'r> {
         // Pairs with the fence in `InUse::enter`: who uses a page finds it forgotten, or is seen here
         // using it.
         fence(Ordering::SeqCst);
+        may_wait(Class::Consumers);
         self.await_quiet(pinned, range, waiter)?;
         Ok(Told { counted })
     }
@@ -158,6 +160,7 @@ impl<'r> OpenRange<'r> {
     fn await_slot(&self, range: PageRange) -> Option<Ticket> {
         let registry = self.registry;
         if registry.options.exhausted == Exhausted::Wait {
+            may_wait(Class::Slot);
             registry.pool_counts.waited.add_one();
             let deadline = Deadline::after(registry.options.patience);
             let mut backoff = Backoff::default();

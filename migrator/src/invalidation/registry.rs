@@ -1,14 +1,15 @@
 //! The registry: what is registered, and what is open.
 
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::laggards::Laggards;
 use super::listener::{Listener, Matching, Registered};
 use super::pool::Pool;
 use super::stack::Stack;
-use super::sync::{AtomicU64, Mutex, MutexGuard, Ordering};
+use super::sync::{AtomicU64, Ordering};
 use super::{Consumer, Exhausted, Laggard, RegisterError, Sharing, Subscription, Tracking};
+use crate::lock_order::{Class, Ordered};
 use crate::{Gfn, Node, PAGE_SIZE, PageRange, Variant};
 
 /// Subscriptions that there can be at one time: one bit each in a word.
@@ -135,7 +136,7 @@ pub struct Invalidations {
     pub(super) space: Space,
     pub(super) pool_counts: LivePoolCounts,
     /// Held by registrants alone; movers never wait for it.
-    registrants: Mutex<Registrants>,
+    registrants: Ordered<Registrants>,
 }
 
 impl Invalidations {
@@ -166,7 +167,7 @@ impl Invalidations {
                 sequence: AtomicU64::new(0),
             },
             pool_counts: LivePoolCounts::default(),
-            registrants: Mutex::new(Registrants::default()),
+            registrants: Ordered::new(Class::Registrants, Registrants::default()),
         }
     }
 
@@ -188,7 +189,7 @@ impl Invalidations {
     ) -> Result<Subscription, RegisterError> {
         let name: Arc<str> = consumer.name().into();
         let range = self.checked(&name, gpa, bytes)?;
-        let mut registrants = self.registrants();
+        let mut registrants = self.registrants.lock();
         let entries = &mut registrants.entries;
         let index = self.free_place(entries, &name, range, sharing)?;
         entries.push(Entry {
@@ -302,7 +303,7 @@ impl Invalidations {
         listener.vacate();
         // The place is empty, and nobody else's before its entry is gone.
         let times = listener.times_late();
-        let mut registrants = self.registrants();
+        let mut registrants = self.registrants.lock();
         self.occupied.fetch_and(!(1 << index), Ordering::Relaxed);
         let at = registrants
             .entries
@@ -344,7 +345,7 @@ impl Invalidations {
     /// first [`MAX_LAGGARDS`](super::MAX_LAGGARDS) who left are told apart, further ones by their name.
     #[must_use]
     pub fn laggards(&self) -> Vec<Laggard> {
-        let registrants = self.registrants();
+        let registrants = self.registrants.lock();
         let mut all = registrants.laggards.clone();
         for entry in &registrants.entries {
             // An entry's place is its own until the entry is gone.
@@ -382,13 +383,6 @@ impl Invalidations {
             }
             Some((listener, name??))
         })
-    }
-
-    fn registrants(&self) -> MutexGuard<'_, Registrants> {
-        // Nothing in here panics half-way.
-        self.registrants
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -4,13 +4,11 @@
 pub(super) use loom::{
     cell::UnsafeCell,
     sync::atomic::{AtomicPtr, AtomicU64, Ordering, fence},
-    sync::{Mutex, MutexGuard},
     thread::yield_now,
 };
 #[cfg(not(loom))]
 pub(super) use std::{
     sync::atomic::{AtomicPtr, AtomicU64, Ordering, fence},
-    sync::{Mutex, MutexGuard},
     thread::yield_now,
 };
 

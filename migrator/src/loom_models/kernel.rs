@@ -12,6 +12,7 @@ use crate::backend::{Backend, Source};
 use crate::batch::Claim;
 use crate::counters::{Counters, LiveCounters};
 use crate::inject::Injector;
+use crate::lock_order;
 use crate::page_word::{Lane, PageWord};
 use crate::sync::AtomicU32;
 use crate::transaction::{Fatal, Tools, Transaction};
@@ -194,6 +195,7 @@ pub(super) fn try_migrate(
             gfn: Gfn(0),
             hva: 0,
             lane: Lane::Blocking,
+            _held: lock_order::hold(lock_order::Class::Range),
         };
         let invalidations = Invalidations::sized([], InvalidationOptions::default(), 1, 0);
         let consumers = pin!(OpenRange::new(&invalidations));
@@ -204,6 +206,7 @@ pub(super) fn try_migrate(
                 injector: &mut injector,
                 counters: &counters,
                 windows: &windows,
+                frames: None,
                 consumers: consumers.as_ref(),
                 nth: 0,
                 grace: way.grace.as_deref(),

@@ -26,6 +26,7 @@ impl Transaction<'_> {
         let Some(grace) = self.tools.grace else {
             return true;
         };
+        // Not told to the checker of lock orders, which would end this before the watchdog could find it.
         let nth = self.tools.nth;
         let number = grace.ask(nth);
         let deadline = self.tools.max_window.map(|longest| self.opened + longest);

@@ -19,6 +19,7 @@ use crate::backend::Backend;
 use crate::batch::Claim;
 use crate::clock::Tsc;
 use crate::counters::LiveCounters;
+use crate::frames::FramePool;
 use crate::inject::Injector;
 use crate::page_word::Leave;
 use crate::uffd::UffdError;
@@ -35,6 +36,8 @@ pub(crate) struct Tools<'a> {
     pub(crate) injector: &'a mut Injector,
     pub(crate) counters: &'a LiveCounters,
     pub(crate) windows: &'a Windows,
+    /// What a busted variant takes a frame of.
+    pub(crate) frames: Option<&'a FramePool>,
     pub(crate) consumers: Pin<&'a OpenRange<'a>>,
     /// The mover's number, or the last that there is.
     pub(crate) nth: u16,

@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::Transaction;
 use super::window::OpenWindow;
 use crate::backend::Source;
+use crate::frames::FrameUser;
 use crate::{AbortReason, Event, Phase, StrategyKind, Times, Variant, clock};
 
 /// Copies of [`StrategyKind::Transactional`] before the page is copied under protection.
@@ -30,6 +31,9 @@ impl Transaction<'_> {
             self.hole = true;
             return;
         }
+        if self.tools.variant == Variant::FramesInWindow {
+            self.take_a_frame();
+        }
         match self.tools.strategy {
             StrategyKind::None | StrategyKind::UnmapCopy | StrategyKind::StopWorld => {
                 self.unmap_copy();
@@ -42,6 +46,14 @@ impl Transaction<'_> {
         if self.mapped == self.out && self.out > 0 {
             self.phase = Phase::Committed;
             self.strikes(Phase::Committed);
+        }
+    }
+
+    /// What must be done before pages are held: whoever is to make a frame free may wait for them.
+    #[cold]
+    fn take_a_frame(&self) {
+        if let Some(frames) = self.tools.frames {
+            frames.take(FrameUser::Mover, 1, |slot| frames.give_free(&[slot]));
         }
     }
 

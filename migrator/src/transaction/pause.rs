@@ -3,6 +3,7 @@
 use std::error::Error;
 
 use super::Transaction;
+use crate::lock_order::{Class, may_wait};
 use crate::watchdog::{Node, Wait, Waiter};
 use crate::{Paused, Vcpus};
 
@@ -15,6 +16,7 @@ impl Transaction<'_> {
         &mut self,
         vcpus: &'v dyn Vcpus,
     ) -> Result<Option<Paused<'v>>, Box<dyn Error + Send + Sync>> {
+        may_wait(Class::Vcpus);
         match self.tools.waiter.as_deref_mut() {
             None => Paused::new(vcpus).map(Some),
             Some(waiter) => pause_as(waiter, vcpus),

@@ -6,7 +6,7 @@ use std::thread;
 use crate::rig::{Rig, rights};
 use underfoot_migrator::{
     BackendKind, BuildError, Builder, Fallback, FrameError, FrameOptions, FrameUser, Grace,
-    Migrator, PageSize, Placement, Stop, StrategyKind, Variant,
+    Migrator, MoverError, PageSize, Placement, Stop, StrategyKind, Variant,
 };
 
 const PAGES: usize = 512;
@@ -78,6 +78,29 @@ fn nothing_is_lost_whoever_takes_frames_of_the_pool() {
             }
         }
     }
+}
+
+#[test]
+#[cfg_attr(no_userfaultfd, ignore = "this host has no userfaultfd for us")]
+fn a_frame_taken_while_pages_are_held_is_told_before_anybody_waits() {
+    if !rights() {
+        return;
+    }
+    let rig = Rig::new(PAGES, PAGES);
+    let migrator = builder(&rig, StrategyKind::UnmapCopy)
+        .frames(FrameOptions::of(2048))
+        .variant(Variant::FramesInWindow)
+        .build()
+        .expect("sound");
+    let outcome = rig.run(&migrator, 1, PAGES, 100);
+    let Err(MoverError::Panicked { message }) = &outcome.mover else {
+        panic!("{:?}", outcome.mover);
+    };
+    let found = "lock order: Frames is wanted while Range is held, Frames waits for Range";
+    assert!(message.starts_with(found), "{message}");
+    // As with any panic, the pages are where they were.
+    outcome.assert_sound("frames in the window");
+    assert_eq!(outcome.counters.total().committed, 0);
 }
 
 fn builder(rig: &Rig, strategy: StrategyKind) -> Builder {
