@@ -12,6 +12,9 @@ const PAGES: usize = 4;
 /// that there always is memory: nobody may wait for a grace period here, as threads that wait for a
 /// lock are no quiescent state on the host.
 const EVICT_EVERY: [usize; 2] = [512, 32];
+/// Pages of tables, those that wait for a grace period among them, at which mappings stay as they are for a while:
+/// half of what the rig allows for. A reader whose thread the host keeps waiting keeps all of them.
+const MOST_TABLES: u64 = 256;
 
 /// What a thread does between operations; sometimes another one runs.
 fn between(rig: &Rig, cpu: &Cpu, random: &mut Random) {
@@ -64,6 +67,10 @@ fn storm(rig: &Rig, rounds: usize, enough: impl Fn() -> bool) {
                 rig.spaces.evict(cpu, 2);
             }
             between(rig, cpu, &mut random);
+            // Nothing is held here, so that whoever waits for a lock gets it, and gets on.
+            while rig.spaces.tables().usage().pages > MOST_TABLES {
+                between(rig, cpu, &mut random);
+            }
             if enough() {
                 break;
             }
