@@ -43,7 +43,7 @@ pub fn assert_runs_in_box(name: &str, options: &str, stage2: &str, line: &str) {
     }
 }
 
-/// Runs each of `workloads` with the words of `line` at CPL 0, where that is native, in the box
+/// Runs each of `workloads` with the words of `line`, among them its privilege level, in the box
 /// `name`, and checks that it did something, that pages moved and that nothing was lost.
 ///
 /// # Panics
@@ -56,7 +56,7 @@ pub fn assert_workloads_run_in_box(name: &str, options: &str, workloads: &[Strin
             "pressure" => "--parameters demand=110,allocators=1,held=16",
             _ => "",
         };
-        let words = format!("--cpl 0 --workload {workload} {told} {line}");
+        let words = format!("--workload {workload} {told} {line}");
         (workload.clone(), words)
     };
     let runs: Vec<_> = workloads.iter().map(run).collect();

@@ -15,7 +15,7 @@ const SHOOTDOWN_EVERY: u64 = 16_384;
 /// Operations of the boot CPU in a self-test.
 const SELF_TEST_OPERATIONS: u64 = 50_000;
 /// Ticks of a CPU after which a variant that dies does so, once pages move.
-const DEADLY_TICKS: u64 = 250;
+const DEADLY_TICKS: u64 = 25;
 
 /// Works until the host says stop, audits on the boot CPU, and ends.
 pub fn run(kernel: &'static Kernel, cpu: &'static Cpu) -> ! {
