@@ -8,11 +8,11 @@ use crate::{Cpu, Hold, arch::PrivOps};
 use std::sync::atomic::{AtomicU8, AtomicU64};
 use std::{
     alloc::{Layout, alloc_zeroed},
-    sync::atomic::Ordering::Relaxed,
+    sync::atomic::Ordering::{Acquire, Relaxed},
 };
 #[cfg(not(loom))]
 use underfoot_abi::PAGE_SIZE;
-use underfoot_abi::{Context, Header, Phase, Variant, VcpuArea};
+use underfoot_abi::{Context, Header, Phase, Report, ReportKind, Variant, VcpuArea};
 #[cfg(not(loom))]
 use underfoot_abi::{Metric, RecordedPhase};
 
@@ -194,6 +194,20 @@ impl Fixture {
             console: |bytes| eprint!("{}", String::from_utf8_lossy(bytes)),
             hold: Hold::new(),
         }
+    }
+
+    /// What was reported, the first of each kind, in the order in which it was.
+    pub fn reports(&self) -> Vec<&'static Report> {
+        let slots = self.header.reports.iter().flat_map(|kind| &kind.first);
+        let mut reports: Vec<_> = slots.filter(|it| it.kind.load(Acquire) != 0).collect();
+        reports.sort_by_key(|report| report.number.load(Relaxed));
+        reports
+    }
+
+    /// The kind of the first report.
+    pub fn first_report(&self) -> Option<ReportKind> {
+        let reports = self.reports();
+        ReportKind::from_number(reports.first()?.kind.load(Relaxed))
     }
 
     #[cfg(not(loom))]

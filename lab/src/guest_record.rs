@@ -21,19 +21,28 @@ pub struct GuestRecord {
     pub last_answers: Vec<[u64; 2]>,
     /// Reports that its checkers made, those for which it had no room included.
     pub reports_made: u32,
-    /// The first of them.
+    /// How many of each kind of which there are any.
+    pub reports_by_kind: BTreeMap<&'static str, u32>,
+    /// The first of each kind, in the order in which they were made.
     pub reports: Vec<GuestReport>,
     /// How many had been made when the run was ended before its time; all, where it was not.
     pub reports_before_end: u32,
 }
 
 impl GuestRecord {
+    /// The report that says most: the first one that something is wrong, or else the first one.
+    #[must_use]
+    pub fn foremost(&self) -> Option<&GuestReport> {
+        let wrong = self.reports.iter().find(|report| is_error(report));
+        wrong.or_else(|| self.reports.first())
+    }
+
     /// The first report of `kind` that was made before the run was ended.
     #[must_use]
     pub fn report_in_time(&self, kind: ReportKind) -> Option<&GuestReport> {
-        self.reports.iter().find(|report| {
-            report.kind == Ok(kind) && (report.slot as u64) < u64::from(self.reports_before_end)
-        })
+        self.reports
+            .iter()
+            .find(|report| report.kind == Ok(kind) && report.number < self.reports_before_end)
     }
 }
 

@@ -159,7 +159,9 @@ pub struct GuestJson<'a> {
     pub last_answers: PhasesJson<Vec<u64>>,
     /// Reports made, those for which there was no room included.
     pub reports_made: u32,
-    /// The first of them.
+    /// How many of each kind of which there are any.
+    pub reports_by_kind: &'a BTreeMap<&'static str, u32>,
+    /// The first of each kind, in the order in which they were made.
     pub reports: Vec<ReportJson<'a>>,
 }
 
@@ -186,6 +188,7 @@ impl<'a> From<&'a RunRecord> for GuestJson<'a> {
                 moving: guest.last_answers.iter().map(|phases| phases[1]).collect(),
             },
             reports_made: guest.reports_made,
+            reports_by_kind: &guest.reports_by_kind,
             reports: reports.collect(),
         }
     }
@@ -356,6 +359,7 @@ mod tests {
     fn the_guest_tells_counters_rates_and_reports() {
         let mut record = test_record();
         record.guest.reports_made = 9;
+        record.guest.reports_by_kind = BTreeMap::from([("lock-cycle", 9)]);
         record.guest.reports = vec![test_report(0, ReportKind::LockCycle)];
         record.guest.last_answers = vec![[1, 2], [3, 4]];
         record.control_ns = 0;
@@ -366,6 +370,10 @@ mod tests {
         assert!(guest["operations_per_s"]["control"].is_null());
         assert_eq!(guest["last_answers"]["moving"], serde_json::json!([2, 4]));
         assert_eq!(guest["reports_made"], 9);
+        assert_eq!(
+            guest["reports_by_kind"],
+            serde_json::json!({"lock-cycle": 9})
+        );
         let report = serde_json::json!({
             "kind": "lock-cycle", "cpu": 1, "words": [1, 2, 3, 4], "text": "tree -> list -> tree",
         });

@@ -309,13 +309,19 @@ fn integrity_line(record: &RunRecord) -> String {
     )
 }
 
-/// One screen: the first report of the guest's checkers, or the first thing found wrong; all of
+/// One screen: the foremost report of the guest's checkers, or the first thing found wrong; more of
 /// them are in the results.
 fn finding_line(record: &RunRecord) -> Option<String> {
     let guest = &record.guest;
-    match guest.reports.first() {
+    match guest.foremost() {
         Some(report) => {
-            let count = human::short_count(guest.reports_made.into());
+            let mut count = human::short_count(guest.reports_made.into());
+            let kinds = &guest.reports_by_kind;
+            if kinds.len() > 1 {
+                let kind = |(name, made): (&&str, &u32)| format!("{made} {name}");
+                let kinds: Vec<_> = kinds.iter().map(kind).collect();
+                count = format!("{count} ({})", kinds.join(", "));
+            }
             Some(labelled("reports", &format!("{count}: {}", line(report))))
         }
         None => {
@@ -426,6 +432,13 @@ mod tests {
         let text = summary(&record, None, Some(SCREEN));
         fits(&text);
         let shown = "\nreports   9: lock-cycle on CPU 1: tree -> list -> tree\n";
+        assert!(text.contains(shown), "{text}");
+        // What is wrong goes before what is scarce, however often and early that was told.
+        let scarce = test_report(0, underfoot_abi::ReportKind::OutOfMemory);
+        record.guest.reports.insert(0, scarce);
+        record.guest.reports_by_kind = [("lock-cycle", 1), ("out-of-memory", 8)].into();
+        let text = summary(&record, None, None);
+        let shown = "\nreports   9 (1 lock-cycle, 8 out-of-memory): lock-cycle on CPU 1: tree";
         assert!(text.contains(shown), "{text}");
     }
 

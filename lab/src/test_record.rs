@@ -92,9 +92,9 @@ fn migration() -> Migration {
 }
 
 /// What a checker might have said, in this slot.
-pub(crate) fn test_report(slot: usize, kind: ReportKind) -> GuestReport {
+pub(crate) fn test_report(number: u32, kind: ReportKind) -> GuestReport {
     GuestReport {
-        slot,
+        number,
         kind: Ok(kind),
         cpu: 1,
         tsc: 1_000,

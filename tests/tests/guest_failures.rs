@@ -132,6 +132,26 @@ fn exits_without_memory_are_reported_and_the_run_ends() {
     }
 }
 
+/// Spaces so much larger than memory that none is ever whole: it is told what lacked, and what helps.
+#[test]
+#[cfg_attr(no_kvm, ignore = "this host has no /dev/kvm for us")]
+fn a_workload_that_memory_is_too_little_for_says_so() {
+    if kvm() {
+        let _turn = turn();
+        let line = "--workload exit --memory 20MiB --cpus 8 --duration 1s --warmup 0s --control 0% \
+                    --parameters threads=4,regions=32,pages=1024";
+        let (summary, finished) = attempt(&Scratch::new(), line);
+        finished.assert_status(1);
+        finished.assert_says(&[
+            "--memory 20MiB",
+            "finished nothing",
+            "give the guest more",
+            "regions=32",
+        ]);
+        assert_eq!(summary.number("/integrity/errors"), 0);
+    }
+}
+
 /// Allocators that hold more than there is, and a reserve that nobody may take: nothing is left to take
 /// away from address spaces.
 const TOO_MUCH: &str = "--workload pressure --memory 16MiB --duration 3s --parameters \
@@ -154,5 +174,19 @@ fn a_guest_out_of_memory_says_so_and_goes_on() {
         assert!(summary.number(&format!("{counters}/operations")) > 0);
         summary.number(&format!("{counters}/failed"))
     });
-    assert!(failed.iter().sum::<u64>() > 0);
+    let failed: u64 = failed.iter().sum();
+    assert!(failed > 0);
+    // Once a want, and once a second.
+    let told = summary.number("/guest/reports_by_kind/out-of-memory");
+    assert!(told <= 5 && told < failed, "{told} of {failed}");
+    let text = summary.at("/guest/reports/0/text").to_string();
+    for part in [
+        ".rs:",
+        " by thread ",
+        "(min 1500, low ",
+        "direct reclaims freed",
+        "mapped by spaces",
+    ] {
+        assert!(text.contains(part), "{text}");
+    }
 }

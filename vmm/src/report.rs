@@ -8,9 +8,9 @@ use underfoot_abi::{Report, ReportKind};
 /// relied on: the guest may have scribbled over it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct GuestReport {
-    /// Its place among the reports made, from 0.
-    pub slot: usize,
-    /// Which checker, or a number that the contract does not know.
+    /// Its place among the reports of all kinds, from 0.
+    pub number: u32,
+    /// Which checker, or a number that does not belong into its slot.
     pub kind: Result<ReportKind, u32>,
     /// The CPU that found it.
     pub cpu: u32,
@@ -23,16 +23,17 @@ pub struct GuestReport {
 }
 
 impl GuestReport {
-    /// The report in `slot`; `None` while it is empty or being written.
-    pub(crate) fn read(slot: usize, report: &Report) -> Option<Self> {
+    /// The report in a slot of `kind`; `None` while it is empty or being written.
+    pub(crate) fn read(kind: ReportKind, report: &Report) -> Option<Self> {
         // Pairs with the guest's release: who sees the kind sees the rest.
         let kind = match report.kind.load(Acquire) {
             0 => return None,
-            number => ReportKind::from_number(number).ok_or(number),
+            number if number == kind as u32 => Ok(kind),
+            number => Err(number),
         };
         let length = (report.text_len.load(Relaxed) as usize).min(report.text.len());
         Some(Self {
-            slot,
+            number: report.number.load(Relaxed),
             kind,
             cpu: report.cpu.load(Relaxed),
             tsc: report.tsc.load(Relaxed),
@@ -77,6 +78,7 @@ mod tests {
         }
         report.text_len.store(text.len() as u32, Relaxed);
         report.cpu.store(1, Relaxed);
+        report.number.store(2, Relaxed);
         report.words[3].store(7, Relaxed);
         report.kind.store(kind, Release);
         report
@@ -84,19 +86,23 @@ mod tests {
 
     #[test]
     fn reads_what_the_guest_wrote() {
-        assert_eq!(GuestReport::read(0, &written(0, b"half")), None);
         let kind = ReportKind::LockCycle;
-        let report = GuestReport::read(2, &written(kind as u32, b"a -> b -> a"));
+        assert_eq!(GuestReport::read(kind, &written(0, b"half")), None);
+        let report = GuestReport::read(kind, &written(kind as u32, b"a -> b -> a"));
         let report = report.expect("written");
-        assert_eq!((report.slot, report.kind, report.cpu), (2, Ok(kind), 1));
+        assert_eq!((report.number, report.kind, report.cpu), (2, Ok(kind), 1));
         assert_eq!((report.words, &*report.text), ([0, 0, 0, 7], "a -> b -> a"));
     }
 
     #[test]
     fn steers_no_terminal() {
-        let report = GuestReport::read(0, &written(77, b"\x1b[2Jx\ny\xff"));
-        let report = report.expect("written");
+        let read =
+            |number| GuestReport::read(ReportKind::Fragment, &written(number, b"\x1b[2Jx\ny\xff"));
+        let report = read(77).expect("written");
         assert_eq!(report.kind, Err(77));
         assert_eq!(report.text, "\u{fffd}[2Jx\u{fffd}y\u{fffd}");
+        // A kind of the contract, in another one's slot.
+        let strayed = ReportKind::RcuStall as u32;
+        assert_eq!(read(strayed).expect("written").kind, Err(strayed));
     }
 }

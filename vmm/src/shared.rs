@@ -3,12 +3,13 @@
 use crate::crash::Crash;
 use crate::memory::GuestRam;
 use crate::report::GuestReport;
+use std::collections::BTreeMap;
 use std::ptr::{NonNull, addr_of, addr_of_mut};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
 use underfoot_abi::{
-    Cpl, GuestState, Header, Layout, MAGIC, MAX_PARAMETERS, MAX_REPORTS, Mover, MoverArea,
-    PageByte, Phase, Report, StallRecord, VERSION, Variant, VcpuArea, WindowRecord, WorkloadId,
+    Cpl, GuestState, Header, Layout, MAGIC, MAX_PARAMETERS, Mover, MoverArea, PageByte, Phase,
+    ReportKind, Reports, StallRecord, VERSION, Variant, VcpuArea, WindowRecord, WorkloadId,
 };
 use vm_memory::{GuestAddress, GuestMemoryBackend, GuestMemoryMmap};
 
@@ -83,6 +84,8 @@ pub struct HeaderWords<'a> {
     pub audit_updates: &'a AtomicU64,
     /// Guest: RCU stalls reported.
     pub rcu_stalls: &'a AtomicU64,
+    /// Guest: times that somebody made room.
+    pub reclaims: &'a AtomicU64,
     /// Guest: grace periods completed.
     pub grace_periods: &'a AtomicU64,
     /// Host: the number that [`Self::grace_number`] is to come to.
@@ -98,7 +101,7 @@ pub struct HeaderWords<'a> {
     /// Guest: reports made.
     pub reports_made: &'a AtomicU32,
     /// Guest: the first of them; see [`SharedRegion::reports`].
-    pub reports: &'a [Report; MAX_REPORTS],
+    pub reports: &'a [Reports; ReportKind::ALL.len()],
 }
 
 /// The shared region of one guest. Cheap to clone; keeps the guest's memory mapped.
@@ -178,7 +181,7 @@ impl SharedRegion {
     pub fn init(&mut self, init: &HeaderInit) {
         let header = self.header_ptr();
         // SAFETY: `base` is page-aligned and heads `layout.size` mapped bytes, of which Header is
-        // the first page. The guest does not run yet, so nobody else writes these words, and no
+        // the first part. The guest does not run yet, so nobody else writes these words, and no
         // Rust reference to them exists: `header` gives out the atomic ones only.
         unsafe {
             addr_of_mut!((*header).magic).write(MAGIC);
@@ -218,6 +221,7 @@ impl SharedRegion {
                 audit_errors: &*addr_of!((*header).audit_errors),
                 audit_updates: &*addr_of!((*header).audit_updates),
                 rcu_stalls: &*addr_of!((*header).rcu_stalls),
+                reclaims: &*addr_of!((*header).reclaims),
                 grace_periods: &*addr_of!((*header).grace_periods),
                 grace_wanted: &*addr_of!((*header).grace_wanted),
                 grace_number: &*addr_of!((*header).grace_number),
@@ -260,13 +264,27 @@ impl SharedRegion {
         String::from_utf8_lossy(&text).into_owned()
     }
 
-    /// What the guest's checkers found, as far as the header holds it, in the order in which it was
-    /// claimed.
+    /// What the guest's checkers found, the first of each kind, in the order in which it was found.
     #[must_use]
     pub fn reports(&self) -> Vec<GuestReport> {
-        let slots = self.header().reports.iter().enumerate();
-        slots
-            .filter_map(|(slot, report)| GuestReport::read(slot, report))
+        let by_kind = ReportKind::ALL.into_iter().zip(self.header().reports);
+        let mut reports: Vec<_> = by_kind
+            .flat_map(|(kind, reports)| {
+                let slots = reports.first.iter();
+                slots.filter_map(move |slot| GuestReport::read(kind, slot))
+            })
+            .collect();
+        reports.sort_by_key(|report| report.number);
+        reports
+    }
+
+    /// How many reports were made of each kind of which there are any, by name.
+    #[must_use]
+    pub fn reports_by_kind(&self) -> BTreeMap<&'static str, u32> {
+        let by_kind = ReportKind::ALL.into_iter().zip(self.header().reports);
+        by_kind
+            .map(|(kind, reports)| (kind.name(), reports.made.load(Ordering::Relaxed)))
+            .filter(|(_, made)| *made > 0)
             .collect()
     }
 
@@ -360,7 +378,7 @@ impl SharedRegion {
 mod tests {
     use super::*;
     use crate::memory::{Backing, MemorySize};
-    use underfoot_abi::PageKind;
+    use underfoot_abi::{FIRST_REPORTS, PageKind};
     use vm_memory::Bytes;
 
     fn region(cpus: u32) -> (GuestRam, SharedRegion) {
@@ -420,9 +438,11 @@ mod tests {
         assert_eq!(shared.state(), None);
         assert_eq!(shared.message().chars().count(), 512);
         let reports = shared.reports();
-        assert_eq!(reports.len(), MAX_REPORTS);
-        assert_eq!((reports[7].slot, reports[7].kind), (7, Err(u32::MAX)));
-        assert_eq!(reports[7].text.chars().count(), underfoot_abi::REPORT_TEXT);
+        assert_eq!(reports.len(), FIRST_REPORTS * ReportKind::ALL.len());
+        let last = reports.last().unwrap();
+        assert_eq!((last.number, last.kind), (u32::MAX, Err(u32::MAX)));
+        assert_eq!(shared.reports_by_kind()["lock-cycle"], u32::MAX);
+        assert_eq!(last.text.chars().count(), underfoot_abi::REPORT_TEXT);
         assert_eq!(shared.page_byte(0).unwrap().kind(), PageKind::Reserved);
         assert_eq!(shared.drain_stalls(|_, _| ()), 0);
         shared.drain_windows(|window| panic!("{window:?}"));

@@ -1,13 +1,13 @@
-//! The first page of the shared region.
+//! The first pages of the shared region.
 
-use crate::{MAX_PARAMETERS, MAX_REPORTS, Report};
+use crate::{MAX_PARAMETERS, ReportKind, Reports};
 use core::sync::atomic::{AtomicU32, AtomicU64};
 
 /// `"undrfoot"`, little-endian.
 pub const MAGIC: u64 = u64::from_le_bytes(*b"undrfoot");
 
 /// Version of this contract. The guest refuses any other.
-pub const VERSION: u32 = 7;
+pub const VERSION: u32 = 8;
 
 /// What the run is doing, written by the host, read by the guest before each operation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,7 +53,7 @@ pub enum Cpl {
     Auto = 255,
 }
 
-/// The shared region's first page. Each word has one writer, named in its text.
+/// The shared region's first pages. Each word has one writer, named in its text.
 #[repr(C, align(4096))]
 pub struct Header {
     /// Host: [`MAGIC`].
@@ -111,6 +111,8 @@ pub struct Header {
     pub audit_updates: AtomicU64,
     /// Guest: RCU stalls that the detector reported.
     pub rcu_stalls: AtomicU64,
+    /// Guest: times that somebody made room, since memory was short.
+    pub reclaims: AtomicU64,
     /// Guest: grace periods completed.
     pub grace_periods: AtomicU64,
     /// Host, at run time: the number that [`Self::grace_number`] is to come to.
@@ -129,10 +131,10 @@ pub struct Header {
     pub message_len: AtomicU32,
     /// Guest: why it failed, UTF-8.
     pub message: [core::sync::atomic::AtomicU8; 512],
-    /// Guest: reports made, those beyond [`MAX_REPORTS`] included.
+    /// Guest: reports made, of all kinds, those for which there was no slot included.
     pub reports_made: AtomicU32,
-    /// Guest: the first of them.
-    pub reports: [Report; MAX_REPORTS],
+    /// Guest: what was found, by [`ReportKind::index`].
+    pub reports: [Reports; ReportKind::ALL.len()],
 }
 
-const _: () = assert!(size_of::<Header>() == crate::PAGE_SIZE);
+const _: () = assert!(size_of::<Header>().is_multiple_of(crate::PAGE_SIZE));

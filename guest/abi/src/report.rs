@@ -2,8 +2,8 @@
 
 use core::sync::atomic::{AtomicU8, AtomicU32, AtomicU64};
 
-/// Reports that the header holds; later ones are counted and dropped.
-pub const MAX_REPORTS: usize = 8;
+/// Reports of each kind that the header holds, the first ones; later ones are counted and dropped.
+pub const FIRST_REPORTS: usize = 4;
 /// Bytes of text in a report.
 pub const REPORT_TEXT: usize = 256;
 
@@ -55,6 +55,12 @@ impl ReportKind {
         Self::ALL.into_iter().find(|kind| *kind as u32 == number)
     }
 
+    /// Its place among [`Self::ALL`], and in [`Header::reports`](crate::Header::reports).
+    #[must_use]
+    pub const fn index(self) -> usize {
+        self as usize - 1
+    }
+
     /// Its name in the results.
     #[must_use]
     pub const fn name(self) -> &'static str {
@@ -73,8 +79,19 @@ impl ReportKind {
     }
 }
 
-/// One finding. The writer claims a slot by [`Header::reports_made`](crate::Header::reports_made)
-/// and stores `kind` last, with release.
+/// What was found of one kind: each kind has slots of its own, so that many of one hide no other.
+#[derive(Debug)]
+#[repr(C)]
+pub struct Reports {
+    /// Reports made, those beyond [`FIRST_REPORTS`] included.
+    pub made: AtomicU32,
+    /// Nothing; an atomic, as all words here, so that the host may hold a reference to it.
+    reserved: AtomicU32,
+    /// The first of them.
+    pub first: [Report; FIRST_REPORTS],
+}
+
+/// One finding. The writer claims a slot by [`Reports::made`] and stores `kind` last, with release.
 #[derive(Debug)]
 #[repr(C)]
 pub struct Report {
@@ -88,8 +105,21 @@ pub struct Report {
     pub words: [AtomicU64; 4],
     /// Bytes of `text` in use.
     pub text_len: AtomicU32,
-    /// Nothing; an atomic, as all words here, so that the host may hold a reference to a slot.
-    reserved: AtomicU32,
+    /// Its place among the reports of all kinds, from 0.
+    pub number: AtomicU32,
     /// What was found, in one line, UTF-8.
     pub text: [AtomicU8; REPORT_TEXT],
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn kinds_index_themselves() {
+        for (index, kind) in ReportKind::ALL.into_iter().enumerate() {
+            assert_eq!(kind.index(), index);
+            assert_eq!(ReportKind::from_number(kind as u32), Some(kind));
+        }
+    }
 }

@@ -6,6 +6,7 @@
 
 mod after_grace;
 mod rules;
+mod want;
 
 pub use after_grace::AfterGracePeriod;
 
@@ -16,9 +17,11 @@ use crate::{
 };
 use core::{
     fmt,
+    panic::Location,
     sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed},
 };
 use underfoot_abi::{MAX_CPUS, PageByte, Variant};
+use want::{Found, Want};
 
 /// Pages asked of a reclaim at once (Linux's `SWAP_CLUSTER_MAX`).
 pub const BATCH: usize = 32;
@@ -82,6 +85,20 @@ pub trait Reclaim: Sync {
     /// Makes room for about `pages` pages; how many became free. May sleep: not in a read section,
     /// nor under a spinlock.
     fn reclaim(&self, cpu: &Cpu, pages: usize) -> usize;
+
+    /// What it could make room of, as of now: slow, and asked only when memory has run out.
+    fn reclaimable(&self) -> Reclaimable {
+        Reclaimable::default()
+    }
+}
+
+/// What could become free.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Reclaimable {
+    /// Pages that address spaces map, which can be taken away.
+    pub mapped: usize,
+    /// Callbacks that wait for a grace period; most free a page, or half of one.
+    pub callbacks: u64,
 }
 
 /// Makes no room.
@@ -149,6 +166,8 @@ pub struct Watermarks {
     background: Background,
     /// By CPU: refusals of fast paths since somebody there last paid.
     unpaid: [AtomicU32; MAX_CPUS],
+    /// Of what was told that it was wanted in vain.
+    want: Want,
     /// What happened.
     pub pressure: Pressure,
 }
@@ -167,6 +186,7 @@ impl Watermarks {
             reclaimer,
             background: Background::new(),
             unpaid: [const { AtomicU32::new(0) }; MAX_CPUS],
+            want: Want::new(),
             pressure: Pressure {
                 wakes: AtomicU64::new(0),
                 direct: AtomicU64::new(0),
@@ -185,12 +205,15 @@ impl Watermarks {
     /// A page published as `byte`; its content is arbitrary.
     ///
     /// # Errors
-    /// [`Refused`], by the table at [`Mode`].
+    /// [`Refused`], by the table at [`Mode`]. Of an ordinary allocation it is reported, as by
+    /// [`Self::out_of_memory`].
+    #[track_caller]
     pub fn allocate(&self, cpu: &Cpu, byte: PageByte, mode: Mode) -> Result<usize, Refused> {
         self.allocate_paying(cpu, byte, mode).0
     }
 
     /// As [`Self::allocate`]; also what the caller paid for it.
+    #[track_caller]
     pub fn allocate_paying(
         &self,
         cpu: &Cpu,
@@ -216,6 +239,12 @@ impl Watermarks {
             }
             if !may_reclaim || fruitless == ATTEMPTS {
                 self.pressure.refused.fetch_add(1, Relaxed);
+                if may_reclaim {
+                    let by = Location::caller();
+                    let file = by.file().rsplit("src/").next().unwrap_or_default();
+                    let what = format_args!("a {} page, {file}:{},", byte.kind().name(), by.line());
+                    self.tell(cpu, what, paid);
+                }
                 return (Err(refused), paid);
             }
             let freed = self.direct(cpu);
@@ -223,6 +252,22 @@ impl Watermarks {
             paid.rounds += 1;
             paid.pages += freed as u64;
         }
+    }
+
+    /// Reports that no memory was left for `what`, with the levels and what could become free: once, until
+    /// `high` pages are free again, and once a second at most.
+    pub fn out_of_memory(&self, cpu: &Cpu, what: &str) {
+        self.tell(cpu, format_args!("{what}"), Paid::default());
+    }
+
+    #[cold]
+    fn tell(&self, cpu: &Cpu, what: fmt::Arguments<'_>, paid: Paid) {
+        self.want.tell(cpu, what, || Found {
+            levels: self.levels,
+            free: self.pages.free_estimate(),
+            reclaimable: self.reclaimer.reclaimable(),
+            paid,
+        });
     }
 
     /// Has the caller make room for some pages: what a fast path owes that found none. How many became
@@ -246,7 +291,7 @@ impl Watermarks {
             }
             let _reclaims = lockdep::enter::<lockdep::Reclaim>(cpu);
             // All at once: a grace period for each batch would be too slow.
-            let freed = self.reclaimer.reclaim(cpu, wanted);
+            let freed = self.reclaim(cpu, wanted);
             self.pressure.background.fetch_add(freed as u64, Relaxed);
             freed > 0
         });
@@ -259,7 +304,12 @@ impl Watermarks {
 
     fn direct(&self, cpu: &Cpu) -> usize {
         self.pressure.direct.fetch_add(1, Relaxed);
-        self.reclaimer.reclaim(cpu, BATCH)
+        self.reclaim(cpu, BATCH)
+    }
+
+    fn reclaim(&self, cpu: &Cpu, pages: usize) -> usize {
+        cpu.header.reclaims.fetch_add(1, Relaxed);
+        self.reclaimer.reclaim(cpu, pages)
     }
 
     fn attempt(&self, cpu: &Cpu, byte: PageByte, mode: Mode) -> Result<usize, Refused> {
@@ -271,6 +321,9 @@ impl Watermarks {
             Mode::Kernel | Mode::FastPath => min,
         };
         let free = self.pages.free_estimate();
+        if free >= self.levels.high {
+            self.want.end();
+        }
         if free < least {
             return Err(Refused::Reserve { free, min });
         }

@@ -43,9 +43,12 @@ pub fn report(cpu: &Cpu, kind: ReportKind, words: [u64; 4], text: fmt::Arguments
     }
     cpu.ops.irq_restore(cpu, open);
     let number = cpu.header.reports_made.fetch_add(1, Relaxed);
-    let Some(slot) = cpu.header.reports.get(number as usize) else {
+    let of_kind = &cpu.header.reports[kind.index()];
+    let made = of_kind.made.fetch_add(1, Relaxed);
+    let Some(slot) = of_kind.first.get(made as usize) else {
         return;
     };
+    slot.number.store(number, Relaxed);
     slot.cpu.store(cpu.id as u32, Relaxed);
     slot.tsc.store(tsc(), Relaxed);
     for (place, word) in slot.words.iter().zip(words) {

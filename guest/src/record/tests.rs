@@ -1,6 +1,7 @@
 use super::*;
 use crate::fixture::Fixture;
 use RecordedPhase::{Control, Moving};
+use underfoot_abi::ReportKind;
 
 fn set_phase(fixture: &Fixture, phase: Phase) {
     fixture.header.phase.store(phase as u32, Relaxed);
@@ -156,4 +157,48 @@ fn the_probe_starts_anew_in_a_new_phase() {
     assert!(run(&mut probe, &cpu, 60_000, 60_000));
     assert_eq!(fixture.count(Control, Metric::Probe), 0);
     assert_eq!(fixture.count(Moving, Metric::Probe), 1);
+}
+
+/// Each kind has slots of its own, and all of them are counted.
+#[test]
+fn many_reports_of_one_kind_hide_no_other() {
+    let fixture = Fixture::new(1);
+    let cpu = fixture.cpu(0);
+    let kinds = [
+        vec![ReportKind::OutOfMemory; 20],
+        vec![ReportKind::Fragment],
+    ]
+    .concat();
+    for (number, kind) in kinds.into_iter().enumerate() {
+        report(&cpu, kind, [number as u64; 4], format_args!("{number}"));
+    }
+    let found: Vec<_> = fixture
+        .reports()
+        .into_iter()
+        .map(|report| {
+            let words = [&report.kind, &report.number].map(|word| word.load(Relaxed));
+            assert_eq!(report.words[3].load(Relaxed), u64::from(words[1]));
+            words
+        })
+        .collect();
+    let scarce = ReportKind::OutOfMemory as u32;
+    let expected = [
+        [scarce, 0],
+        [scarce, 1],
+        [scarce, 2],
+        [scarce, 3],
+        [ReportKind::Fragment as u32, 20],
+    ];
+    assert_eq!(found, expected);
+    let made = |kind: ReportKind| fixture.header.reports[kind.index()].made.load(Relaxed);
+    assert_eq!(
+        [
+            ReportKind::OutOfMemory,
+            ReportKind::Fragment,
+            ReportKind::LockCycle
+        ]
+        .map(made),
+        [20, 1, 0]
+    );
+    assert_eq!(fixture.header.reports_made.load(Relaxed), 21);
 }

@@ -230,18 +230,7 @@ impl Spaces {
             None => Err(FaultError::Refused { address }),
             Some(Ok(mapped)) => Ok(mapped.unwrap_or(Outcome::Classic)),
             Some(Err(_)) => {
-                let free = self.memory.pages.free_estimate();
-                record::report(
-                    cpu,
-                    ReportKind::OutOfMemory,
-                    [
-                        address as u64,
-                        free as u64,
-                        self.memory.levels().min as u64,
-                        0,
-                    ],
-                    format_args!("no page for a fault: {free} are free"),
-                );
+                self.memory.out_of_memory(cpu, "a fault");
                 Err(FaultError::OutOfMemory { address })
             }
         }

@@ -11,7 +11,7 @@ use crate::{
     Cpu,
     mm::{
         Mapping,
-        watermark::{AfterGracePeriod, Reclaim},
+        watermark::{AfterGracePeriod, Reclaim, Reclaimable},
     },
 };
 use core::{
@@ -63,6 +63,13 @@ impl Spaces {
     #[must_use]
     pub fn written_back(&self) -> u64 {
         self.rmap.written_back.load(Relaxed)
+    }
+
+    /// Pages that spaces map, as of now: looks at every frame.
+    fn mapped(&self) -> usize {
+        let pages = self.memory.pages;
+        let frames = pages.covers().step_by(PAGE_SIZE);
+        frames.filter(|page| pages.mapping(*page).is_some()).count()
     }
 
     pub(super) fn write_back(&self, updates: u64) {
@@ -187,18 +194,29 @@ impl SpaceReclaim {
         let spaces = core::ptr::from_ref(spaces).cast_mut();
         self.spaces.store(spaces, Release);
     }
+
+    fn attached(&self) -> Option<&'static Spaces> {
+        let spaces = self.spaces.load(Acquire);
+        // SAFETY: null, or what `attach` was given, which lives for ever.
+        unsafe { spaces.as_ref::<'static>() }
+    }
 }
 
 impl Reclaim for SpaceReclaim {
     fn reclaim(&self, cpu: &Cpu, pages: usize) -> usize {
-        let spaces = self.spaces.load(Acquire);
-        // SAFETY: null, or what `attach` was given, which lives for ever.
-        let spaces = unsafe { spaces.as_ref::<'static>() };
+        let spaces = self.attached();
         let taken = spaces.map_or(0, |spaces| spaces.evict(cpu, pages));
         if taken > 0 && spaces.is_some_and(|spaces| spaces.shootdowns.is_some()) {
             // They are free already.
             return taken;
         }
         self.after.reclaim(cpu, pages.max(taken))
+    }
+
+    fn reclaimable(&self) -> Reclaimable {
+        Reclaimable {
+            mapped: self.attached().map_or(0, Spaces::mapped),
+            ..self.after.reclaimable()
+        }
     }
 }

@@ -149,13 +149,7 @@ impl Stage {
     /// No memory was left for `what`, which is counted and reported as a fault's want is.
     fn out_of_memory(&self, cpu: &Cpu, what: &str) {
         record::count(cpu, Outcome::OutOfMemory.counter(), 1);
-        let (free, min) = (self.parts.pages.free_estimate(), self.memory.levels().min);
-        record::report(
-            cpu,
-            ReportKind::OutOfMemory,
-            [0, free as u64, min as u64, 0],
-            format_args!("no memory for {what}: {free} pages are free"),
-        );
+        self.memory.out_of_memory(cpu, what);
         self.rest(cpu);
     }
 

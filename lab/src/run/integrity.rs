@@ -1,6 +1,6 @@
 //! What was checked, and what was found wrong.
 
-use super::session::Session;
+use super::session::{Session, WORKED_AFTER_NS};
 use super::{dma, frames, guest_moves};
 use crate::guest_record::{is_error, line};
 use crate::names::Mover;
@@ -9,9 +9,6 @@ use std::sync::atomic::Ordering::Relaxed;
 use underfoot_abi::{POISON_OBJECT, POISON_PAGE};
 use underfoot_migrator::Counters;
 use underfoot_vmm::guest_text;
-
-/// A guest that ran for so long has had a tick.
-const TICKED_AFTER_NS: u64 = 1_000_000_000;
 
 /// Gathers every check of the run.
 pub fn collect(session: &Session<'_>, counters: &Counters, outcome: &Outcome) -> Integrity {
@@ -159,14 +156,11 @@ fn audit(integrity: &mut Integrity, session: &Session<'_>) {
 
 /// Whoever worked took ticks meanwhile; an idle vCPU may have stopped its tick.
 fn ticks(integrity: &mut Integrity, session: &Session<'_>) {
-    if session.control_ns + session.moving_ns < TICKED_AFTER_NS {
+    if session.control_ns + session.moving_ns < WORKED_AFTER_NS {
         return;
     }
     let now = session.operations_and_ticks();
-    let idle = |(before, now): (&(u64, u64), &(u64, u64))| before.0 == now.0;
-    // Held and kept waiting at random, a guest on a slow host may finish no operation in a second; that it
-    // was not stuck is shown by its audit.
-    if !session.experiment.torment && session.begun.iter().zip(&now).all(idle) {
+    if session.did_nothing() {
         let detail = "guest: its workload did nothing while it was measured".to_owned();
         fault(integrity, 1, detail);
     }

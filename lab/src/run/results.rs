@@ -124,6 +124,7 @@ fn guest(session: &Session<'_>) -> GuestRecord {
             .map(|phases| phases.map(|count| count.load(Relaxed)))
             .collect(),
         reports_made,
+        reports_by_kind: shared.reports_by_kind(),
         reports: shared.reports(),
         reports_before_end: session.reports_before_end.unwrap_or(reports_made),
     }

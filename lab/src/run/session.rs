@@ -32,6 +32,8 @@ const DRAIN: Duration = Duration::from_millis(4);
 const PROGRESS: Duration = Duration::from_millis(1);
 /// A guest that is not up by then will not come. Boxes without hardware support are slow.
 const UP: Duration = Duration::from_secs(120);
+/// A guest that was measured for so long has done something, and has had a tick.
+pub const WORKED_AFTER_NS: u64 = 1_000_000_000;
 /// A vCPU that gets nowhere for so long is stuck: no host is so busy.
 const STUCK_NS: u64 = 5_000_000_000;
 
@@ -193,6 +195,17 @@ impl<'a> Session<'a> {
             .collect()
     }
 
+    /// Whether no vCPU finished an operation, in a time in which any workload does.
+    pub fn did_nothing(&self) -> bool {
+        let now = self.operations_and_ticks();
+        let mut vcpus = self.begun.iter().zip(&now);
+        // Held and kept waiting at random, a guest on a slow host may finish no operation in a second; that
+        // it was not stuck is shown by its audit.
+        !self.experiment.torment
+            && self.control_ns + self.moving_ns >= WORKED_AFTER_NS
+            && vcpus.all(|(before, now)| before.0 == now.0)
+    }
+
     fn measure(&mut self) -> Result<(), RunError> {
         let experiment = self.experiment;
         let engine = Engine::start(experiment, &self.machine)?;
@@ -339,6 +352,10 @@ impl<'a> Session<'a> {
 
     /// What the guest lacked memory for, and what helps.
     fn too_little_memory(&self) -> String {
+        self.too_little_memory_for(&self.machine.shared().message())
+    }
+
+    fn too_little_memory_for(&self, what: &str) -> String {
         let experiment = self.experiment;
         let told = experiment.parameters.to_table();
         let told: Vec<String> = told
@@ -346,10 +363,9 @@ impl<'a> Session<'a> {
             .map(|(name, value)| format!("{name}={value}"))
             .collect();
         format!(
-            "--memory {} is too little for {}: give the guest more, or ask for less of workload {} \
+            "--memory {} is too little for {what}: give the guest more, or ask for less of workload {} \
              (--cpus {}, --parameters {})",
             experiment.memory,
-            self.machine.shared().message(),
             experiment.workload.name(),
             experiment.cpus.get(),
             told.join(",").replace('"', ""),

@@ -1,8 +1,13 @@
 //! Reclaim that waits for what is being freed already.
 
-use super::Reclaim;
-use crate::{Cpu, mm::without_bottom_halves, sync::Rcu};
+use super::{Reclaim, Reclaimable};
+use crate::{
+    Cpu,
+    mm::without_bottom_halves,
+    sync::{Rcu, RcuFlavour},
+};
 use core::sync::atomic::Ordering::Relaxed;
+use underfoot_abi::MAX_CPUS;
 
 /// Makes room by waiting for a grace period and running this CPU's callbacks, which free pages.
 pub struct AfterGracePeriod {
@@ -27,5 +32,13 @@ impl Reclaim for AfterGracePeriod {
             }
         }
         ran() - before
+    }
+
+    fn reclaimable(&self) -> Reclaimable {
+        let rcu = RcuFlavour::Classic(self.rcu);
+        Reclaimable {
+            mapped: 0,
+            callbacks: (0..MAX_CPUS).map(|id| rcu.backlog(id).callbacks).sum(),
+        }
     }
 }

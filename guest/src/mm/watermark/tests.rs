@@ -89,6 +89,72 @@ fn an_ordinary_allocation_fails_when_nobody_can_make_room() {
     let refused = watermarks.allocate(&cpu, DATA, Mode::Kernel);
     assert!(matches!(refused, Err(Refused::Reserve { min: 100, .. })));
     assert_eq!(hoard.calls.load(Relaxed), ATTEMPTS);
+    assert_eq!(fixture.errors(), 0, "a want of memory is no error");
+    let [report] = fixture.reports()[..] else {
+        panic!("{:?}", fixture.reports());
+    };
+    let words = report.words.each_ref().map(|word| word.load(Relaxed));
+    let free = watermarks.pages.free_estimate() as u64;
+    assert_eq!(
+        (fixture.first_report(), words),
+        (Some(ReportKind::OutOfMemory), [free, 100, 0, 0])
+    );
+    let text = report.text.iter().map(|byte| byte.load(Relaxed)).collect();
+    let text = String::from_utf8(text).expect("UTF-8");
+    let who = "no page for a data page, mm/watermark/tests.rs:";
+    let what = format!(
+        ", by thread 0: {free} free (min 100, low 125, high 150); 4 direct reclaims freed 0; \
+         0 mapped by spaces, 0 callbacks wait\0"
+    );
+    assert!(text.starts_with(who) && text.contains(&what), "{text}");
+}
+
+/// Once for a want, however often it is in vain, and whoever asks.
+#[test]
+fn a_want_of_memory_is_told_once() {
+    let fixture = Fixture::new(1);
+    let cpu = fixture.cpu(0);
+    let (watermarks, _) = watermarks(&cpu, 50, 0);
+    let made = || fixture.header.reports_made.load(Relaxed);
+    for (mode, told) in [(Mode::FastPath, 0), (Mode::Kernel, 1), (Mode::Kernel, 1)] {
+        assert!(watermarks.allocate(&cpu, DATA, mode).is_err());
+        assert_eq!(made(), told, "{mode:?}");
+    }
+    watermarks.out_of_memory(&cpu, "the same want");
+    assert_eq!(made(), 1);
+}
+
+/// It ends when as many pages are free as the reclaimer makes.
+#[test]
+fn a_want_ends_when_there_is_enough_again() {
+    for (free, over) in [(140, false), (200, true)] {
+        let fixture = Fixture::new(1);
+        let cpu = fixture.cpu(0);
+        let (watermarks, _) = watermarks(&cpu, free, 0);
+        assert!(watermarks.want.is_news(1, 0));
+        assert!(watermarks.allocate(&cpu, DATA, Mode::FastPath).is_ok());
+        assert_eq!(watermarks.want.is_news(2, 0), over, "{free} pages free");
+    }
+}
+
+#[test]
+fn wants_that_follow_each_other_soon_are_one() {
+    let want = Want::new();
+    // When it is asked, whether the want before is over, whether it is news.
+    for (now, ended, news) in [
+        (5, false, true),
+        (6, false, false),
+        (100, false, false),
+        (14, true, false),
+        (15, true, true),
+        (24, true, false),
+        (30, true, true),
+    ] {
+        if ended {
+            want.end();
+        }
+        assert_eq!(want.is_news(now, 10), news, "at {now}");
+    }
 }
 
 #[test]
@@ -114,15 +180,11 @@ fn exhaust(cpu: &Cpu, watermarks: &Watermarks, mode: Mode) -> usize {
         .count()
 }
 
-fn report_kind(fixture: &Fixture) -> Option<ReportKind> {
-    ReportKind::from_number(fixture.header.reports[0].kind.load(Relaxed))
-}
-
 #[test]
 fn only_emergencies_take_the_reserve() {
     for (mode, variant, reported) in [
         (Mode::FastPath, Variant::None, None),
-        (Mode::Kernel, Variant::None, None),
+        (Mode::Kernel, Variant::None, Some(ReportKind::OutOfMemory)),
         (
             Mode::FastPath,
             Variant::DipsIntoReserve,
@@ -134,10 +196,10 @@ fn only_emergencies_take_the_reserve() {
         let pages = fixture::allocator(&cpu, 512);
         let watermarks = Watermarks::new(pages, LEVELS, &NoReclaim);
         exhaust(&cpu, &watermarks, mode);
-        let right = reported.is_none();
+        let right = variant == Variant::None;
         assert_eq!(pages.free_estimate() == LEVELS.min, right, "{variant:?}");
         assert_eq!(fixture.errors() == 0, right, "{variant:?}");
-        assert_eq!(report_kind(&fixture), reported, "{variant:?}");
+        assert_eq!(fixture.first_report(), reported, "{variant:?}");
         let left = exhaust(&cpu, &watermarks, Mode::Emergency);
         assert_eq!(left >= LEVELS.min, right, "{variant:?}");
     }
@@ -157,7 +219,7 @@ fn who_must_not_sleep_must_not_reclaim() {
         assert!(watermarks.allocate(&cpu, DATA, Mode::FastPath).is_err());
         assert_eq!(fixture.errors(), 0);
         assert!(watermarks.allocate(&cpu, DATA, Mode::Kernel).is_err());
-        assert_eq!(report_kind(&fixture), Some(ReportKind::Allocation));
+        assert_eq!(fixture.first_report(), Some(ReportKind::Allocation));
         assert_eq!(watermarks.make_room(&cpu), 0);
         assert_eq!(fixture.errors(), 2);
         assert_eq!(hoard.calls.load(Relaxed), 0, "it would wait for itself");
@@ -183,7 +245,7 @@ fn a_fast_path_that_never_pays_is_reported() {
             }
         }
         let expected = (!pays).then_some(ReportKind::Starvation);
-        assert_eq!(report_kind(&fixture), expected);
+        assert_eq!(fixture.first_report(), expected);
         assert_eq!(fixture.errors(), u64::from(!pays));
     }
 }

@@ -13,7 +13,7 @@ use crate::{
     fixture::{self, Fixture},
     mm::{
         fragment::{TableAllocator, TableKind},
-        watermark::{AfterGracePeriod, Levels, NoReclaim, Reclaim, Watermarks},
+        watermark::{AfterGracePeriod, Levels, NoReclaim, Reclaim, Reclaimable, Watermarks},
     },
     sync::{Rcu, RcuStall},
     tlb::{Tlb, Way},
@@ -38,6 +38,12 @@ struct LateReclaim(std::sync::OnceLock<SpaceReclaim>);
 impl Reclaim for LateReclaim {
     fn reclaim(&self, cpu: &Cpu, pages: usize) -> usize {
         self.0.get().map_or(0, |late| late.reclaim(cpu, pages))
+    }
+
+    fn reclaimable(&self) -> Reclaimable {
+        self.0
+            .get()
+            .map_or_else(Reclaimable::default, Reclaim::reclaimable)
     }
 }
 
@@ -177,6 +183,6 @@ impl Rig {
     }
 
     fn report_kind(&self) -> Option<ReportKind> {
-        ReportKind::from_number(self.fixture.header.reports[0].kind.load(Relaxed))
+        self.fixture.first_report()
     }
 }

@@ -91,7 +91,7 @@ fn no_reader_uses_an_old_translation() {
 #[test]
 fn a_cpu_that_is_left_out_is_caught_by_its_reader() {
     let (fixture, _) = run(Variant::SkipCpu, Way::Ipi, u64::MAX);
-    let report = &fixture.header.reports[0];
+    let report = fixture.reports()[0];
     assert_eq!(report.kind.load(Acquire), ReportKind::Translation as u32);
     assert_eq!(report.cpu.load(Relaxed), CPUS as u32 - 1);
 }

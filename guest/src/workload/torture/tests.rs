@@ -120,8 +120,7 @@ fn is_caught(kind: RcuKind, variant: Variant) {
     assert!(outcome.count(OLD) > 0, "{variant:?}: by a reader");
     let header = outcome.fixture.header;
     assert_eq!(header.reports_made.load(Relaxed), 1, "once");
-    let kind = header.reports[0].kind.load(Relaxed);
-    assert_eq!(kind, ReportKind::RcuTorture as u32);
+    assert_eq!(outcome.fixture.first_report(), Some(ReportKind::RcuTorture));
 }
 
 #[test]

@@ -1,12 +1,13 @@
 //! The end of a run: whoever still runs is stopped, the guest is audited.
 
 use super::{Session, Stage};
+use crate::guest_record::line;
 use crate::record::{Ending, Outcome};
 use crate::run::holder::Holder;
 use crate::run::{dma, waiting};
 use std::sync::atomic::Ordering;
 use std::time::Duration;
-use underfoot_abi::GuestState;
+use underfoot_abi::{GuestState, ReportKind};
 use underfoot_vmm::Wake;
 
 /// What the guest gets for its audit, and for each GiB of its memory on top of that.
@@ -71,6 +72,7 @@ impl Session<'_> {
                 None => self.end_by_hanging(),
             }
         }
+        self.end_by_want_of_memory();
         // While the device is registered, and nothing is being invalidated any more.
         if let Some(engine) = &self.engine {
             self.registry = dma::look(engine);
@@ -121,6 +123,25 @@ impl Session<'_> {
             None => "the guest".to_owned(),
         };
         self.end_by(Ending::Watchdog, format!("{who} {ASKED}: {waits}"));
+    }
+
+    /// A workload that came to the end of nothing while memory was short wants more of it.
+    fn end_by_want_of_memory(&mut self) {
+        let header = self.machine.shared().header();
+        let reclaims = header.reclaims.load(Ordering::Relaxed);
+        if self.audited && reclaims > 0 && self.did_nothing() {
+            let what = format!(
+                "its workload, which finished nothing while it was measured (room was made {} times)",
+                crate::human::count(reclaims),
+            );
+            let mut message = self.too_little_memory_for(&what);
+            let mut reports = self.machine.shared().reports().into_iter();
+            let report = reports.find(|report| report.kind == Ok(ReportKind::OutOfMemory));
+            if let Some(report) = report {
+                message = format!("{message}; {}", line(&report));
+            }
+            self.end_by(Ending::Failed, message);
+        }
     }
 
     fn audit_patience(&self) -> Duration {

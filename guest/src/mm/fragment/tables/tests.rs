@@ -74,7 +74,7 @@ impl Rig {
     }
 
     fn report_text(&self) -> String {
-        let report = &self.fixture.header.reports[0];
+        let report = self.fixture.reports()[0];
         assert_eq!(report.kind.load(Relaxed), ReportKind::Fragment as u32);
         let len = report.text_len.load(Relaxed) as usize;
         let bytes: Vec<u8> = report.text[..len]

@@ -59,8 +59,7 @@ fn new_class(name: &str) -> &'static LockClass {
 
 /// The findings of a guest.
 pub(super) fn findings(fixture: &Fixture) -> Vec<Found> {
-    let made = fixture.header.reports_made.load(Relaxed) as usize;
-    let found = fixture.header.reports.iter().take(made).map(|report| {
+    let found = fixture.reports().into_iter().map(|report| {
         let len = report.text_len.load(Relaxed) as usize;
         let bytes = report.text[..len].iter().map(|b| b.load(Relaxed)).collect();
         Found {

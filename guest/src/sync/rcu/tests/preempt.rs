@@ -195,8 +195,8 @@ fn a_stall_names_the_reader() {
     let header = s.fixture.header;
     assert_eq!(header.rcu_stalls.load(Relaxed), 1);
     assert_eq!(header.reports_made.load(Relaxed), 1);
-    let kind = header.reports[0].kind.load(Relaxed);
-    assert_eq!(kind, underfoot_abi::ReportKind::RcuStall as u32);
+    let kind = s.fixture.first_report();
+    assert_eq!(kind, Some(underfoot_abi::ReportKind::RcuStall));
     s.switch(0);
     drop(section);
 }
