@@ -117,6 +117,7 @@ impl Experiment {
             .unwrap_or_else(|| CpuCount::clamped(limits.cpus.cpus().len()));
         let workload = named(settings, Key::Workload, WorkloadId::Walk)?;
         let mover = named(settings, Key::Mover, Mover::Host)?;
+        let variant = named(settings, Key::Variant, Variant::None)?;
         let strategy = named(settings, Key::Strategy, StrategyKind::UnmapCopy)?;
         let batch = settings
             .get(Key::Batch, str::parse)?
@@ -125,8 +126,10 @@ impl Experiment {
             workload,
             mover,
             parameters: settings
-                .get(Key::Parameters, |text| Parameters::parse(workload, text))?
-                .unwrap_or_else(|| Parameters::defaults(workload)),
+                .get(Key::Parameters, |text| {
+                    Parameters::parse(workload, variant.guest(), text)
+                })?
+                .unwrap_or_else(|| Parameters::defaults(workload, variant.guest())),
             strategy,
             backend: settings
                 .get(Key::Backend, parse_backend)?
@@ -189,7 +192,7 @@ impl Experiment {
             sched: settings.get(Key::Sched, str::parse)?,
             kernel: settings.get(Key::Kernel, kernel)?,
             verify: named(settings, Key::Verify, Verify::Sample)?,
-            variant: named(settings, Key::Variant, Variant::None)?,
+            variant,
             torment: settings.get(Key::Torment, parse_switch)?.unwrap_or(false),
             stall_threshold: settings
                 .get(Key::StallThreshold, |text| {

@@ -42,3 +42,4 @@ mod test_record;
 pub mod tool;
 pub mod torture;
 pub mod units;
+mod variant_needs;

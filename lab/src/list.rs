@@ -2,6 +2,7 @@
 
 use crate::names::{Mover, Named, Variant};
 use crate::parameters::{default_text, range};
+use crate::variant_needs::needs;
 use serde::Serialize;
 use underfoot_abi::{PageKind, Parameter, WorkloadId};
 use underfoot_migrator::{Allocate, BackendKind, Combination, PageSize, StrategyKind, WaitKind};
@@ -80,6 +81,16 @@ impl From<WorkloadId> for Workload {
     }
 }
 
+/// A deliberately wrong form, or the right one.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Form {
+    /// Its name and what it does wrongly.
+    #[serde(flatten)]
+    pub choice: Choice,
+    /// What the run must be told so that it is caught, in flags; null where it needs nothing.
+    pub needs: Option<String>,
+}
+
 /// A way to move pages, for every page kind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct Way {
@@ -119,7 +130,7 @@ pub struct Choices {
     /// `--target`.
     pub page_kinds: Vec<Choice>,
     /// `--variant`.
-    pub variants: Vec<Choice>,
+    pub variants: Vec<Form>,
     /// Each strategy with each backend, each wait policy and each page size.
     pub combinations: Vec<Way>,
 }
@@ -138,7 +149,7 @@ impl Choices {
             wait_policies: choices::<WaitKind>(),
             page_sizes: choices::<PageSize>(),
             page_kinds: choices::<PageKind>(),
-            variants: choices::<Variant>(),
+            variants: Variant::ALL.iter().map(|variant| form(*variant)).collect(),
             combinations: Combination::all().map(way).collect(),
         }
     }
@@ -170,7 +181,13 @@ impl Choices {
         section(&mut text, "wait policies (--wait)", &self.wait_policies);
         section(&mut text, "page sizes (--page-size)", &self.page_sizes);
         section(&mut text, "page kinds (--target)", &self.page_kinds);
-        section(&mut text, "variants (--variant)", &self.variants);
+        text.push_str("variants (--variant), below each what it needs to be caught\n");
+        for form in &self.variants {
+            line(&mut text, form.choice.name, form.choice.about);
+            if let Some(needs) = &form.needs {
+                text.push_str(&format!("    {:<22} {needs}\n", "needs"));
+            }
+        }
         text.push_str(
             "combinations of strategy, backend, wait policy and page size, for every page kind\n",
         );
@@ -202,6 +219,16 @@ fn choices<T: Named>() -> Vec<Choice> {
         about: item.about(),
     };
     T::ALL.iter().map(choice).collect()
+}
+
+fn form(variant: Variant) -> Form {
+    Form {
+        choice: Choice {
+            name: variant.name(),
+            about: variant.about(),
+        },
+        needs: needs(variant),
+    }
 }
 
 fn way(combination: Combination) -> Way {
@@ -297,6 +324,7 @@ mod tests {
     #[test]
     fn programs_read_the_same_as_people() {
         let choices = Choices::all();
+        let text = choices.to_text();
         let json: serde_json::Value = serde_json::from_str(&choices.to_json()).expect("JSON");
         assert_eq!(json["schema"], LIST_SCHEMA);
         let ways = json["combinations"].as_array().expect("a list");
@@ -304,6 +332,21 @@ mod tests {
         for way in ways {
             assert_eq!(way["sound"] == true, way["reason"].is_null(), "{way}");
         }
+        let forms = json["variants"].as_array().expect("a list");
+        let needs = |name| {
+            forms
+                .iter()
+                .find(|form| form["name"] == name)
+                .map(|form| form["needs"].clone())
+        };
+        assert_eq!(needs("none"), Some(serde_json::Value::Null));
+        let stall = needs("busted-rcu-stall").expect("a variant");
+        let stall = stall.as_str().expect("what it needs");
+        assert!(
+            text.contains(&format!("needs                  {stall}\n")),
+            "{text}"
+        );
+        assert!(text.contains("takes the classic path at once"), "{text}");
         assert_eq!(json["page_kinds"][0]["name"], PageKind::TARGETS[0].name());
     }
 }

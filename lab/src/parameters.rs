@@ -2,7 +2,7 @@
 
 use crate::names::hint;
 use crate::units::ValueError;
-use underfoot_abi::{MAX_PARAMETERS, MIX_PARTS, Parameter, WorkloadId};
+use underfoot_abi::{MAX_PARAMETERS, MIX_PARTS, Parameter, Variant, WorkloadId};
 
 /// A value for each parameter of one workload, all within their bounds.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -12,12 +12,16 @@ pub struct Parameters {
 }
 
 impl Parameters {
-    /// What `workload` is told if the user says nothing.
+    /// What `workload` is told in the form `variant` if the user says nothing.
     #[must_use]
-    pub fn defaults(workload: WorkloadId) -> Self {
-        Self::of(workload.parameters())
+    pub fn defaults(workload: WorkloadId, variant: Variant) -> Self {
+        Self {
+            described: workload.parameters(),
+            values: variant.defaults(workload),
+        }
     }
 
+    #[cfg(test)]
     fn of(described: &'static [Parameter]) -> Self {
         Self {
             described,
@@ -30,8 +34,8 @@ impl Parameters {
     /// # Errors
     /// [`ValueError`]: a name that `workload` does not have, a value outside its bounds, or the same
     /// name twice; a mix of nothing, or pressure by nobody.
-    pub fn parse(workload: WorkloadId, text: &str) -> Result<Self, ValueError> {
-        let told = Self::defaults(workload).with(text)?;
+    pub fn parse(workload: WorkloadId, variant: Variant, text: &str) -> Result<Self, ValueError> {
+        let told = Self::defaults(workload, variant).with(text)?;
         let is_off = |value: &u64| *value == 0;
         if workload == WorkloadId::Mix && told.values[..MIX_PARTS.len()].iter().all(is_off) {
             return Err(ValueError::Malformed {
@@ -268,7 +272,8 @@ mod tests {
                 assert!(message.contains(part), "{part} not in {message}");
             }
         }
-        let none = Parameters::parse(WorkloadId::Idle, "x=1").map_err(|error| error.to_string());
+        let none = Parameters::parse(WorkloadId::Idle, Variant::None, "x=1")
+            .map_err(|error| error.to_string());
         let none = none.expect_err("idle has no parameters");
         assert!(none.contains("`x`") && none.contains("has none"), "{none}");
     }
@@ -276,7 +281,7 @@ mod tests {
     #[test]
     fn a_mix_of_nothing_is_refused() {
         let parts = MIX_PARTS.map(|part| format!("{}=off", part.name()));
-        let mix = |text: &str| Parameters::parse(WorkloadId::Mix, text);
+        let mix = |text: &str| Parameters::parse(WorkloadId::Mix, Variant::None, text);
         let refusal = mix(&parts.join(",")).map_err(|error| error.to_string());
         let refusal = refusal.expect_err("nothing would run");
         assert!(refusal.contains("at least one workload"), "{refusal}");

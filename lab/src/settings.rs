@@ -1,7 +1,7 @@
 //! What the user wrote, before it is understood: flags over the experiment file.
 
 use crate::names::{Named, hint};
-use crate::units::ValueError;
+use crate::units::{Span, ValueError};
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -143,6 +143,19 @@ pub enum ExperimentError {
         value: String,
         /// What to say instead.
         remedy: String,
+    },
+    /// A wrong form whose check speaks after some time only.
+    #[error(
+        "variant {variant}, --duration {duration}: the check that must catch the variant speaks after seconds, and \
+         the run would be over: give --duration {least} or more"
+    )]
+    TooShort {
+        /// The wrong form.
+        variant: &'static str,
+        /// How long the run would be.
+        duration: Span,
+        /// How long it must be.
+        least: Span,
     },
     /// The experiment file cannot be read.
     #[error("cannot read the experiment file {}", .path.display())]

@@ -98,6 +98,10 @@ fn wrong_values_are_refused_with_bound_and_remedy() {
             &["kind=sleepable", "kind=classic or preemptible"],
         ),
         (
+            "--duration 4s --variant busted-rcu-stall",
+            &["busted-rcu-stall", "--duration 4s", "--duration 5s or more"],
+        ),
+        (
             "--workload pressure --parameters faulters=0,allocators=0",
             &["faulters=0,allocators=0", "at least", "faulters=1"],
         ),

@@ -292,17 +292,17 @@ fn checkers_of_the_guest_speak_for_themselves() {
         ("busted-owner-gone", "--workload fault", "report fragment"),
         (
             "busted-plain-lock",
-            "--workload mmap1 --parameters lockdep=on",
+            "--workload mmap1",
             "report lock-context",
         ),
         (
             "busted-plain-lock",
-            "--workload exit --parameters lockdep=on",
+            "--workload exit",
             "report lock-context",
         ),
         (
             "busted-plain-lock",
-            "--workload fault --parameters lockdep=on,mappers=1",
+            "--workload fault --parameters mappers=1",
             "report lock-context",
         ),
         ("busted-no-vma-lock", "--workload mmap1", "report fragment"),

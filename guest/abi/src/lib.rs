@@ -32,7 +32,7 @@ pub use kind::{POISON_LIMBO, POISON_OBJECT, POISON_PAGE, PageByte, PageKind};
 pub use layout::{Layout, PAGE_SIZE};
 pub use mover::{MoveCounts, Mover, MoverArea, MoverMetric, WindowRecord, WindowRing, refusal};
 pub use port::{PORT_DOORBELL, PORT_EXIT, PORT_SERIAL};
-pub use report::{FIRST_REPORTS, REPORT_TEXT, Report, ReportKind, Reports};
+pub use report::{FIRST_REPORTS, RCU_STALL_NS, REPORT_TEXT, Report, ReportKind, Reports};
 pub use stall::{STALL_RING, StallRecord, StallRing};
 pub use variant::{Idle, Variant};
 pub use vcpu::{

@@ -7,6 +7,9 @@ pub const FIRST_REPORTS: usize = 4;
 /// Bytes of text in a report.
 pub const REPORT_TEXT: usize = 256;
 
+/// RCU's stall detector reports a grace period this old: far beyond any time slice of a busy host.
+pub const RCU_STALL_NS: u64 = 4_000_000_000;
+
 /// Which checker found something.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u32)]

@@ -1,6 +1,6 @@
 //! Deliberately wrong forms of the guest, and what each of them needs to do anything wrong.
 
-use crate::{MAX_PARAMETERS, MIX_PARTS, WorkloadId};
+use crate::{MAX_PARAMETERS, MIX_PARTS, RCU_STALL_NS, WorkloadId};
 
 /// Deliberately wrong forms of the guest, which a checker must catch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -139,6 +139,34 @@ impl Variant {
             Self::SkipCpu | Self::RcuClassicBusted => 2,
             _ => 1,
         }
+    }
+
+    /// The least time in which a check can speak that needs some; 0 for those that need not.
+    #[must_use]
+    pub const fn least_ns(self) -> u64 {
+        match self {
+            // The grace period that never ends begins with the first operations.
+            Self::RcuStall => RCU_STALL_NS + 1_000_000_000,
+            _ => 0,
+        }
+    }
+
+    /// What `workload` is told in this form if the user says nothing: that the checker watches which the
+    /// form is for.
+    #[must_use]
+    pub fn defaults(self, workload: WorkloadId) -> [u64; MAX_PARAMETERS] {
+        let mut values = workload.defaults();
+        if self == Self::PlainLock {
+            let parameters = workload.parameters().iter();
+            for (value, _) in values
+                .iter_mut()
+                .zip(parameters)
+                .filter(|(_, p)| p.name == "lockdep")
+            {
+                *value = 1;
+            }
+        }
+        values
     }
 
     /// The parameter by which `workload`, which this form [concerns](Self::concerns), is told not to
@@ -289,6 +317,30 @@ mod tests {
             let idle = variant.idle_by(workload, &told);
             let row = (variant, workload, values);
             assert_eq!(idle.map(|idle| idle.parameter), by, "{row:?}");
+        }
+    }
+
+    /// A parameter of its own makes the checker watch, where there is one.
+    #[test]
+    fn a_lock_that_deadlocks_is_watched() {
+        for (workload, lockdep) in [
+            (W::Mmap1, Some(1)),
+            (W::Exit, Some(1)),
+            (W::Fault, Some(1)),
+            (W::Mix, None),
+        ] {
+            let index = workload
+                .parameters()
+                .iter()
+                .position(|p| p.name == "lockdep");
+            let value = |variant: Variant| index.map(|index| variant.defaults(workload)[index]);
+            assert_eq!(value(Variant::PlainLock), lockdep, "{workload:?}");
+            assert_eq!(
+                value(Variant::OwnerGone),
+                lockdep.map(|_| 0),
+                "{workload:?}"
+            );
+            assert_eq!(Variant::None.defaults(workload), workload.defaults());
         }
     }
 

@@ -1,16 +1,14 @@
 //! The kernel's RCU, a machine of each kind.
 
+use underfoot_abi::RCU_STALL_NS;
 use underfoot_guest::sync::{PreemptRcu, Rcu, RcuFlavour, RcuStall, SrcuDomain};
 
-/// A grace period this old is reported as stalled: far beyond any time slice of a busy host.
-const STALL_NS: u64 = 4_000_000_000;
-
 /// There from the start.
-pub static RCU: Rcu = Rcu::new(STALL_NS, RcuStall::report);
+pub static RCU: Rcu = Rcu::new(RCU_STALL_NS, RcuStall::report);
 /// The preemptible kind.
-pub static PREEMPT_RCU: PreemptRcu = PreemptRcu::new(STALL_NS, RcuStall::report);
+pub static PREEMPT_RCU: PreemptRcu = PreemptRcu::new(RCU_STALL_NS, RcuStall::report);
 /// The domain of workloads that read under the sleepable kind.
-pub static SRCU: SrcuDomain = SrcuDomain::new(STALL_NS, RcuStall::report);
+pub static SRCU: SrcuDomain = SrcuDomain::new(RCU_STALL_NS, RcuStall::report);
 
 /// All of them, by [`RcuKind`](underfoot_guest::sync::RcuKind): every hook is called for each.
 pub static FLAVOURS: [RcuFlavour<'static>; 3] = [

@@ -4,6 +4,7 @@ use super::Experiment;
 use crate::frame_pool;
 use crate::names::Named;
 use crate::settings::ExperimentError;
+use crate::units::Span;
 use underfoot_abi::WorkloadId;
 use underfoot_migrator::{BackendKind, PageSize};
 
@@ -39,6 +40,14 @@ impl Experiment {
                 parameter: idle.parameter,
                 value,
                 remedy,
+            });
+        }
+        let least = Span::from_ns(self.variant.guest().least_ns());
+        if self.duration < least {
+            return Err(ExperimentError::TooShort {
+                variant: self.variant.name(),
+                duration: self.duration,
+                least,
             });
         }
         if !self.allocate.suits(self.backend) {

@@ -40,7 +40,8 @@ const PATH: Parameter = Parameter {
 
 const FALLBACK: Parameter = Parameter::choice(
     "fallback",
-    "what a fast path does that is given no page; ordinary: it makes room by itself, under the VMA's lock",
+    "what a fast path does that is given no page; ordinary: it makes room by itself, under the VMA's lock \
+     (path=speculative, which has none, takes the classic path at once)",
     &["reclaim", "classic", "ordinary"],
 );
 
