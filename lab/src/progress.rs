@@ -1,7 +1,7 @@
 //! How far a run is, on standard error, and only on a terminal.
 
 use crate::experiment::Experiment;
-use crate::run::Stage;
+use crate::run::{SILENCE, Stage};
 use crate::units::Span;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
@@ -57,5 +57,7 @@ fn of_stage(experiment: &Experiment, stage: Stage) -> (&'static str, Span) {
         Stage::Control => ("control", experiment.control_span()),
         Stage::Moving => ("moving", experiment.moving_span()),
         Stage::Audit => ("audit", Span::from_ns(0)),
+        // Full: then the run is ended.
+        Stage::Silent => ("silent", SILENCE),
     }
 }

@@ -63,6 +63,23 @@ fn a_vcpu_that_stands_still_in_a_short_run_is_told_too() {
     }
 }
 
+/// It stands still just before the end: the run is not as patient as with a guest that does something.
+#[test]
+#[cfg_attr(no_kvm, ignore = "this host has no /dev/kvm for us")]
+fn a_guest_that_does_nothing_when_asked_to_stop_is_told_with_who_waits() {
+    if kvm() {
+        let scratch = Scratch::new();
+        // It stands still after a second of ticks.
+        let finished = ending(&scratch, "busted-stuck", "2200ms", 3);
+        finished.assert_says(&[
+            "did not stop",
+            "did nothing for 5s",
+            "vCPU 0 ",
+            "vCPU 1 runs",
+        ]);
+    }
+}
+
 #[test]
 #[cfg_attr(no_kvm, ignore = "this host has no /dev/kvm for us")]
 fn a_vcpu_that_stands_still_is_ended_by_the_watchdog() {

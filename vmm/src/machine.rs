@@ -30,6 +30,8 @@ const SERIAL_GSI: u32 = 4;
 
 /// What a guest gets that has said that it is over, to leave through its exit port.
 const LAST_WORDS: Duration = Duration::from_millis(100);
+/// How often a guest that was asked to stop is looked at.
+const LOOK: Duration = Duration::from_millis(100);
 
 /// How a machine came to its end.
 #[derive(Clone, Debug, PartialEq)]
@@ -222,10 +224,19 @@ impl Machine {
     ///
     /// A guest that is not ours does not know the question: give it none.
     pub fn stop(&mut self, patience: Duration) -> StopOutcome {
+        self.stop_while(patience, |_| true)
+    }
+
+    /// As [`Self::stop`]; `look` is called again and again meanwhile, and ends the wait where it says no.
+    pub fn stop_while(
+        &mut self,
+        patience: Duration,
+        look: impl FnMut(&SharedRegion) -> bool,
+    ) -> StopOutcome {
         let (mut exits, mut signal) = (Vec::new(), None);
         if self.started && !self.ended && !patience.is_zero() {
             self.shared.set_phase(Phase::Stop);
-            (exits, signal) = self.await_end(Instant::now() + patience);
+            (exits, signal) = self.await_end(Instant::now() + patience, look);
         }
         self.vcpus.stop();
         exits.extend(self.exits.take());
@@ -239,13 +250,19 @@ impl Machine {
     }
 
     /// The exits that ended the guest, or the signal that ended the wait for them.
-    fn await_end(&mut self, mut deadline: Instant) -> (Vec<ExitReport>, Option<i32>) {
+    fn await_end(
+        &mut self,
+        mut deadline: Instant,
+        mut look: impl FnMut(&SharedRegion) -> bool,
+    ) -> (Vec<ExitReport>, Option<i32>) {
         loop {
             let state = self.shared.state();
             if !matches!(state, Some(GuestState::Booting | GuestState::Running)) {
                 deadline = deadline.min(Instant::now() + LAST_WORDS);
             }
-            match self.wait(deadline) {
+            let next = deadline.min(Instant::now() + LOOK);
+            match self.wait(next) {
+                Ok(Wake::Deadline) if next < deadline && look(&self.shared) => {}
                 Ok(Wake::Exited(reports)) => return (reports, None),
                 Ok(Wake::Doorbell) => {}
                 Ok(Wake::Signal(number)) => return (Vec::new(), Some(number)),

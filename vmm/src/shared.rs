@@ -76,6 +76,8 @@ pub struct HeaderWords<'a> {
     pub entered_tsc: &'a AtomicU64,
     /// Guest: TSC of the first workload operation.
     pub first_operation_tsc: &'a AtomicU64,
+    /// Guest: what the audit has looked at so far.
+    pub audited: &'a AtomicU64,
     /// Guest: check words that the audit verified.
     pub audit_checked: &'a AtomicU64,
     /// Guest: what the audit found wrong.
@@ -217,6 +219,7 @@ impl SharedRegion {
                 ring0_ticks: &*addr_of!((*header).ring0_ticks),
                 entered_tsc: &*addr_of!((*header).entered_tsc),
                 first_operation_tsc: &*addr_of!((*header).first_operation_tsc),
+                audited: &*addr_of!((*header).audited),
                 audit_checked: &*addr_of!((*header).audit_checked),
                 audit_errors: &*addr_of!((*header).audit_errors),
                 audit_updates: &*addr_of!((*header).audit_updates),

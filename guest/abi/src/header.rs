@@ -102,6 +102,8 @@ pub struct Header {
     pub entered_tsc: AtomicU64,
     /// Guest: TSC of the first workload operation.
     pub first_operation_tsc: AtomicU64,
+    /// Guest, after [`Phase::Stop`]: pages and slabs that the audit has looked at so far.
+    pub audited: AtomicU64,
     /// Guest, after [`Phase::Stop`]: check words that the audit verified.
     pub audit_checked: AtomicU64,
     /// Guest, after [`Phase::Stop`]: what the audit found wrong.

@@ -296,6 +296,7 @@ impl PageAllocator {
                     checked += words.len() as u64;
                 }
             }
+            record::audited(cpu);
             index += 1 << order;
         }
         checked

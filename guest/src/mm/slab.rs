@@ -197,6 +197,7 @@ impl SlabCache {
         for slab in &self.slabs[..partial.slabs] {
             let page = slab.address.load(Relaxed);
             let live = slab.taken.load(Relaxed) & !slab.cached.load(Relaxed);
+            record::audited(cpu);
             for object in 0..self.per_page() {
                 let address = page + object * self.stride;
                 if live & (1 << object) != 0 {

@@ -250,6 +250,11 @@ pub fn checked(cpu: &Cpu, words: u64) {
     add(cpu, &cpu.area.checked, words);
 }
 
+/// Tells the host, which waits for it, that the audit has looked at something more.
+pub fn audited(cpu: &Cpu) {
+    cpu.header.audited.fetch_add(1, Relaxed);
+}
+
 /// Counts an update that this CPU made to what the audit will look at.
 #[inline]
 pub fn updated(cpu: &Cpu) {

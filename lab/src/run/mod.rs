@@ -24,7 +24,7 @@ use underfoot_vmm::dma::DmaError;
 use underfoot_vmm::placement::PlacementError;
 use underfoot_vmm::{Console, HostError, MachineError};
 
-pub use session::Stage;
+pub use session::{SILENCE, Stage};
 
 /// Why there is no run. What happens to a guest that runs is in its record instead.
 #[derive(Debug, thiserror::Error)]

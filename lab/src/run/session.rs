@@ -1,6 +1,9 @@
 //! The phases of a run, in order, and whatever ends them early.
 
 mod end;
+mod signs;
+
+pub use end::SILENCE;
 
 use super::dma::{self, RegistryState};
 use super::engine::Engine;
@@ -50,6 +53,8 @@ pub enum Stage {
     Moving,
     /// The guest verifies its objects.
     Audit,
+    /// It does nothing, though it was asked to verify them and to stop.
+    Silent,
 }
 
 /// What guest memory must lie in.

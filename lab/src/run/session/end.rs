@@ -1,21 +1,28 @@
 //! The end of a run: whoever still runs is stopped, the guest is audited.
 
+use super::signs::Signs;
 use super::{Session, Stage};
 use crate::guest_record::line;
 use crate::record::{Ending, Outcome};
 use crate::run::holder::Holder;
 use crate::run::{dma, waiting};
+use crate::units::Span;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 use underfoot_abi::{GuestState, ReportKind};
 use underfoot_vmm::Wake;
 
-/// What the guest gets for its audit, and for each GiB of its memory on top of that.
+/// What the guest gets for its audit, and for each GiB of its memory on top of that; as long as it gives
+/// signs.
 const AUDIT: Duration = Duration::from_secs(20);
 const AUDIT_EACH_GIB: Duration = Duration::from_secs(10);
 /// What a guest gets that found itself damaged (where a lock's word was lost, nobody ever takes it),
 /// or whose run was interrupted: somebody waits.
 const HASTY_AUDIT: Duration = Duration::from_secs(5);
+/// A guest that gives no sign for so long hangs: no host is so busy.
+pub const SILENCE: Span = Span::from_ms(5_000);
+/// Silence that is worth a word.
+const TOLD_SILENCE: Duration = Duration::from_secs(1);
 /// A guest in which a vCPU got nowhere for so long before the audit will hardly audit anything.
 const HANGING_NS: u64 = 1_000_000_000;
 
@@ -47,7 +54,19 @@ impl Session<'_> {
         } else {
             Duration::ZERO
         };
-        let stopped = self.machine.stop(patience);
+        let mut signs = Signs::new(self.machine.shared());
+        let mut is_silent = false;
+        let progress = &mut self.progress;
+        let stopped = self.machine.stop_while(patience, |shared| {
+            let silent = signs.look(shared);
+            if silent >= TOLD_SILENCE {
+                progress(Stage::Silent, silent.as_nanos() as u64);
+            } else {
+                progress(Stage::Audit, 0);
+            }
+            is_silent = silent >= SILENCE.duration();
+            !is_silent
+        });
         // Now that every vCPU is gone, it waits for none.
         self.holds = self.holder.take().map_or(0, Holder::join);
         self.audited = self.machine.shared().state() == Some(GuestState::Done);
@@ -69,7 +88,7 @@ impl Session<'_> {
         if healthy && !stopped.in_order && stopped.signal.is_none() {
             match stopped.exits.first() {
                 Some(_) => self.end_by_exits(&stopped.exits),
-                None => self.end_by_hanging(),
+                None => self.end_by_hanging(is_silent),
             }
         }
         self.end_by_want_of_memory();
@@ -110,8 +129,11 @@ impl Session<'_> {
             .find(|(_, gap)| *gap > HANGING_NS)
     }
 
-    fn end_by_hanging(&mut self) {
-        const ASKED: &str = "did not stop when it was asked to";
+    fn end_by_hanging(&mut self, is_silent: bool) {
+        let mut asked = "did not stop when it was asked to".to_owned();
+        if is_silent {
+            asked.push_str(&format!(", and did nothing for {SILENCE}"));
+        }
         let waits = waiting::describe(self.machine.shared());
         let who = match self.hanging() {
             Some((who, ns)) => {
@@ -122,7 +144,7 @@ impl Session<'_> {
             }
             None => "the guest".to_owned(),
         };
-        self.end_by(Ending::Watchdog, format!("{who} {ASKED}: {waits}"));
+        self.end_by(Ending::Watchdog, format!("{who} {asked}: {waits}"));
     }
 
     /// A workload that came to the end of nothing while memory was short wants more of it.
@@ -158,8 +180,7 @@ impl Session<'_> {
             })
         );
         let damaged = |index| shared.vcpu(index).errors.load(Ordering::Relaxed) > 0;
-        let hanging = self.hanging().is_some();
-        if interrupted || hanging || (0..shared.cpus()).any(damaged) {
+        if interrupted || (0..shared.cpus()).any(damaged) {
             HASTY_AUDIT
         } else {
             let bytes = self.experiment.memory.bytes();
