@@ -306,8 +306,8 @@ pub struct RunArgs {
         allow_hyphen_values = true
     )]
     uffds: Option<String>,
-    /// One pool of so many frames of 4KiB for movers and faults, with watermarks:
-    /// SIZE[,reserve=N][,min=N][,low=N][,high=N][,node=N] [default: no pool; shares of the size]
+    /// One pool of frames of 4KiB for movers and faults, as many as said (1024) or of a size (4MiB), with watermarks:
+    /// FRAMES[,reserve=N][,min=N][,low=N][,high=N][,node=N] [default: no pool; shares of the size]
     #[arg(
         long,
         value_name = "FRAMES",

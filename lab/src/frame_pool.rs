@@ -1,14 +1,15 @@
 //! `--frames`: the pool that movers and the fault path take frames from.
 
-use crate::units::{Batch, ValueError};
+use crate::units::{Batch, Size, ValueError};
 use underfoot_migrator::{DEFAULT_LIMBO, Fallback, FrameOptions, Placement};
 
-const EXPECTED: &str = "a number of frames of 4KiB, with watermarks or without";
+const EXPECTED: &str = "a number of frames of 4KiB, or their size, with watermarks or without";
 const EXAMPLE: &str = "1024,reserve=16,min=32,low=64,high=128";
+const FRAME: Size = Size::from_kib(4);
 const PARTS: &str = "write reserve, min, low, high, node, tries or fallback";
 
-/// Understands a size, and after it `reserve=`, `min=`, `low=`, `high=`, `node=`, `tries=` and `fallback=` (`refill`, `kernel`); what is not said is a share of the
-/// size. Windows are of up to `batch` pages.
+/// Understands a number of frames, or their size (`4MiB`), and after it `reserve=`, `min=`, `low=`, `high=`, `node=`, `tries=` and `fallback=` (`refill`, `kernel`);
+/// what is not said is a share of the size. Windows are of up to `batch` pages.
 ///
 /// # Errors
 /// What is wrong, its bound and the remedy.
@@ -24,7 +25,11 @@ pub fn parse(text: &str, batch: Batch) -> Result<FrameOptions, ValueError> {
             })
     };
     let mut parts = text.split(',');
-    let mut options = FrameOptions::of(number(parts.next().unwrap_or_default())?);
+    let pool = parts.next().unwrap_or_default();
+    let mut options = FrameOptions::of(match pool.trim().parse::<Size>() {
+        Ok(size) => frames_in(size)?,
+        Err(_) => number(pool)?,
+    });
     for part in parts {
         let (name, value) = part.split_once('=').unwrap_or((part, ""));
         if name.trim() == "fallback" {
@@ -52,6 +57,12 @@ pub fn parse(text: &str, batch: Batch) -> Result<FrameOptions, ValueError> {
         .check(batch.get().into(), DEFAULT_LIMBO)
         .map_err(|error| ValueError::Frames(error.to_string()))?;
     Ok(options)
+}
+
+/// The frames in `size`; more than there can be is told as such, with its bound.
+fn frames_in(size: Size) -> Result<u32, ValueError> {
+    let frames = size.aligned_to(FRAME)?.bytes() / FRAME.bytes();
+    Ok(u32::try_from(frames).unwrap_or(u32::MAX))
 }
 
 fn fallback(name: &str) -> Result<Fallback, ValueError> {
@@ -108,6 +119,7 @@ mod tests {
         let batch = Batch::clamped(1);
         for (given, whole) in [
             ("1024", "1024,reserve=16,min=32,low=64,high=128"),
+            ("4MiB", "1024,reserve=16,min=32,low=64,high=128"),
             ("500,min=20,low=40", "500,reserve=7,min=20,low=40,high=56"),
             (
                 "1024,fallback=kernel,tries=16",
@@ -138,6 +150,8 @@ mod tests {
                 ["reserve 16, min 7", "above the one before"],
             ),
             ("1024", 512, ["1024 frames", "at least so many"]),
+            ("4097KiB", 1, ["4097KiB", "4KiB"]),
+            ("1024TiB", 1, ["4294967295 frames", "fewer"]),
             ("4194305", 1, ["4194305 frames", "fewer"]),
         ] {
             let message = refused(text, batch);

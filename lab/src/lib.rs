@@ -35,6 +35,7 @@ pub mod record;
 pub mod run;
 pub mod rundir;
 pub mod settings;
+mod setup_line;
 pub mod summary;
 pub mod targets;
 #[cfg(test)]

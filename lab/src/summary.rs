@@ -3,16 +3,19 @@
 use crate::guest_record::line;
 use crate::histogram::Histogram;
 use crate::human;
-use crate::names::{Mover, Named, Variant};
+use crate::names::{Named, Variant};
 use crate::record::{Ending, FrameUserRecord, Histograms, RunRecord};
+use crate::setup_line::setup_line;
 use std::path::Path;
 use underfoot_abi::Metric;
-use underfoot_migrator::{PageSize, StrategyKind};
+use underfoot_migrator::{AbortReason, StrategyKind};
 
 /// Columns of a screen, to be counted on.
 pub const SCREEN: usize = 80;
 const LABEL: usize = 10;
 const PERCENTILES: [u16; 5] = [5_000, 9_000, 9_900, 9_990, 9_999];
+/// Pages that went back because of `--max-window`.
+const OVER_BUDGET: &str = AbortReason::NAMES[AbortReason::OverBudget.index()];
 /// Measures whose control phase stands beside the moving phase.
 const COMPARED: [(&str, Metric); 4] = [
     ("stall", Metric::Stall),
@@ -22,12 +25,13 @@ const COMPARED: [(&str, Metric); 4] = [
 ];
 
 /// The summary of `record`, with a line feed after each line, cut at `width` columns if there are so
-/// many only. `results` is where the run directory is. A measure that is absent shows as `-`, and below it stands why.
+/// many only; but not what was run, nor `results`, where the run directory is. A measure that is absent shows as `-`, and below it stands why.
 #[must_use]
 pub fn summary(record: &RunRecord, results: Option<&Path>, width: Option<usize>) -> String {
-    let mut lines = vec![record.host_kind(), setup_line(record)];
+    let mut lines = vec![record.host_kind(), String::new()];
     lines.extend(outcome_line(record));
     lines.push(migration_line(record));
+    lines.extend(given_up_line(record));
     lines.extend(copies_line(record));
     lines.extend(frames_line(record));
     lines.extend(kind_lines(record));
@@ -45,6 +49,8 @@ pub fn summary(record: &RunRecord, results: Option<&Path>, width: Option<usize>)
             *line = cut(line, width);
         }
     }
+    // Whoever wants to run it again needs all of it.
+    lines[1] = setup_line(&record.experiment);
     if let Some(results) = results {
         // A path that is cut can't be used, so this line may be longer than the others.
         lines.push(format!("{:<LABEL$}{}", "results", results.display()));
@@ -64,31 +70,6 @@ fn cut(line: &str, width: usize) -> String {
     let mut short: String = line.chars().take(width.saturating_sub(1)).collect();
     short.push('…');
     short
-}
-
-fn setup_line(record: &RunRecord) -> String {
-    let experiment = &record.experiment;
-    let how = match experiment.mover {
-        Mover::Guest => format!("mover guest, {}", experiment.strategy.name()),
-        Mover::Host => format!(
-            "{}, {}, {}, {}",
-            experiment.strategy.name(),
-            experiment.backend.name(),
-            experiment.wait.name(),
-            match experiment.page_size {
-                PageSize::Small => format!("batch {}", experiment.batch),
-                PageSize::Huge => format!("pages of {}", PageSize::Huge),
-            },
-        ),
-    };
-    format!(
-        "{}, seed {}, {how}, rate {}, {} vCPUs, {}",
-        experiment.workload.name(),
-        experiment.seed,
-        experiment.rate,
-        experiment.cpus,
-        experiment.memory,
-    )
 }
 
 /// Said only where the run is not a plain one that went its whole length.
@@ -138,6 +119,17 @@ fn migration_line(record: &RunRecord) -> String {
             human::short_count(counts.aborted),
         ),
     )
+}
+
+/// Windows that were open for too long, where that is bounded.
+fn given_up_line(record: &RunRecord) -> Option<String> {
+    let longest = record.experiment.max_window?;
+    let pages = record.migration.aborted_by.get(OVER_BUDGET).copied();
+    let text = format!(
+        "{} pages whose windows were open for more than {longest} (--max-window)",
+        human::count(pages.unwrap_or(0)),
+    );
+    Some(labelled("given up", &text))
 }
 
 /// What the guest wrote behind the copies, where it may.
@@ -368,7 +360,9 @@ mod tests {
 
     fn fits(text: &str) {
         assert!(text.lines().count() <= 24, "{text}");
-        for line in text.lines().filter(|line| !line.starts_with("results")) {
+        // What was run is told in full, as is where the results are.
+        let others = text.lines().enumerate().filter(|(number, _)| *number != 1);
+        for (_, line) in others.filter(|(_, line)| !line.starts_with("results")) {
             assert!(line.chars().count() <= SCREEN, "{line}");
         }
     }
@@ -440,6 +434,27 @@ mod tests {
         let text = summary(&record, None, None);
         let shown = "\nreports   9 (1 lock-cycle, 8 out-of-memory): lock-cycle on CPU 1: tree";
         assert!(text.contains(shown), "{text}");
+    }
+
+    #[test]
+    fn windows_that_were_given_up_are_told() {
+        let mut record = test_record();
+        record.experiment.max_window = Some(crate::units::Span::from_ms(2));
+        record.migration.aborted_by = [(OVER_BUDGET, 7_000), ("injected", 2)].into();
+        let text = summary(&record, None, Some(SCREEN));
+        let shown =
+            "\ngiven up  7,000 pages whose windows were open for more than 2ms (--max-window)\n";
+        assert!(text.contains(shown), "{text}");
+        assert!(text.contains(", 64MiB, --max-window 2ms\n"), "{text}");
+    }
+
+    /// What was cut could not be run again.
+    #[test]
+    fn what_was_run_is_told_in_full() {
+        let mut record = test_record();
+        record.experiment.kernel = Some("/a/long/path".repeat(20).into());
+        let text = summary(&record, None, Some(SCREEN));
+        assert!(text.contains(&"/a/long/path".repeat(20)), "{text}");
     }
 
     #[test]

@@ -23,7 +23,7 @@ const HASTY_AUDIT: Duration = Duration::from_secs(5);
 pub const SILENCE: Span = Span::from_ms(5_000);
 /// Silence that is worth a word.
 const TOLD_SILENCE: Duration = Duration::from_secs(1);
-/// A guest in which a vCPU got nowhere for so long before the audit will hardly audit anything.
+/// How long a vCPU got nowhere before the audit is told from here on.
 const HANGING_NS: u64 = 1_000_000_000;
 
 impl Session<'_> {
