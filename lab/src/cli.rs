@@ -132,12 +132,7 @@ pub struct ClaimsArgs {
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
     /// What is written to standard output
-    #[arg(
-        long,
-        value_name = "FORMAT",
-        default_value = "text",
-        requires_if("ktap", "ids")
-    )]
+    #[arg(long, value_name = "FORMAT", default_value = "text")]
     format: FormatName,
     /// Seed of every run [default: drawn for each, and in its results]
     #[arg(long, value_name = "N", requires = "ids", allow_hyphen_values = true)]

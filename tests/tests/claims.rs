@@ -35,7 +35,6 @@ fn wrong_usage_is_refused() {
         ("claims Q2a.gest", &["`Q2a.gest`", "`Q2a.guest`"][..]),
         ("claims Q1b everything", &["everything", "Q1a, Q1b"]),
         ("claims --out x", &["ID"]),
-        ("claims --format ktap", &["ID"]),
         ("claims Q1b --format xml", &["xml", "ktap"]),
         ("claims Q1b --seed x", &["--seed", "`x`"]),
         ("claims Q1b --out .", &["--out", "exists"]),

@@ -60,7 +60,8 @@ fn list(request: &ClaimsRequest) -> Result<ExitStatus, Error> {
     }
     print(&match request.format {
         Format::Json => listing::json(),
-        Format::Text | Format::Ktap => listing::text(),
+        Format::Text => listing::text(),
+        Format::Ktap => listing::ktap(),
     })?;
     Ok(ExitStatus::Sound)
 }

@@ -84,6 +84,20 @@ pub fn text() -> String {
     text
 }
 
+/// For a kernel's test runner: nothing was asked for, so that nothing was tested.
+#[must_use]
+pub fn ktap() -> String {
+    let mut text = format!("KTAP version 1\n1..{}\n", QUESTIONS.len());
+    for (number, question) in (1..).zip(QUESTIONS) {
+        let why = match plan(question.id) {
+            Some(_) => "not asked for: name it",
+            None => "there is no experiment for this question yet",
+        };
+        text.push_str(&format!("ok {number} {} # SKIP {why}\n", question.id));
+    }
+    text
+}
+
 /// About how long the runs take, if no busted form needs a second attempt.
 fn seconds(plan: &Plan) -> u64 {
     let set = |run: &super::plan::PlannedRun, key: Key, default: Span| {
@@ -109,7 +123,7 @@ mod tests {
 
     #[test]
     fn every_question_is_listed_and_marked() {
-        let text = text();
+        let (text, ktap) = (text(), ktap());
         let json: Value = serde_json::from_str(&json()).expect("JSON");
         assert_eq!(json["schema"], QUESTIONS_SCHEMA);
         for (index, question) in QUESTIONS.iter().enumerate() {
@@ -120,6 +134,11 @@ mod tests {
             let runs = listed["runs"].as_array().expect("a list").len();
             assert_eq!(listed["criterion"].is_null(), runs == 0);
             assert_eq!(shown.contains("not yet"), runs == 0, "{shown}");
+            let skipped = ktap.lines().nth(index + 2).expect("a line");
+            assert!(skipped.starts_with(&format!("ok {} {} # SKIP ", index + 1, question.id)));
+            assert_eq!(skipped.contains("no experiment"), runs == 0, "{skipped}");
         }
+        assert_eq!(ktap.lines().nth(1), Some(&*format!("1..{}", QUESTIONS.len())));
+        assert_eq!(ktap.lines().count(), QUESTIONS.len() + 2);
     }
 }
