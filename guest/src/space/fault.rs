@@ -8,17 +8,12 @@ use super::{
     spaces::{Fallback, Path, Spaces},
     vma::Vma,
 };
-use crate::{
-    Cpu,
-    mm::watermark::Mode,
-    record::{self, Span},
-    workload::is_over,
-};
+use crate::{Cpu, mm::watermark::Mode, record::Span, workload::is_over};
 use core::{
     fmt,
     sync::atomic::Ordering::{Acquire, Relaxed, Release},
 };
-use underfoot_abi::{Metric, Mover, PAGE_SIZE, PageByte, PageKind, ReportKind, Variant};
+use underfoot_abi::{Metric, Mover, PAGE_SIZE, PageByte, PageKind, Variant};
 
 /// Times that a fast path makes room and tries again before it takes the classic one.
 const RETRIES: usize = 3;

@@ -16,6 +16,7 @@ mod lock;
 mod mix;
 mod mmap1;
 mod order;
+mod page_words;
 mod pipe;
 mod plan;
 mod pressure;

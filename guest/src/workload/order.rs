@@ -4,10 +4,12 @@
 //!
 //! Each space has two areas with a sequence count each. A thread moves what one area holds to the
 //! other, as `mremap` does, with both counts odd; for that it allocates, and an allocation may
-//! reclaim, which takes the reverse map's lock. Other threads look at the areas under that lock. In
+//! reclaim, which takes the reverse map's lock and frees the file's pages that are in memory. Other
+//! threads look at the areas under that lock, and at the file's pages, which they bring in again. In
 //! the right form the allocation comes before the counts turn odd.
 
 use super::audit::Audit;
+use super::page_words;
 use super::plan::{Seat, Workload, is_over};
 use crate::mm::{PageAllocator, ZeroValid};
 use crate::random::Random;
@@ -15,7 +17,10 @@ use crate::record::{self, Span, access};
 use crate::sched::Priority;
 use crate::sync::{RwSemaphore, SeqCount, lockdep};
 use crate::{Cpu, lock_class};
-use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use core::sync::atomic::{
+    AtomicU64, AtomicUsize,
+    Ordering::{Acquire, Relaxed, Release},
+};
 use underfoot_abi::{MAX_CPUS, Metric, PageByte, PageKind, Variant};
 
 /// Parameters, in the order of the contract.
@@ -25,9 +30,14 @@ const RECLAIM_EVERY: usize = 1;
 const RECLAIMS: usize = 1;
 const ABORTED: usize = 2;
 const SPLITS: usize = 3;
+const FREED: usize = 4;
 
 /// Looks for each split.
 const SPLIT_EVERY: usize = 32;
+
+/// Pages of the file.
+const FILE: usize = 16;
+const BYTE: PageByte = PageByte::new(PageKind::Data, false);
 
 /// What both areas of a space hold together.
 const TOTAL: u64 = 1_000_000;
@@ -51,6 +61,10 @@ pub struct Order {
     spaces: [RwSemaphore<(), MmapLock>; MAX_CPUS],
     /// The reverse map's.
     file: RwSemaphore<(), IMmap>,
+    /// Its pages that are in memory, by their place; 0 where there is none. They come with the reverse
+    /// map's lock held to read, and go with it held to write.
+    cached: [AtomicUsize; FILE],
+    pages: &'static PageAllocator,
     /// Two for each space.
     areas: &'static [Area],
     /// Whether readers wait for a writer to leave, or give up.
@@ -66,8 +80,7 @@ impl Order {
     #[must_use]
     pub fn build(cpu: &Cpu, pages: &'static PageAllocator) -> Option<Self> {
         let header = cpu.header;
-        let byte = PageByte::new(PageKind::Data, false);
-        let areas: &[Area] = pages.zeroed_slice(cpu, 2 * header.cpus as usize, byte)?;
+        let areas: &[Area] = pages.zeroed_slice(cpu, 2 * header.cpus as usize, BYTE)?;
         let (pairs, _) = areas.as_chunks::<2>();
         pairs
             .iter()
@@ -76,6 +89,8 @@ impl Order {
         Some(Self {
             spaces: [const { RwSemaphore::new(()) }; MAX_CPUS],
             file: RwSemaphore::new(()),
+            cached: [const { AtomicUsize::new(0) }; FILE],
+            pages,
             areas,
             waits: header.parameters[READER] != 0,
             reclaim_every: header.parameters[RECLAIM_EVERY] as usize,
@@ -88,12 +103,51 @@ impl Order {
         &self.areas.as_chunks::<2>().0[space]
     }
 
-    /// An allocation that finds too little and reclaims: what is mapped is looked up by the reverse
-    /// map.
+    /// An allocation that finds too little and reclaims: the file's pages are looked up by the reverse
+    /// map, and freed.
     fn reclaim(&self, cpu: &Cpu) {
         let _reclaim = lockdep::enter::<lockdep::Reclaim>(cpu);
         let _file = self.file.write(cpu);
+        record::count(cpu, FREED, self.drop_cached(cpu));
         record::count(cpu, RECLAIMS, 1);
+    }
+
+    /// Frees the file's pages; how many. With nobody looking at them.
+    fn drop_cached(&self, cpu: &Cpu) -> u64 {
+        let mut freed = 0;
+        for place in &self.cached {
+            // Relaxed: the lock is held, or nobody else is at work.
+            let page = place.load(Relaxed);
+            if page == 0 {
+                continue;
+            }
+            place.store(0, Relaxed);
+            page_words::verify(cpu, page);
+            // SAFETY: `look_up` allocated it, and nobody finds it any more.
+            unsafe { self.pages.free(cpu, page, 0) };
+            freed += 1;
+        }
+        freed
+    }
+
+    /// Looks at a page of the file, which it brings in if it is not there. With the reverse map's lock held.
+    fn look_up(&self, cpu: &Cpu, place: usize) {
+        let place = &self.cached[place];
+        // Pairs with the release below: who finds the page finds it written.
+        let page = place.load(Acquire);
+        if page != 0 {
+            page_words::verify(cpu, page);
+            return;
+        }
+        // Without memory it stays away.
+        let Some(page) = self.pages.allocate(cpu, 0, BYTE) else {
+            return;
+        };
+        page_words::write(cpu, page);
+        if place.compare_exchange(0, page, Release, Relaxed).is_err() {
+            // SAFETY: just allocated, and nobody else knows it: another one was faster.
+            unsafe { self.pages.free(cpu, page, 0) };
+        }
     }
 
     /// Moves some of what one area holds to the other.
@@ -131,9 +185,10 @@ impl Order {
         record::operation(cpu);
     }
 
-    /// Looks at both areas of a space under the reverse map's lock.
-    fn look(&self, cpu: &Cpu, space: usize) {
+    /// Looks at a page of the file, and at both areas of a space, under the reverse map's lock.
+    fn look(&self, cpu: &Cpu, space: usize, place: usize) {
         let _file = self.file.read(cpu);
+        self.look_up(cpu, place);
         let [first, second] = self.pair(space);
         let begin = |area: &Area| {
             if self.waits {
@@ -198,7 +253,7 @@ impl Workload for Order {
                 let space = random.below(cpus);
                 match random.below(SPLIT_EVERY) {
                     0 => self.split(cpu, space),
-                    _ => self.look(cpu, space),
+                    _ => self.look(cpu, space, random.below(FILE)),
                 }
             }
             span.finish(cpu, Metric::Operation);
@@ -209,6 +264,7 @@ impl Workload for Order {
 
     unsafe fn audit(&self, cpu: &Cpu) -> Audit {
         let before = cpu.area.errors.load(Relaxed);
+        self.drop_cached(cpu);
         let (pairs, _) = self.areas.as_chunks::<2>();
         for [first, second] in pairs {
             let sum = first
@@ -224,3 +280,6 @@ impl Workload for Order {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -7,15 +7,15 @@
 //! [`Mode`](crate::mm::watermark::Mode).
 
 use super::{
-    Audit,
+    Audit, page_words,
     plan::{Parameters, Workload, is_over},
     stage::{OWN, SpaceParts, Stage},
 };
 use crate::{
     Cpu,
     mm::watermark::{Mode, Watermarks},
-    random::{Random, mix},
-    record::{self, Span, access},
+    random::Random,
+    record::{self, Span},
     space::{Protection, Space},
 };
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -41,9 +41,6 @@ const MOST_HELD: usize = 256;
 const APART: usize = 1 << 36;
 /// A rest: the next tick ends it.
 const REST_NS: u64 = 1_000_000;
-/// Words of a page that its owner writes and verifies.
-const WORDS: usize = 8;
-const SPREAD: usize = PAGE_SIZE / 8 / WORDS;
 
 const BYTE: PageByte = PageByte::new(PageKind::Data, false);
 
@@ -143,11 +140,7 @@ impl Pressure {
         };
         record::operation(cpu);
         record::count(cpu, ALLOCATIONS, 1);
-        access(cpu, page, || {
-            for (number, word) in words(page) {
-                word.store(mix(page as u64 ^ number), Relaxed);
-            }
-        });
+        page_words::write(cpu, page);
         page
     }
 
@@ -156,15 +149,7 @@ impl Pressure {
         if page == 0 {
             return;
         }
-        access(cpu, page, || {
-            for (number, word) in words(page) {
-                let found = word.load(Relaxed);
-                record::checked(cpu, 1);
-                if found != mix(page as u64 ^ number) {
-                    record::error(cpu, core::ptr::from_ref(word).addr(), found);
-                }
-            }
-        });
+        page_words::verify(cpu, page);
         // SAFETY: `take` allocated it, and only this thread knows it.
         unsafe { self.stage.memory.pages.free(cpu, page, 0) };
     }
@@ -183,16 +168,6 @@ impl Pressure {
             record::count(cpu, TOTALS + index, total.saturating_sub(before));
         }
     }
-}
-
-/// The words of a page that are written, and their numbers.
-fn words(page: usize) -> impl Iterator<Item = (u64, &'static AtomicU64)> {
-    (0..WORDS).map(move |number| {
-        let address = page + number * SPREAD * 8;
-        // SAFETY: in a page that the allocator gave out, mapped for ever and used as atomics only.
-        let word = unsafe { &*core::ptr::with_exposed_provenance::<AtomicU64>(address) };
-        (number as u64, word)
-    })
 }
 
 /// The faulters, then the allocators, on the CPUs by turns.

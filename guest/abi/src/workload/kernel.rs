@@ -243,6 +243,7 @@ pub(super) const ORDER: Description = Description {
         Counter::new("reclaims", "allocations that reclaimed"),
         Counter::new("aborted", "looks given up because of a writer"),
         Counter::new("splits", "areas split under the reverse map's lock"),
+        Counter::new("freed", "pages of the file that reclaims freed"),
     ],
 };
 
