@@ -138,7 +138,10 @@ mod tests {
             assert!(skipped.starts_with(&format!("ok {} {} # SKIP ", index + 1, question.id)));
             assert_eq!(skipped.contains("no experiment"), runs == 0, "{skipped}");
         }
-        assert_eq!(ktap.lines().nth(1), Some(&*format!("1..{}", QUESTIONS.len())));
+        assert_eq!(
+            ktap.lines().nth(1),
+            Some(&*format!("1..{}", QUESTIONS.len()))
+        );
         assert_eq!(ktap.lines().count(), QUESTIONS.len() + 2);
     }
 }
