@@ -155,12 +155,12 @@ fn exits_without_memory_are_reported_and_the_run_ends() {
 fn a_workload_that_memory_is_too_little_for_says_so() {
     if kvm() {
         let _turn = turn();
-        let line = "--workload exit --memory 20MiB --cpus 8 --duration 1s --warmup 0s --control 0% \
+        let line = "--workload exit --memory 32MiB --cpus 16 --duration 1s --warmup 0s --strategy none \
                     --parameters threads=4,regions=32,pages=1024";
         let (summary, finished) = attempt(&Scratch::new(), line);
         finished.assert_status(1);
         finished.assert_says(&[
-            "--memory 20MiB",
+            "--memory 32MiB",
             "finished nothing",
             "give the guest more",
             "regions=32",
