@@ -69,8 +69,8 @@ fn a_vcpu_that_stands_still_in_a_short_run_is_told_too() {
 fn a_guest_that_does_nothing_when_asked_to_stop_is_told_with_who_waits() {
     if kvm() {
         let scratch = Scratch::new();
-        // It stands still after a second of ticks.
-        let finished = ending(&scratch, "busted-stuck", "2200ms", 3);
+        // It stands still soon after pages begin to move.
+        let finished = ending(&scratch, "busted-stuck", "1s", 3);
         finished.assert_says(&[
             "did not stop",
             "did nothing for 5s",
