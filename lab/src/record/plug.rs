@@ -12,7 +12,7 @@ pub struct PlugRecord {
     pub unplugged: u64,
     /// Unplugs that were given up, as a window stayed open.
     pub busy: u64,
-    /// Pages that were being moved or served when their block was taken away: errors.
+    /// Pages that were being moved or served when their block was to be taken away: errors.
     pub in_use: u64,
     /// Faults that got their lock, or an even sequence, at once.
     pub fast: u64,

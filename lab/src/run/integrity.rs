@@ -23,7 +23,7 @@ pub fn collect(session: &Session<'_>, counters: &Counters, outcome: &Outcome) ->
     if let Some(plug) = replug::record(session) {
         integrity.checked += plug.unplugged * u64::from(BLOCK_PAGES);
         let detail = format!(
-            "blocks: {} pages were being moved or served when their block was unplugged",
+            "blocks: {} pages were being moved or served when their block was to be unplugged",
             plug.in_use
         );
         fault(&mut integrity, plug.in_use, detail);

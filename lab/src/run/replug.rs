@@ -115,7 +115,7 @@ fn replug_until(
         match migrator.unplug(block, PATIENCE) {
             Ok(()) => {}
             // The engine counts it.
-            Err(PlugError::Busy { .. }) => continue,
+            Err(PlugError::Busy { .. } | PlugError::InUse { .. }) => continue,
             Err(error) => return Err(error),
         }
         let unplugged = Instant::now();

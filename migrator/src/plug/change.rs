@@ -22,6 +22,8 @@ pub(super) enum Stays<E> {
     Busy,
     /// This one of their pages was lost.
     Lost(usize),
+    /// So many of their pages are in use, by somebody who was not let in.
+    InUse(u32),
     /// They were not unregistered.
     Failed(E),
 }
@@ -124,7 +126,10 @@ impl Blocks {
         let looks_again = self.lock == FaultLock::Sequence;
         let in_use = |word: &&PageWord| word.is_moving() || word.is_populating() && !looks_again;
         let in_use = words.iter().filter(in_use).count();
-        self.counts.in_use.add(in_use as u64);
+        if in_use > 0 {
+            self.counts.in_use.add(in_use as u64);
+            return Err(Stays::InUse(in_use as u32));
+        }
         if let Err(refusal) = unregister() {
             if !refusal.whole {
                 closed.stay();

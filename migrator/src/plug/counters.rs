@@ -38,7 +38,8 @@ pub struct PlugCounters {
     pub unplugged: u64,
     /// Unplugs that were given up, as a window stayed open for too long.
     pub busy: u64,
-    /// Integrity errors: pages that were being moved or served when their block was taken away.
+    /// Integrity errors: pages that were still being moved or served when everybody should have left their block, which
+    /// was kept then.
     pub in_use: u64,
     /// Faults.
     pub faults: FaultLockCounts,

@@ -70,6 +70,11 @@ impl Engine {
                 range,
                 gfn: Gfn(range.start.0 + nth as u64),
             },
+            Stays::InUse(pages) => {
+                // As below.
+                let _ = self.registration.wake_runs(&whole.runs);
+                PlugError::InUse { range, pages }
+            }
             Stays::Failed((source, undone)) => {
                 // Those whom a handler left to the change. The error that there is comes first.
                 let _ = self.registration.wake_runs(&whole.runs);

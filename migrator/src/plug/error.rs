@@ -75,6 +75,17 @@ pub enum PlugError {
         /// The first such page.
         gfn: Gfn,
     },
+    /// Pages are in use after everybody has left: a fault of the engine ([`PlugCounters::in_use`](crate::PlugCounters::in_use)),
+    /// or a busted variant. They would have been lost.
+    #[error(
+        "{range}: {pages} pages of it are still being moved or served; report this, it is a fault of the engine"
+    )]
+    InUse {
+        /// What was asked for.
+        range: PageRange,
+        /// How many.
+        pages: u32,
+    },
     /// The kernel does not register it.
     #[error("{range}: the kernel does not register it")]
     Register {

@@ -199,21 +199,21 @@ fn loom_who_touches_a_block_that_is_being_plugged_is_served_or_woken() {
 }
 
 #[test]
-#[should_panic]
+#[should_panic = "Causality violation"]
 fn loom_catches_a_fault_without_a_lock() {
     let unlocked = || Model::new(FaultLock::Region, Variant::FaultUnlocked);
     against_change(unlocked, false, |model| model.handle(true));
 }
 
 #[test]
-#[should_panic]
+#[should_panic = "Causality violation"]
 fn loom_catches_a_window_without_a_lock() {
     let unlocked = || Model::new(FaultLock::Region, Variant::WindowUnlocked);
     against_change(unlocked, false, Model::window);
 }
 
 #[test]
-#[should_panic]
+#[should_panic = "Causality violation"]
 fn loom_catches_a_sequence_that_is_not_looked_at_again() {
     against_change(sequence, true, |model| model.handle(false));
 }
@@ -228,7 +228,7 @@ fn enter_blindly(block: &Block) -> bool {
 }
 
 #[test]
-#[should_panic]
+#[should_panic = "a block that is not plugged"]
 fn loom_catches_a_lock_that_is_taken_after_the_look() {
     against_change(region, false, |model| {
         let block = &model.blocks.blocks[0];
@@ -240,7 +240,7 @@ fn loom_catches_a_lock_that_is_taken_after_the_look() {
 }
 
 #[test]
-#[should_panic]
+#[should_panic = "Causality violation"]
 fn loom_catches_a_fault_that_leaves_before_it_is_served() {
     against_change(region, false, |model| {
         let hold = Hold::try_new(&model.blocks.blocks[0], Reader::Fault);
@@ -253,7 +253,7 @@ fn loom_catches_a_fault_that_leaves_before_it_is_served() {
 }
 
 #[test]
-#[should_panic]
+#[should_panic = "a block that is not plugged"]
 fn loom_catches_a_table_that_is_not_looked_at_again() {
     against_change(region, false, |model| {
         if Hold::try_new(&model.blocks.blocks[0], Reader::Fault).is_none() {

@@ -208,10 +208,9 @@ fn who_enters_without_a_lock_is_found_by_its_page() {
                     assert!(words[3].try_claim(0, 0));
                 }
             }
-            assert_eq!(
-                blocks.unplug(0..1, &words, Duration::ZERO, unregister),
-                Ok(())
-            );
+            let unplugged = blocks.unplug(0..1, &words, Duration::ZERO, unregister);
+            assert_eq!(unplugged, Err(Stays::InUse(1)));
+            assert!(blocks.is_open(0), "kept");
             assert_eq!(blocks.counters().in_use, 1, "{variant} {lock}");
         }
     }
