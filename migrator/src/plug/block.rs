@@ -127,7 +127,7 @@ impl Block {
 
     /// The change is over. Nobody is in the block.
     pub(super) fn end_change(&self, plugged: bool, closed: bool) {
-        let word = u64::from(plugged) * PLUGGED | u64::from(closed) * CLOSED;
+        let word = (u64::from(plugged) * PLUGGED) | (u64::from(closed) * CLOSED);
         // Release pairs with the acquire in `try_enter`, `is_plugged` and `sequence`.
         self.word.store(word, Ordering::Release);
         let sequence = self.sequence.load(Ordering::Relaxed);
