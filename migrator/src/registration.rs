@@ -230,7 +230,7 @@ impl Registration {
 
     /// Wakes everybody who waits at these of the blocking descriptors; who still has to wait says so again.
     pub(crate) fn wake_all(&self, uffds: Range<usize>) -> Result<(), UffdError> {
-        self.runs
+        self.runs()
             .iter()
             .filter(|run| run.lane == Some(Lane::Blocking) && uffds.contains(&self.shard(run.hva)))
             .try_for_each(|run| self.wake(Lane::Blocking, run.hva, run.pages))
