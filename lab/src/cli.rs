@@ -301,6 +301,17 @@ pub struct RunArgs {
         allow_hyphen_values = true
     )]
     uffds: Option<String>,
+    /// How a fault keeps its block from being unplugged: region-lock, table-lock, sequence [default: region-lock]
+    #[arg(long, value_name = "WAY", help_heading = "Moving")]
+    fault_lock: Option<String>,
+    /// Blocks of 2MiB that are unplugged from the engine and plugged again per second, 1 to 10000 [default: none]
+    #[arg(
+        long,
+        value_name = "BLOCKS",
+        help_heading = "Moving",
+        allow_hyphen_values = true
+    )]
+    replug: Option<String>,
     /// One pool of frames of 4KiB for movers and faults, as many as said (1024) or of a size (4MiB), with watermarks:
     /// FRAMES[,reserve=N][,min=N][,low=N][,high=N][,node=N] [default: no pool; shares of the size]
     #[arg(
@@ -459,6 +470,8 @@ impl RunArgs {
             (Key::Batch, self.batch),
             (Key::Frames, self.frames),
             (Key::Uffds, self.uffds),
+            (Key::FaultLock, self.fault_lock),
+            (Key::Replug, self.replug),
             (Key::PageSize, self.page_size),
             (Key::Movers, self.movers),
             (Key::MaxWindow, self.max_window),

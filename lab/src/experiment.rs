@@ -13,12 +13,12 @@ use crate::settings::{ExperimentError, Key, Settings, TOOL_TABLE};
 use crate::targets::Targets;
 use crate::tool;
 use crate::units::{
-    Batch, CpuCount, MoverCount, Percent, Rate, Seed, Size, Span, UffdCount, ValueError,
+    Batch, CpuCount, MoverCount, Percent, Rate, ReplugRate, Seed, Size, Span, UffdCount, ValueError,
 };
 use std::path::PathBuf;
 use underfoot_abi::{Cpl, Layout, PAGE_SIZE, WorkloadId};
 use underfoot_migrator::{
-    Allocate, BackendKind, Combination, FrameOptions, PageSize, StrategyKind, WaitKind,
+    Allocate, BackendKind, Combination, FaultLock, FrameOptions, PageSize, StrategyKind, WaitKind,
 };
 
 const LEAST_MEMORY: Size = Size::from_mib(16);
@@ -67,6 +67,10 @@ pub struct Experiment {
     pub frames: Option<FrameOptions>,
     /// userfaultfds that guest memory is shared among, and threads that serve faults.
     pub uffds: UffdCount,
+    /// How a fault keeps its block of guest memory from being unplugged.
+    pub fault_lock: FaultLock,
+    /// Blocks that are unplugged and plugged again per second while pages move.
+    pub replug: Option<ReplugRate>,
     /// Threads that move pages.
     pub movers: MoverCount,
     /// The longest window: one that is open for longer is given up, and its pages are tried again later.
@@ -147,6 +151,8 @@ impl Experiment {
             uffds: settings
                 .get(Key::Uffds, str::parse)?
                 .unwrap_or_else(|| UffdCount::clamped(1)),
+            fault_lock: named(settings, Key::FaultLock, FaultLock::default())?,
+            replug: settings.get(Key::Replug, str::parse)?,
             movers: settings
                 .get(Key::Movers, str::parse)?
                 .unwrap_or_else(|| MoverCount::clamped(1)),
@@ -277,6 +283,10 @@ impl Experiment {
                 set(Key::Frames, text(frame_pool::text(frames)));
             }
             set(Key::Uffds, number(self.uffds.get()));
+            set(Key::FaultLock, text(self.fault_lock.name().into()));
+            if let Some(replug) = self.replug {
+                set(Key::Replug, number(replug.get()));
+            }
             set(Key::Movers, number(self.movers.get()));
             if let Some(longest) = self.max_window {
                 set(Key::MaxWindow, text(longest.to_string()));

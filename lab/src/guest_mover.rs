@@ -12,7 +12,7 @@ use underfoot_vmm::MoverInit;
 const MOST_MEMORY: Size = Size::from_mib(2048);
 
 /// What belongs to the host's engine alone.
-const ENGINE: [Key; 11] = [
+const ENGINE: [Key; 13] = [
     Key::Backend,
     Key::Allocate,
     Key::Wait,
@@ -20,6 +20,8 @@ const ENGINE: [Key; 11] = [
     Key::Batch,
     Key::Frames,
     Key::Uffds,
+    Key::FaultLock,
+    Key::Replug,
     Key::Movers,
     Key::MaxWindow,
     Key::Verify,

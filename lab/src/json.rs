@@ -6,7 +6,7 @@ use crate::histogram::Histogram;
 use crate::names::Named;
 use crate::record::{
     DmaRecord, Ending, EngineCost, FramesRecord, Histograms, Host, Integrity, KindCounts, KvmStats,
-    MigrationCounts, RunRecord, Stalls, Startup, TormentCounts, VcpuProgress, Waits,
+    MigrationCounts, PlugRecord, RunRecord, Stalls, Startup, TormentCounts, VcpuProgress, Waits,
     WatchdogRecord,
 };
 use crate::settings::Key;
@@ -248,6 +248,9 @@ pub struct RunJson<'a> {
     /// What the pool of frames did.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub frames: Option<&'a FramesRecord>,
+    /// What plugging and unplugging did.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub plug: Option<&'a PlugRecord>,
     /// What the DMA device did.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub dma: Option<&'a DmaRecord>,
@@ -302,6 +305,7 @@ impl<'a> From<&'a RunRecord> for RunJson<'a> {
             engine: record.engine,
             watchdog: record.watchdog.as_ref(),
             frames: record.frames.as_ref(),
+            plug: record.plug.as_ref(),
             dma: record.dma.as_ref(),
             torment: record.torment,
         }

@@ -5,7 +5,9 @@ use crate::parameters::{default_text, range};
 use crate::variant_needs::needs;
 use serde::Serialize;
 use underfoot_abi::{PageKind, Parameter, WorkloadId};
-use underfoot_migrator::{Allocate, BackendKind, Combination, PageSize, StrategyKind, WaitKind};
+use underfoot_migrator::{
+    Allocate, BackendKind, Combination, FaultLock, PageSize, StrategyKind, WaitKind,
+};
 
 /// The schema of `list --json`.
 pub const LIST_SCHEMA: &str = "underfoot.list/1";
@@ -123,6 +125,8 @@ pub struct Choices {
     pub backends: Vec<Choice>,
     /// `--allocate`.
     pub allocations: Vec<Choice>,
+    /// `--fault-lock`.
+    pub fault_locks: Vec<Choice>,
     /// `--wait`.
     pub wait_policies: Vec<Choice>,
     /// `--page-size`.
@@ -146,6 +150,7 @@ impl Choices {
             strategies: choices::<StrategyKind>(),
             backends: choices::<BackendKind>(),
             allocations: choices::<Allocate>(),
+            fault_locks: choices::<FaultLock>(),
             wait_policies: choices::<WaitKind>(),
             page_sizes: choices::<PageSize>(),
             page_kinds: choices::<PageKind>(),
@@ -177,6 +182,11 @@ impl Choices {
             &mut text,
             "auto",
             "the default: the one that suits the strategy",
+        );
+        section(
+            &mut text,
+            "how faults keep their block (--fault-lock)",
+            &self.fault_locks,
         );
         section(&mut text, "wait policies (--wait)", &self.wait_policies);
         section(&mut text, "page sizes (--page-size)", &self.page_sizes);

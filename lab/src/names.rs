@@ -3,7 +3,7 @@
 
 use crate::units::ValueError;
 use underfoot_abi::{Cpl, PageKind, WorkloadId};
-use underfoot_migrator::{Allocate, BackendKind, PageSize, StrategyKind, WaitKind};
+use underfoot_migrator::{Allocate, BackendKind, FaultLock, PageSize, StrategyKind, WaitKind};
 
 /// A fixed set of things with names.
 pub trait Named: Copy + PartialEq + 'static {
@@ -113,6 +113,8 @@ names! {
     FramesTwice = "busted-frames-twice", "a frame of the pool is handed out twice: the pool's ledger speaks";
     FramesUnpaid = "busted-frames-unpaid", "who falls back refills nothing: the pool's ledger speaks";
     FramesReclaims = "busted-frames-reclaims", "the fast path refills the pool: the pool's ledger speaks";
+    FaultUnlocked = "busted-fault-unlocked", "faults keep nobody from unplugging their block (--replug): whoever unplugs it finds them";
+    WindowUnlocked = "busted-window-unlocked", "windows keep nobody from unplugging their block (--replug): whoever unplugs it finds them";
     MoverPanic = "busted-mover-panic", "a mover panics in a window: it is rolled back, the run ends";
     NoGracePeriod = "busted-no-grace-period", "the guest frees without a grace period: poison is seen";
     NoSeqcount = "busted-no-seqcount", "the guest's writers skip the sequence count: torn reads";
@@ -187,6 +189,12 @@ impl Variant {
         }
     }
 
+    /// Whether it is wrong only where blocks of guest memory come and go.
+    #[must_use]
+    pub const fn needs_replug(self) -> bool {
+        matches!(self, Self::FaultUnlocked | Self::WindowUnlocked)
+    }
+
     /// The engine's part of this variant. A mover that panics is not one: it is injected.
     #[must_use]
     pub const fn engine(self) -> underfoot_migrator::Variant {
@@ -203,6 +211,8 @@ impl Variant {
             Self::FramesTwice => underfoot_migrator::Variant::FramesTwice,
             Self::FramesUnpaid => underfoot_migrator::Variant::FramesUnpaid,
             Self::FramesReclaims => underfoot_migrator::Variant::FramesReclaims,
+            Self::FaultUnlocked => underfoot_migrator::Variant::FaultUnlocked,
+            Self::WindowUnlocked => underfoot_migrator::Variant::WindowUnlocked,
             Self::InvalidateUnmatched => underfoot_migrator::Variant::InvalidateUnmatched,
             Self::InvalidateClamp => underfoot_migrator::Variant::InvalidateClamp,
             Self::InvalidateNoSequence => underfoot_migrator::Variant::InvalidateNoSequence,
@@ -239,6 +249,7 @@ named_by_the_engine! {
     StrategyKind, "strategy";
     BackendKind, "backend";
     Allocate, "time to allocate";
+    FaultLock, "lock of faults";
     PageSize, "page size";
     WaitKind, "wait policy";
 }
@@ -331,6 +342,7 @@ mod tests {
         names_are_unique_and_parse::<BackendKind>();
         names_are_unique_and_parse::<WaitKind>();
         names_are_unique_and_parse::<PageSize>();
+        names_are_unique_and_parse::<FaultLock>();
         names_are_unique_and_parse::<Verify>();
         names_are_unique_and_parse::<Variant>();
         names_are_unique_and_parse::<Mover>();

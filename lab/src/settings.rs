@@ -46,6 +46,8 @@ keys! {
     PageSize = "page-size", "How large the pages are that move.";
     Frames = "frames", "The pool that movers and the fault path take frames from.";
     Uffds = "uffds", "userfaultfds that guest memory is shared among.";
+    FaultLock = "fault-lock", "How a fault keeps its block of guest memory from being unplugged.";
+    Replug = "replug", "Blocks of guest memory that are unplugged and plugged again per second.";
     Movers = "movers", "Threads that move pages.";
     Cpus = "cpus", "vCPUs.";
     Memory = "memory", "Guest memory.";

@@ -163,6 +163,7 @@ pub(crate) fn test_record() -> RunRecord {
         }),
         watchdog: None,
         frames: None,
+        plug: None,
         dma: None,
         torment: None,
     }

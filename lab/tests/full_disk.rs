@@ -47,6 +47,7 @@ fn record() -> RunRecord {
         engine: None,
         watchdog: None,
         frames: None,
+        plug: None,
         dma: None,
         torment: None,
     }

@@ -41,10 +41,10 @@ impl Batch {
         &self.classes[..self.claimed]
     }
 
-    /// Claims `page` and its neighbours of target classes that have rested and belong to the same
-    /// lane, region and block. `None` if `page` itself moves, rests or is no target any more.
+    /// Claims `page`, whose block of guest memory the caller keeps, and its neighbours of target classes that have rested
+    /// and belong to the same lane, region and blocks. `None` if `page` itself moves, rests or is no target any more.
     ///
-    /// Blocks are as large as a batch and aligned to their size: a window of 512 pages then lies
+    /// Blocks of a batch are as large as it and aligned to their size: a window of 512 pages then lies
     /// under one page table, and the kernel flushes once for each of its two calls, not twice.
     ///
     /// The embedder's page map is asked before anything is claimed: should it panic, nothing is
@@ -101,8 +101,10 @@ impl Batch {
                 None
             }
         };
+        let kept = engine.blocks.pages(page);
         let start = region.first.max(page - page % self.limit);
         let end = region.end().min(start - start % self.limit + self.limit);
+        let (start, end) = (start.max(kept.start), end.min(kept.end));
         let mut len = 0;
         for class in (page..end).map_while(eligible) {
             self.classes[len] = class;

@@ -10,6 +10,7 @@ use crate::counters::{Counters, LiveCounters};
 use crate::frames::FramePool;
 use crate::lock_order::Ordered;
 use crate::page_word::{Lane, PageWord};
+use crate::plug::Blocks;
 use crate::regions::Regions;
 use crate::registration::Registration;
 use crate::sync::AtomicU32;
@@ -51,6 +52,8 @@ pub(crate) struct Config {
 pub(crate) struct Engine {
     pub(crate) config: Config,
     pub(crate) regions: Regions,
+    /// Which of it is plugged.
+    pub(crate) blocks: Blocks,
     /// The NUMA nodes with memory, for [`BackendKind::Kernel`].
     pub(crate) nodes: Box<[u32]>,
     /// Where guest memory lies in a file.
@@ -80,11 +83,11 @@ pub(crate) struct Engine {
 }
 
 impl Engine {
-    /// What a page may be moved as now: a target class, unless nothing is there, or it must sleep
-    /// and would signal.
+    /// What a page may be moved as now: a target class, unless nothing is there, its block is unplugged, or it must
+    /// sleep and would signal.
     pub(crate) fn target_class(&self, page: u32) -> Option<Class> {
         let word = &self.words[page as usize];
-        if word.is_hole() {
+        if word.is_hole() || !self.blocks.is_open(page) {
             return None;
         }
         let gfn = self.regions.of(page).gfn(page);

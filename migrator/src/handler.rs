@@ -9,6 +9,7 @@ use crate::clock::Tsc;
 use crate::engine::Engine;
 use crate::frames::StagedFrame;
 use crate::page_word::{Lane, serve};
+use crate::plug::FaultCells;
 use crate::sync::Ordering;
 use crate::uffd::{Fault, Messages, UffdError, is_transient};
 use crate::{Event, Observer, PAGE_SIZE, Served, Stop, Variant, clock};
@@ -49,6 +50,20 @@ pub struct Handler {
     observer: Arc<dyn Observer>,
     /// The userfaultfds that it serves.
     uffds: Range<usize>,
+    counts: Arc<FaultCells>,
+}
+
+/// Why a fault was not served.
+enum NotServed {
+    /// Its block was changed after it was looked up.
+    Overtaken,
+    Failed(HandlerError),
+}
+
+impl<E: Into<HandlerError>> From<E> for NotServed {
+    fn from(error: E) -> Self {
+        Self::Failed(error.into())
+    }
 }
 
 impl Handler {
@@ -56,6 +71,7 @@ impl Handler {
         Self {
             uffds,
             observer: Arc::clone(&engine.observer),
+            counts: engine.blocks.new_handler(),
             engine,
         }
     }
@@ -111,13 +127,29 @@ impl Handler {
         let Some(page) = self.engine.regions.by_hva(fault.address) else {
             return Ok(read);
         };
+        let Some(hold) = self.engine.blocks.enter_fault(page, &self.counts) else {
+            return Ok(read);
+        };
         let word = &self.engine.words[page as usize];
         let served = serve(
             word,
-            |source| self.fill(page, fault.address, source),
+            |source| match hold.is_current() {
+                true => Ok(self.fill(page, fault.address, source)?),
+                false => Err(NotServed::Overtaken),
+            },
             || Ok(self.wake(fault.address)?),
-        )?;
+        );
+        drop(hold);
         let done = clock::now();
+        let served = match served {
+            Ok(served) => served,
+            Err(NotServed::Overtaken) => {
+                // It was woken, and finds out what the block is now.
+                self.counts.retried.add(1);
+                return Ok(done);
+            }
+            Err(NotServed::Failed(error)) => return Err(error),
+        };
         self.observer.on(&Event::Fault {
             gfn: self.engine.regions.of(page).gfn(page),
             served,

@@ -1,6 +1,7 @@
 //! The engine as its user sees it.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use vm_memory::GuestMemoryMmap;
 
@@ -13,7 +14,8 @@ use crate::page_word::{Lane, PageWord};
 use crate::translate::{OwnMapping, SecondMapping};
 use crate::windows::Windows;
 use crate::{
-    FrameCounters, Gfn, Invalidations, Refiller, Translate, Verdicts, WaitGraph, Watchdog,
+    FrameCounters, Gfn, Invalidations, PageRange, PlugCounters, PlugError, Refiller, Translate,
+    Verdicts, WaitGraph, Watchdog,
 };
 
 /// Guest memory whose pages can be moved.
@@ -55,6 +57,48 @@ impl Migrator {
         (0..self.0.registration.blocking().len())
             .map(|one| Handler::new(Arc::clone(&self.0), one..one + 1))
             .collect()
+    }
+
+    /// Takes a range in again that was unplugged: its holes are the fault handler's from here on, and its pages move. What
+    /// it holds stays, and what was populated or discarded meanwhile is found out. Pages that signal
+    /// ([`Builder::signal_faults`](crate::Builder::signal_faults)) are populated.
+    ///
+    /// The range is made of whole blocks of [`BLOCK_PAGES`](crate::BLOCK_PAGES), none of which is plugged. Nothing is to
+    /// be discarded in it meanwhile.
+    ///
+    /// # Errors
+    /// The range, or what the kernel said; then nothing of it is plugged.
+    pub fn plug(&self, range: PageRange) -> Result<(), PlugError> {
+        self.0.plug(range)
+    }
+
+    /// Takes a range away from the engine, to give it back, to pin it, or to have it under somebody else's
+    /// userfaultfd: it becomes ordinary memory with every page in place. All of guest memory is plugged at first; a VMM
+    /// that plugs memory later builds the engine over all that there may ever be, and unplugs what is not there yet.
+    ///
+    /// No window is begun in the range; it waits until those are over that are open in it, for `patience` at most, and
+    /// then until no fault is being served. Faults elsewhere go on, as
+    /// [`Builder::fault_lock`](crate::Builder::fault_lock) has it. A fault handler must run, and it must not be called by an
+    /// [`Observer`](crate::Observer), nor by whoever a window waits for.
+    ///
+    /// # Errors
+    /// The range, a window that stayed open, or what the kernel said; then all of it is plugged as before, but with
+    /// [`PlugError::Halfway`].
+    pub fn unplug(&self, range: PageRange, patience: Duration) -> Result<(), PlugError> {
+        self.0.unplug(range, patience)
+    }
+
+    /// Whether the page at `gfn` is guest memory that is plugged.
+    #[must_use]
+    pub fn is_plugged(&self, gfn: Gfn) -> bool {
+        let page = self.0.regions.by_gfn(gfn);
+        page.is_some_and(|page| self.0.blocks.is_plugged(page))
+    }
+
+    /// What was plugged and unplugged, and what became of faults meanwhile; exact while nobody plugs and no handler runs.
+    #[must_use]
+    pub fn plug_counters(&self) -> PlugCounters {
+        self.0.blocks.counters()
     }
 
     /// One who keeps the pool of frames full, if there is a pool. One is enough.

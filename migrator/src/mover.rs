@@ -319,6 +319,10 @@ impl Mover {
     fn migrate(&mut self, page: u32) -> Result<u32, MoverError> {
         let engine = &*self.engine;
         let start = clock::now();
+        // Let go last: nothing of the migration is left by then.
+        let Some(_hold) = engine.blocks.enter_window(page) else {
+            return Ok(0);
+        };
         let Some(claim) = self.batch.claim(engine, page, start) else {
             return Ok(0);
         };

@@ -2,7 +2,7 @@
 
 use std::str::FromStr;
 
-use crate::{BackendKind, PageSize, StrategyKind, Variant, WaitKind};
+use crate::{BackendKind, FaultLock, PageSize, StrategyKind, Variant, WaitKind};
 
 /// A name that means nothing here.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -49,6 +49,7 @@ from_name! {
     BackendKind, "backend";
     PageSize, "page size";
     WaitKind, "wait policy";
+    FaultLock, "lock of faults";
     Variant, "variant";
 }
 
@@ -66,6 +67,9 @@ mod tests {
         }
         for wait in WaitKind::ALL {
             assert_eq!(wait.name().parse(), Ok(wait));
+        }
+        for lock in FaultLock::ALL {
+            assert_eq!(lock.name().parse(), Ok(lock));
         }
         for variant in Variant::ALL {
             assert_eq!(variant.name().parse(), Ok(variant));

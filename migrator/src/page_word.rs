@@ -18,7 +18,7 @@
 
 use crate::Served;
 use crate::clock::{self, Tsc};
-use crate::sync::{AtomicU64, Ordering};
+use crate::sync::{AtomicU64, Ordering, yield_now};
 
 const TAG: u64 = 0b111;
 const WAITED: u64 = 1 << 3;
@@ -99,11 +99,31 @@ impl PageWord {
         Self(AtomicU64::new(FIXED))
     }
 
-    /// Notes that nothing is mapped there yet; before the word is shared.
-    pub(crate) fn begin_as_hole(&mut self) {
-        let word = self.0.load(Ordering::Relaxed);
-        debug_assert_eq!(word & TAG, IDLE, "a fresh page");
-        self.0.store(word & !TAG | HOLE, Ordering::Relaxed);
+    /// Notes whether nothing is mapped there, while no mover can claim the page. A fault handler that has it is about to
+    /// let it go, and is waited for.
+    pub(crate) fn set_hole(&self, hole: bool) {
+        let mut word = self.0.load(Ordering::Relaxed);
+        loop {
+            let tag = match word & TAG {
+                IDLE | HOLE if hole => HOLE,
+                IDLE | HOLE => IDLE,
+                POPULATING => {
+                    yield_now();
+                    word = self.0.load(Ordering::Relaxed);
+                    continue;
+                }
+                _ => return,
+            };
+            match self.0.compare_exchange(
+                word,
+                word & !TAG | tag,
+                Ordering::AcqRel,
+                Ordering::Relaxed,
+            ) {
+                Ok(_) => return,
+                Err(now) => word = now,
+            }
+        }
     }
 
     /// Whether it is one that is never touched.
@@ -114,6 +134,21 @@ impl PageWord {
     /// Whether nothing is mapped there. It may be populated at any moment.
     pub(crate) fn is_hole(&self) -> bool {
         self.0.load(Ordering::Relaxed) & TAG == HOLE
+    }
+
+    /// Whether its contents are lost.
+    pub(crate) fn is_lost(&self) -> bool {
+        self.0.load(Ordering::Relaxed) & TAG == LOST
+    }
+
+    /// Whether a mover has it, or what it holds.
+    pub(crate) fn is_moving(&self) -> bool {
+        matches!(self.0.load(Ordering::Acquire) & TAG, MOVING | AWAY)
+    }
+
+    /// Whether somebody populates it. Acquire pairs with the release in `settle`.
+    pub(crate) fn is_populating(&self) -> bool {
+        self.0.load(Ordering::Acquire) & TAG == POPULATING
     }
 
     pub(crate) fn lane(&self) -> Lane {
@@ -311,13 +346,15 @@ mod tests {
 
     #[test]
     fn a_page_may_begin_as_a_hole() {
-        let mut word = PageWord::new(Lane::Signalling);
-        word.begin_as_hole();
+        let word = PageWord::new(Lane::Signalling);
+        word.set_hole(true);
         assert!(word.is_hole() && !word.is_movable(u64::MAX, 0));
         assert_eq!(word.lane(), Lane::Signalling);
         assert_eq!(word.begin_populate(), Populate::Claimed);
         assert!(!word.end_populate(Leave::Untouched));
         assert!(!word.is_hole() && word.try_claim(0, 0));
+        word.set_hole(true);
+        assert!(word.is_moving() && !word.is_hole(), "somebody's");
     }
 
     #[test]

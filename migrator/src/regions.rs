@@ -1,6 +1,7 @@
 //! Where guest frames lie in this process, and one dense number for each.
 
 use std::io;
+use std::ops::Range;
 
 use vm_memory::{Address, GuestMemoryBackend, GuestMemoryMmap, GuestMemoryRegion};
 
@@ -97,7 +98,8 @@ impl Region {
 
 /// All of guest memory, its pages numbered from 0 without holes.
 ///
-/// It never changes, so that who looks something up needs no lock, and nothing that tells of a change.
+/// It never changes, so that who looks something up needs no lock. Which of it is plugged does: see
+/// [`Blocks`](crate::plug::Blocks).
 #[derive(Clone, Debug)]
 pub(crate) struct Regions(Vec<Region>);
 
@@ -214,6 +216,23 @@ impl Regions {
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Region> {
         self.0.iter()
+    }
+
+    /// The regions that have some of `pages`, in order, and which.
+    pub(crate) fn within(&self, pages: Range<u32>) -> impl Iterator<Item = (&Region, Range<u32>)> {
+        self.iter().filter_map(move |region| {
+            let common = pages.start.max(region.first)..pages.end.min(region.end());
+            (!common.is_empty()).then_some((region, common))
+        })
+    }
+
+    /// The numbers of the pages of `range`, if all of them are guest memory.
+    pub(crate) fn numbers(&self, range: PageRange) -> Option<Range<u32>> {
+        let last = range.pages.checked_sub(1)?;
+        let gfn = range.start.0.checked_add(last.into())?;
+        let (first, end) = (self.by_gfn(range.start)?, self.by_gfn(Gfn(gfn))?);
+        // Numbers have no holes: so many of them are as many frames.
+        (end.checked_sub(first) == Some(last)).then_some(first..end + 1)
     }
 
     /// How many pages there are.

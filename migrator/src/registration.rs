@@ -3,10 +3,11 @@
 use std::fs;
 use std::io;
 use std::ops::Range;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::page_word::{Lane, PageWord};
 use crate::pagemap::{Entry, Pagemap};
-use crate::regions::Regions;
+use crate::regions::{Region, Regions};
 use crate::uffd::{UffdError, Userfaultfd, Waiting, Watch};
 use crate::{PAGE_SIZE, PageMap, PageRange};
 
@@ -53,8 +54,9 @@ pub enum RegistrationError {
     Pagemap(#[source] io::Error),
 }
 
+/// Pages that lie side by side and wait alike; those without a lane are left out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Run {
+pub(crate) struct Run {
     hva: usize,
     pages: u32,
     lane: Option<Lane>,
@@ -63,6 +65,22 @@ struct Run {
 impl Run {
     fn len(&self) -> usize {
         self.pages as usize * PAGE_SIZE
+    }
+
+    /// What is left of it without the pages of `other`.
+    fn without(self, other: &Self) -> impl Iterator<Item = Self> {
+        let (start, end) = (self.hva, self.hva + self.len());
+        let cut = [
+            (start, other.hva.min(end)),
+            ((other.hva + other.len()).max(start), end),
+        ];
+        cut.into_iter()
+            .filter(|(start, end)| start < end)
+            .map(move |(hva, end)| Self {
+                hva,
+                pages: ((end - hva) / PAGE_SIZE) as u32,
+                ..self
+            })
     }
 }
 
@@ -73,7 +91,14 @@ pub(crate) struct Registration {
     blocking: Vec<Userfaultfd>,
     parts: Vec<(usize, u32)>,
     signalling: Option<Userfaultfd>,
-    runs: Vec<Run>,
+    /// Those that are registered; locked by who plugs and unplugs.
+    runs: Mutex<Vec<Run>>,
+}
+
+/// Why ranges were not unregistered, and whether they are registered as before.
+pub(crate) struct NotUnregistered {
+    pub(crate) error: UffdError,
+    pub(crate) whole: bool,
 }
 
 impl Registration {
@@ -89,12 +114,12 @@ impl Registration {
         each_a_mapping: bool,
         signal: Option<&dyn PageMap>,
     ) -> Result<(Self, Box<[PageWord]>), RegistrationError> {
-        let (runs, mut words) = assign(regions, excluded, signal);
+        let (runs, words) = assign(regions, excluded, signal);
         check_mappings(match each_a_mapping {
             true => regions.pages() as usize,
             false => runs.len(),
         })?;
-        let mut registration = Self {
+        let registration = Self {
             blocking: (0..regions.shards())
                 .map(|_| Userfaultfd::new(Waiting::Sleep))
                 .collect::<Result<_, _>>()?,
@@ -103,22 +128,74 @@ impl Registration {
                 Some(_) => Some(Userfaultfd::new(Waiting::Signal)?),
                 None => None,
             },
-            runs: Vec::new(),
+            runs: Mutex::default(),
         };
-        for run in runs {
-            let Some(lane) = run.lane else { continue };
-            if lane == Lane::Signalling {
-                populate(run)?;
-            }
-            registration
-                .uffd(lane, run.hva)
-                .register(run.hva, run.len(), watch)?;
-            // Known only from now on, so that dropping undoes what was done and no more.
-            registration.runs.push(run);
+        for run in &runs {
+            registration.register_one(run, watch)?;
         }
         // Registered already: from here on a hole is filled by the fault handler or by nobody.
-        find_holes(regions, &mut words).map_err(RegistrationError::Pagemap)?;
+        note_holes(regions, 0..regions.pages(), &words).map_err(RegistrationError::Pagemap)?;
         Ok((registration, words))
+    }
+
+    fn register_one(&self, run: &Run, watch: Watch) -> Result<(), RegistrationError> {
+        let Some(lane) = run.lane else { return Ok(()) };
+        if lane == Lane::Signalling {
+            populate(*run)?;
+        }
+        let uffd = self.uffd(lane, run.hva);
+        uffd.register(run.hva, run.len(), watch)?;
+        // Known only from now on, so that dropping undoes what was done and no more.
+        self.runs().push(*run);
+        Ok(())
+    }
+
+    fn unregister_one(&self, run: &Run) -> Result<(), UffdError> {
+        let Some(lane) = run.lane else { return Ok(()) };
+        let uffd = self.uffd(lane, run.hva);
+        uffd.unregister(run.hva, run.len())?;
+        let mut runs = self.runs();
+        *runs = runs.drain(..).flat_map(|one| one.without(run)).collect();
+        Ok(())
+    }
+
+    /// Registers all of `runs`, or none.
+    pub(crate) fn register(&self, runs: &[Run], watch: Watch) -> Result<(), RegistrationError> {
+        for (nth, run) in runs.iter().enumerate() {
+            if let Err(error) = self.register_one(run, watch) {
+                // What cannot be undone is memory that faults here with nobody to serve it but the handler, who
+                // finds it unplugged and wakes nobody: it goes when the descriptor does.
+                for run in &runs[..nth] {
+                    let _ = self.unregister_one(run);
+                }
+                return Err(error);
+            }
+        }
+        Ok(())
+    }
+
+    /// Unregisters all of `runs`, or none; or says that neither could be done. Who waits in them is woken.
+    pub(crate) fn unregister(&self, runs: &[Run], watch: Watch) -> Result<(), NotUnregistered> {
+        for (nth, run) in runs.iter().enumerate() {
+            if let Err(error) = self.unregister_one(run) {
+                let again = |run| self.register_one(run, watch);
+                let whole = runs[..nth].iter().try_for_each(again).is_ok();
+                return Err(NotUnregistered { error, whole });
+            }
+        }
+        Ok(())
+    }
+
+    /// Wakes who sleeps in any of `runs`.
+    pub(crate) fn wake_runs(&self, runs: &[Run]) -> Result<(), UffdError> {
+        runs.iter()
+            .filter(|run| run.lane == Some(Lane::Blocking))
+            .try_for_each(|run| self.wake(Lane::Blocking, run.hva, run.pages))
+    }
+
+    fn runs(&self) -> MutexGuard<'_, Vec<Run>> {
+        // A panic leaves it whole: pages are registered before they are in it, and unregistered before they are not.
+        self.runs.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The descriptor of the pages of a lane at a host address.
@@ -153,7 +230,7 @@ impl Registration {
 
     /// Wakes everybody who waits at these of the blocking descriptors; who still has to wait says so again.
     pub(crate) fn wake_all(&self, uffds: Range<usize>) -> Result<(), UffdError> {
-        self.runs
+        self.runs()
             .iter()
             .filter(|run| run.lane == Some(Lane::Blocking) && uffds.contains(&self.shard(run.hva)))
             .try_for_each(|run| self.wake(Lane::Blocking, run.hva, run.pages))
@@ -167,7 +244,7 @@ impl Registration {
 
 impl Drop for Registration {
     fn drop(&mut self) {
-        for run in &self.runs {
+        for run in self.runs().iter() {
             if let Some(lane) = run.lane {
                 // A range that its owner unmapped in the meantime needs no unregistering, and
                 // closing the descriptor would do the same work.
@@ -177,25 +254,36 @@ impl Drop for Registration {
     }
 }
 
-/// Marks the pages that nobody has touched yet. A mover would only learn that nothing is there by
-/// opening a window, with every vCPU stopped if it stops the world.
-fn find_holes(regions: &Regions, words: &mut [PageWord]) -> io::Result<()> {
+/// Marks those of `pages` that nobody has touched yet, and those that somebody has. A mover would only learn that
+/// nothing is there by opening a window, with every vCPU stopped if it stops the world.
+pub(crate) fn note_holes(
+    regions: &Regions,
+    pages: Range<u32>,
+    words: &[PageWord],
+) -> io::Result<()> {
     let mut pagemap = Pagemap::open(PAGEMAP_BATCH as u32)?;
     let mut entries = [Entry::default(); PAGEMAP_BATCH];
-    for region in regions.iter() {
-        let words = &mut words[region.first as usize..region.end() as usize];
-        for (number, words) in words.chunks_mut(PAGEMAP_BATCH).enumerate() {
+    for (region, pages) in regions.within(pages) {
+        let words = &words[pages.start as usize..pages.end as usize];
+        for (number, words) in words.chunks(PAGEMAP_BATCH).enumerate() {
             let entries = &mut entries[..words.len()];
-            let first = region.first + (number * PAGEMAP_BATCH) as u32;
+            let first = pages.start + (number * PAGEMAP_BATCH) as u32;
             pagemap.read(region.hva(first), entries)?;
-            for (word, entry) in words.iter_mut().zip(entries) {
-                if entry.is_hole() && !word.is_fixed() {
-                    word.begin_as_hole();
-                }
+            for (word, entry) in words.iter().zip(entries) {
+                word.set_hole(entry.is_hole());
             }
         }
     }
     Ok(())
+}
+
+/// The runs of `pages`, which wait as their words say.
+pub(crate) fn runs_of(regions: &Regions, pages: Range<u32>, words: &[PageWord]) -> Vec<Run> {
+    let lane = |_: &Region, page: u32| {
+        let word = &words[page as usize];
+        (!word.is_fixed()).then(|| word.lane())
+    };
+    join(regions, pages, lane)
 }
 
 /// Gives each page its lane, and joins neighbours.
@@ -204,20 +292,33 @@ fn assign(
     excluded: &[PageRange],
     signal: Option<&dyn PageMap>,
 ) -> (Vec<Run>, Box<[PageWord]>) {
-    let mut runs: Vec<Run> = Vec::new();
     let mut words = Vec::with_capacity(regions.pages() as usize);
-    for region in regions.iter() {
+    let runs = join(regions, 0..regions.pages(), |region, page| {
+        let gfn = region.gfn(page);
+        let lane = if excluded.iter().any(|range| range.contains(gfn)) {
+            None
+        } else if signal.is_some_and(|map| !map.sleeps(gfn)) {
+            Some(Lane::Signalling)
+        } else {
+            Some(Lane::Blocking)
+        };
+        words.push(lane.map_or_else(PageWord::fixed, PageWord::new));
+        lane
+    });
+    (runs, words.into_boxed_slice())
+}
+
+/// Asks for the lane of each of `pages`, in order, and joins neighbours of one region.
+fn join(
+    regions: &Regions,
+    pages: Range<u32>,
+    mut lane: impl FnMut(&Region, u32) -> Option<Lane>,
+) -> Vec<Run> {
+    let mut runs: Vec<Run> = Vec::new();
+    for (region, pages) in regions.within(pages) {
         let mut current: Option<Run> = None;
-        for page in region.first..region.end() {
-            let gfn = region.gfn(page);
-            let lane = if excluded.iter().any(|range| range.contains(gfn)) {
-                None
-            } else if signal.is_some_and(|map| !map.sleeps(gfn)) {
-                Some(Lane::Signalling)
-            } else {
-                Some(Lane::Blocking)
-            };
-            words.push(lane.map_or_else(PageWord::fixed, PageWord::new));
+        for page in pages {
+            let lane = lane(region, page);
             match &mut current {
                 Some(run) if run.lane == lane => run.pages += 1,
                 _ => {
@@ -232,7 +333,7 @@ fn assign(
         }
         runs.extend(current);
     }
-    (runs, words.into_boxed_slice())
+    runs
 }
 
 /// Checks that `ranges` more mappings fit. A host whose /proc cannot be read is left to refuse by

@@ -49,11 +49,15 @@ pub enum Variant {
     /// A mover takes a frame, for which it would pay, while it holds its pages. The checker of lock orders catches
     /// it, in builds with the feature `lock-order`.
     FramesInWindow,
+    /// Faults are served without a lock of their block, which is unplugged meanwhile. Whoever unplugs it catches it.
+    FaultUnlocked,
+    /// Windows are opened without a lock of their block. Whoever unplugs it catches it.
+    WindowUnlocked,
 }
 
 impl Variant {
     /// Every variant, the right form first.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 19] = [
         Self::None,
         Self::NoUnmap,
         Self::NoProtect,
@@ -71,6 +75,8 @@ impl Variant {
         Self::FramesUnpaid,
         Self::FramesReclaims,
         Self::FramesInWindow,
+        Self::FaultUnlocked,
+        Self::WindowUnlocked,
     ];
 
     /// The name that users write and read.
@@ -94,6 +100,8 @@ impl Variant {
             Self::FramesUnpaid => "busted-frames-unpaid",
             Self::FramesReclaims => "busted-frames-reclaims",
             Self::FramesInWindow => "busted-frames-in-window",
+            Self::FaultUnlocked => "busted-fault-unlocked",
+            Self::WindowUnlocked => "busted-window-unlocked",
         }
     }
 

@@ -17,7 +17,7 @@ fn refused(scratch: &Scratch, line: &str) -> Finished {
 
 #[test]
 fn wrong_values_are_refused_with_bound_and_remedy() {
-    let cases: [(&str, &[&str]); 47] = [
+    let cases: [(&str, &[&str]); 51] = [
         ("--cpus 0", &["--cpus", "0", "1", "64"]),
         ("--cpus 10000", &["--cpus", "10000", "1", "64"]),
         ("--cpus two", &["--cpus", "two", "for example"]),
@@ -36,6 +36,20 @@ fn wrong_values_are_refused_with_bound_and_remedy() {
         ("--batch 0", &["--batch", "0", "1", "512"]),
         ("--batch 513", &["--batch", "513", "1", "512"]),
         ("--uffds 65", &["--uffds", "65", "1", "64"]),
+        ("--replug 10001", &["--replug", "10001", "1", "10000"]),
+        ("--replug 0", &["--replug", "`0`", "1", "10000"]),
+        (
+            "--fault-lock mutex",
+            &["--fault-lock", "mutex", "region-lock"],
+        ),
+        (
+            "--variant busted-fault-unlocked",
+            &[
+                "busted-fault-unlocked",
+                "nothing could be caught",
+                "--replug",
+            ],
+        ),
         ("--frames few", &["--frames", "few", "for example"]),
         (
             "--frames 1024,min=900 --batch 64",

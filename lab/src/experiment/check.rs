@@ -63,6 +63,12 @@ impl Experiment {
         }
         self.check_huge()?;
         self.check_frames()?;
+        if self.variant.needs_replug() && self.replug.is_none() {
+            return Err(ExperimentError::Unsound {
+                combination: format!("variant {}, no replug", self.variant.name()),
+                reason: "all of guest memory stays plugged, so that nothing could be caught: give --replug 1000 as well",
+            });
+        }
         self.combination()
             .check()
             .map_err(|reason| ExperimentError::Unsound {

@@ -2,9 +2,11 @@
 
 mod dma;
 mod frames;
+mod plug;
 
 pub use dma::DmaRecord;
 pub use frames::{FrameUserRecord, FramesRecord};
+pub use plug::PlugRecord;
 
 use crate::experiment::Experiment;
 use crate::guest_record::{GuestCounters, GuestRecord};
@@ -334,6 +336,8 @@ pub struct RunRecord {
     pub watchdog: Option<WatchdogRecord>,
     /// What the pool of frames did; `None` if there is none.
     pub frames: Option<FramesRecord>,
+    /// What plugging and unplugging did; `None` if nothing was asked for.
+    pub plug: Option<PlugRecord>,
     /// What the DMA device did; `None` if the workload has none.
     pub dma: Option<DmaRecord>,
     /// What was done at random; `None` if nothing was asked for.

@@ -1,6 +1,7 @@
 //! The engine's threads: one for faults, one for each mover.
 
 use super::observer::EventRecorder;
+use super::replug::Replugger;
 use super::watch::{FaultObserver, Watch};
 use super::{RunError, dma};
 use crate::experiment::Experiment;
@@ -15,8 +16,8 @@ use std::thread::{Builder, JoinHandle};
 use underfoot_abi::{PAGE_SIZE, PageKind};
 use underfoot_migrator::{
     Class, ClassSet, Counters, FrameCounters, Gfn, Handler, HandlerError, Inject, InjectAction,
-    Invalidations, Members, Migrator, Mover, MoverError, PageRange, Phase, Rate, RefillerError,
-    Stop, StrategyKind, Torment, Translate,
+    Invalidations, Members, Migrator, Mover, MoverError, PageRange, Phase, PlugCounters, PlugError,
+    Rate, RefillerError, Stop, StrategyKind, Torment, Translate,
 };
 use underfoot_vmm::placement::{CpuSet, Placement, SchedPolicy};
 use underfoot_vmm::{GuestWaits, Machine, PageMapView};
@@ -29,7 +30,7 @@ const OVERCOMMIT_NICE: i32 = -10;
 
 /// The engine at work on one machine.
 pub struct Engine {
-    migrator: Migrator,
+    migrator: Arc<Migrator>,
     movers: Vec<Mover>,
     recorders: Vec<Arc<EventRecorder>>,
     fault_recorders: Vec<Arc<EventRecorder>>,
@@ -38,6 +39,8 @@ pub struct Engine {
     /// If there is a pool of frames.
     refiller: Option<Thread<RefillerError>>,
     running: Vec<Thread<MoverError>>,
+    /// Before the movers: it waits for their windows.
+    replug: Option<Replugger>,
     /// After the movers: it ends their deadlocks.
     watch: Watch,
 }
@@ -99,7 +102,7 @@ impl Engine {
     /// Puts the machine's memory under the engine; faults are served from here on.
     pub fn start(experiment: &Experiment, machine: &Machine) -> Result<Self, RunError> {
         let waits = Arc::new(machine.waits());
-        let migrator = build(experiment, machine, &waits)?;
+        let migrator = Arc::new(build(experiment, machine, &waits)?);
         waits.set_windows(migrator.windows());
         machine.set_window(waits.clone());
         let policy = overcommitted(experiment);
@@ -134,12 +137,18 @@ impl Engine {
             handlers,
             refiller,
             running: Vec::new(),
+            replug: None,
             watch,
         })
     }
 
-    /// Sets the movers going.
-    pub fn begin_moving(&mut self, experiment: &Experiment) -> Result<(), RunError> {
+    /// Sets the movers going, and who plugs and unplugs.
+    pub fn begin_moving(
+        &mut self,
+        experiment: &Experiment,
+        machine: &Machine,
+    ) -> Result<(), RunError> {
+        self.replug = Replugger::start(experiment, machine, &self.migrator)?;
         let asked = placement(
             Role::Mover,
             experiment.affinity.as_ref(),
@@ -176,6 +185,22 @@ impl Engine {
         self.handlers.iter().any(Thread::has_ended)
             || self.watch.has_ended()
             || self.running.iter().any(Thread::has_ended)
+            || self.replug.as_ref().is_some_and(Replugger::has_ended)
+    }
+
+    /// What was plugged and unplugged; exact once movers and fault service were ended.
+    pub fn plug_counters(&self) -> PlugCounters {
+        self.migrator.plug_counters()
+    }
+
+    /// Who plugs and unplugs.
+    pub fn replug(&self) -> Option<&Replugger> {
+        self.replug.as_ref()
+    }
+
+    /// Ends who plugs and unplugs, with all of guest memory plugged.
+    pub fn end_replugging(&mut self) -> Option<PlugError> {
+        self.replug.as_mut()?.join().err()
     }
 
     /// Ends the movers and waits for them. Every one is joined, whatever another said.
@@ -286,6 +311,7 @@ fn build(
         .strategy(experiment.engine_strategy())
         .backend(experiment.backend)
         .allocate(experiment.allocate)
+        .fault_lock(experiment.fault_lock)
         .variant(experiment.variant.engine())
         .targets(targets(experiment))
         .batch(experiment.batch.get().into())

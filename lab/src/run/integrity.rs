@@ -1,13 +1,13 @@
 //! What was checked, and what was found wrong.
 
 use super::session::{Session, WORKED_AFTER_NS};
-use super::{dma, frames, guest_moves};
+use super::{dma, frames, guest_moves, replug};
 use crate::guest_record::{is_error, line};
 use crate::names::Mover;
 use crate::record::{Ending, FramesRecord, Integrity, Outcome};
 use std::sync::atomic::Ordering::Relaxed;
 use underfoot_abi::{POISON_OBJECT, POISON_PAGE};
-use underfoot_migrator::Counters;
+use underfoot_migrator::{BLOCK_PAGES, Counters};
 use underfoot_vmm::guest_text;
 
 /// Gathers every check of the run.
@@ -16,6 +16,14 @@ pub fn collect(session: &Session<'_>, counters: &Counters, outcome: &Outcome) ->
     engine(&mut integrity, counters);
     if let Some(frames) = frames::record(session) {
         pool(&mut integrity, &frames);
+    }
+    if let Some(plug) = replug::record(session) {
+        integrity.checked += plug.unplugged * u64::from(BLOCK_PAGES);
+        let detail = format!(
+            "blocks: {} pages were being moved or served when their block was to be unplugged",
+            plug.in_use
+        );
+        fault(&mut integrity, plug.in_use, detail);
     }
     if session.experiment.mover == Mover::Guest {
         guest_moves::check(&mut integrity, session);

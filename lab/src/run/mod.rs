@@ -10,6 +10,7 @@ mod holder;
 mod integrity;
 pub mod observer;
 mod overlap;
+mod replug;
 mod results;
 mod session;
 mod stalls;

@@ -4,7 +4,7 @@ use super::engine::Engine;
 use super::observer::{EventRecorder, HostMetric};
 use super::session::{KvmCounters, Session};
 use super::stalls::GUEST_WAITS;
-use super::{ProcessStart, dma, frames, guest_moves, integrity};
+use super::{ProcessStart, dma, frames, guest_moves, integrity, replug};
 use crate::guest_record::{GuestCounters, GuestRecord, combined};
 use crate::histogram::Histogram;
 use crate::names::Mover;
@@ -35,6 +35,7 @@ pub fn collect(session: &Session<'_>, outcome: Outcome) -> RunRecord {
     if let Some(engine) = &session.engine {
         moving.extend(host_histograms(session, engine));
         moving.insert(CYCLE_FOUND.to_owned(), engine.cycles_found());
+        moving.extend(replug::histograms(engine));
     }
     let moves = session.experiment.strategy != StrategyKind::None;
     if moves && session.experiment.mover == Mover::Guest {
@@ -70,6 +71,7 @@ pub fn collect(session: &Session<'_>, outcome: Outcome) -> RunRecord {
         engine: session.engine.as_ref().map(Engine::cost),
         watchdog: session.engine.as_ref().map(Engine::watchdog),
         frames: frames::record(session),
+        plug: replug::record(session),
         dma: dma::record(session),
         torment: session.experiment.torment.then_some(TormentCounts {
             aborts: counters.injected_aborts,

@@ -246,7 +246,7 @@ impl<'a> Session<'a> {
         if let Some(engine) = &mut self.engine
             && !moving.is_zero()
         {
-            engine.begin_moving(experiment)?;
+            engine.begin_moving(experiment, &self.machine)?;
             if experiment.torment {
                 let vcpus = self.machine.vcpus();
                 self.holder = Some(Holder::start(vcpus, experiment.seed.0)?);

@@ -99,6 +99,14 @@ count!(
     "one is the default; more than vCPUs serve nobody better"
 );
 
+count!(
+    /// Blocks of guest memory that are unplugged from the engine and plugged again per second.
+    ReplugRate,
+    10_000,
+    "a number of blocks per second",
+    "leave it out to have all of guest memory plugged"
+);
+
 #[cfg(test)]
 mod tests {
     use super::*;

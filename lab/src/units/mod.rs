@@ -15,7 +15,7 @@ mod span;
 mod value_error;
 
 pub use batch::Batch;
-pub use count::{CpuCount, MoverCount, UffdCount};
+pub use count::{CpuCount, MoverCount, ReplugRate, UffdCount};
 pub use percent::Percent;
 pub use rate::Rate;
 pub use seed::Seed;

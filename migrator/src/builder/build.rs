@@ -8,6 +8,7 @@ use crate::engine::{Config, Engine};
 use crate::frames::{FrameError, FrameOptions, FramePool, Purpose};
 use crate::lock_order::{self, Ordered};
 use crate::numa::nodes_with_memory;
+use crate::plug::Blocks;
 use crate::regions::Regions;
 use crate::registration::Registration;
 use crate::sync::AtomicU32;
@@ -71,6 +72,7 @@ impl Builder {
         };
         let invalidations = Arc::new(Invalidations::new(memory, options));
         let tsc_hz = self.tsc_hz.unwrap_or_else(clock::measured_hz);
+        let blocks = Blocks::new(&regions, self.fault_lock, self.variant);
         Ok(Migrator::new(Engine {
             config: Config {
                 strategy: self.strategy,
@@ -93,6 +95,7 @@ impl Builder {
                 max_window: self.max_window.map(|longest| clock::ticks(longest, tsc_hz)),
             },
             regions,
+            blocks,
             nodes: nodes.into(),
             alias,
             watch,

@@ -13,9 +13,9 @@ use vm_memory::GuestMemoryMmap;
 use crate::event::Silent;
 use crate::frames::{FrameOptions, Grace};
 use crate::{
-    Allocate, BackendKind, ClassSet, Exhausted, GracePeriods, Inject, InvalidationOptions, Members,
-    Observer, PageMap, PageRange, PageSize, Rate, StrategyKind, Torment, Tracking, Variant, Vcpus,
-    Verify, WaitSource,
+    Allocate, BackendKind, ClassSet, Exhausted, FaultLock, GracePeriods, Inject,
+    InvalidationOptions, Members, Observer, PageMap, PageRange, PageSize, Rate, StrategyKind,
+    Torment, Tracking, Variant, Vcpus, Verify, WaitSource,
 };
 
 /// How long a moved page rests by default.
@@ -61,6 +61,7 @@ pub struct Builder {
     members: Members,
     grace_periods: Option<Arc<dyn GracePeriods>>,
     uffds: u32,
+    fault_lock: FaultLock,
     frames: Option<FrameOptions>,
     grace: Option<Arc<dyn Grace>>,
 }
@@ -100,6 +101,7 @@ impl Builder {
             members: Members::default(),
             grace_periods: None,
             uffds: 1,
+            fault_lock: FaultLock::default(),
             frames: None,
             grace: None,
         }
@@ -312,6 +314,14 @@ impl Builder {
     #[must_use]
     pub fn uffds(mut self, uffds: u32) -> Self {
         self.uffds = uffds;
+        self
+    }
+
+    /// How a fault keeps its block from being unplugged ([`Migrator::unplug`](crate::Migrator::unplug)) while it is
+    /// served; by a lock of the block unless set.
+    #[must_use]
+    pub fn fault_lock(mut self, lock: FaultLock) -> Self {
+        self.fault_lock = lock;
         self
     }
 

@@ -11,6 +11,8 @@ mod interposer;
 mod kernel;
 mod lost;
 mod moving;
+
+mod plug;
 mod prefetch;
 mod rig;
 mod signals;

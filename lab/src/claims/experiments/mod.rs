@@ -13,6 +13,7 @@ mod q2a_engine;
 mod q2a_guest;
 mod q2b_engine;
 mod q2b_guest;
+mod q2c_engine;
 mod q2c_guest;
 mod q2d;
 mod q3a;
@@ -42,6 +43,7 @@ pub const PLANS: &[Plan] = &[
     q2c_guest::PLAN,
     q2a_engine::PLAN,
     q2b_engine::PLAN,
+    q2c_engine::PLAN,
     q2d::PLAN,
     q3a::PLAN,
     q3b::PLAN,

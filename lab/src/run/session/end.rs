@@ -34,6 +34,8 @@ impl Session<'_> {
             holder.request_end();
         }
         if let Some(engine) = &mut self.engine {
+            let replug = engine.end_replugging();
+            causes.extend(replug.map(|error| crate::error::chain(&error)));
             causes.extend(
                 engine
                     .end_moving()
