@@ -141,6 +141,7 @@ names! {
     InvalidateNoSequence = "busted-invalidate-no-sequence", "the device's faults look at the counter alone (dma): updates are lost";
     CopyMapped = "busted-guest-copy-mapped", "the guest's mover copies while mapped: updates are lost";
     NoShootdown = "busted-guest-no-shootdown", "the guest's mover flushes no TLB: old frames are written";
+    LostWake = "busted-async-lost-wake", "a page that is there before its thread sleeps wakes nobody (async): a vCPU gets stuck";
 }
 
 impl Variant {
@@ -172,6 +173,7 @@ impl Variant {
             Self::DropsUpdates => underfoot_abi::Variant::DropsUpdates,
             Self::CopyMapped => underfoot_abi::Variant::CopyMapped,
             Self::NoShootdown => underfoot_abi::Variant::NoShootdown,
+            Self::LostWake => underfoot_abi::Variant::LostWake,
             _ => underfoot_abi::Variant::None,
         }
     }

@@ -87,6 +87,8 @@ pub struct Header {
     pub mover_targets: u32,
     /// Host: pages per second that the guest's own mover moves; 0 as fast as it goes.
     pub mover_rate: u64,
+    /// Host: 1 if the guest is to have KVM tell it of pages that are away, and to run another thread meanwhile.
+    pub page_events: u32,
     /// Host, at run time: [`Phase`].
     pub phase: AtomicU32,
     /// Guest: [`GuestState`].
