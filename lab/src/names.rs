@@ -182,7 +182,7 @@ impl Variant {
     #[must_use]
     pub const fn mover(self) -> Option<Mover> {
         match self {
-            Self::MoverPanic => Some(Mover::Host),
+            Self::MoverPanic | Self::LostWake => Some(Mover::Host),
             Self::CopyMapped | Self::NoShootdown => Some(Mover::Guest),
             _ if matches!(self.engine(), underfoot_migrator::Variant::None) => None,
             _ => Some(Mover::Host),

@@ -3,7 +3,7 @@
 use core::sync::atomic::AtomicU64;
 
 /// One vCPU's counts since it booted. Once nothing is away any more, `not_present` is `ready`, and is the sum of
-/// `early`, `switched`, `halted` and `masked`.
+/// `early`, `switched`, `halted` and `masked`; and `woken` is `switched`.
 #[repr(C)]
 #[derive(Default)]
 pub struct PageEvents {
@@ -15,6 +15,8 @@ pub struct PageEvents {
     pub early: AtomicU64,
     /// The thread slept, and the CPU ran another one or idled.
     pub switched: AtomicU64,
+    /// Of these, the thread was woken.
+    pub woken: AtomicU64,
     /// The thread could not sleep: back at its access, KVM halted the vCPU, interrupts open.
     pub halted: AtomicU64,
     /// The same with interrupts masked in software: those that ended a halt stayed pending.

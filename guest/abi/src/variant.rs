@@ -130,7 +130,9 @@ impl Variant {
             | Self::NeverPays
             | Self::DropsUpdates => workload == W::Pressure,
             Self::CopyMapped | Self::NoShootdown => workload == W::Walk,
-            Self::None | Self::Crash | Self::TripleFault | Self::Stuck | Self::LostWake => true,
+            // Nobody waits for an idle guest's threads.
+            Self::LostWake => workload != W::Idle,
+            Self::None | Self::Crash | Self::TripleFault | Self::Stuck => true,
         }
     }
 

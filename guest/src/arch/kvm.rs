@@ -111,7 +111,8 @@ impl Kvm {
         // SAFETY: KVM says that it has the registers. The words lie at their physical address since memory is mapped
         // to itself, aligned to 64 bytes by their type, stay there, and are all atomics.
         unsafe {
-            cpu.ops.write_msr(MSR_ASYNC_PAGE_FAULT_VECTOR, vector.into());
+            cpu.ops
+                .write_msr(MSR_ASYNC_PAGE_FAULT_VECTOR, vector.into());
             let how = AS_INTERRUPT | SEND_ALWAYS | ENABLE;
             cpu.ops.write_msr(MSR_ASYNC_PAGE_FAULT, address | how);
         }

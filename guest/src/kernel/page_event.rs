@@ -17,7 +17,7 @@ use underfoot_abi::{Context, MAX_CPUS, PageEvents, Variant, Wait};
 use underfoot_firmware::{CpuHeader, DROPPED_TOKENS, VECTOR_READY, header_page};
 use underfoot_guest::arch::{Kvm, tsc};
 use underfoot_guest::page_event::{BROADCAST, Ready, Waiters};
-use underfoot_guest::sched::Sched;
+use underfoot_guest::sched::{Sched, ThreadId};
 use underfoot_guest::{Cpu, record};
 
 /// Long beside a window. What is told later is not waited for.
@@ -64,8 +64,8 @@ pub fn not_present(cpu: &Cpu, token: u32) {
 fn may_sleep(cpu: &Cpu, interrupted: Context) -> bool {
     let is_idle = interrupted.wait().0 == Wait::Interrupt;
     let hold = &cpu.hold;
-    let is_free = hold.is_preemptible()
-        || hold.is_preemptible_but_for_one() && record::is_in_access(cpu);
+    let is_free =
+        hold.is_preemptible() || hold.is_preemptible_but_for_one() && record::is_in_access(cpu);
     is_free && !is_idle && !interrupted.in_interrupt()
 }
 
@@ -83,7 +83,7 @@ fn sleep(cpu: &Cpu, events: &PageEvents, waiters: &Waiters, token: u32) {
         SCHEDULER.suspend(cpu);
     } else {
         count(&events.early);
-        record::page_wait(cpu, Context::HALTED);
+        record::page_wait(cpu, Context::EARLY);
     }
     record::resume_access(cpu, access);
     cpu.hold.put_back(preempt);
@@ -98,12 +98,12 @@ pub fn ready(cpu: &Cpu) {
         0 => return count(&events.spurious),
         BROADCAST => {
             count(&events.broadcasts);
-            waiters.ready_all(|thread| SCHEDULER.resume(cpu, thread));
+            waiters.ready_all(|thread| wake(cpu, thread));
         }
         token => {
             count(&events.ready);
             match waiters.ready(token) {
-                Ready::Sleeper(thread) => SCHEDULER.resume(cpu, thread),
+                Ready::Sleeper(thread) => wake(cpu, thread),
                 Ready::Nobody => {}
                 Ready::Early if cpu.header.variant == Variant::LostWake as u32 => {}
                 Ready::Early => waiters.note_early(token),
@@ -112,6 +112,11 @@ pub fn ready(cpu: &Cpu) {
     }
     words.token.store(0, Relaxed);
     Kvm::take_next_page(cpu);
+}
+
+fn wake(cpu: &Cpu, thread: ThreadId) {
+    count(&cpu.area.page_events.woken);
+    SCHEDULER.resume(cpu, thread);
 }
 
 /// Takes note of the pages of which KVM told while nobody could be told. Interrupts masked.
@@ -156,4 +161,3 @@ fn header(id: usize) -> &'static CpuHeader {
     // SAFETY: the image holds as many headers; they are all atomics, and stay.
     unsafe { &*with_exposed_provenance(header_page(id)) }
 }
-

@@ -11,7 +11,10 @@ fn who_sleeps_is_named_once_and_who_does_not_never() {
     let waiters = Waiters::new();
     assert!(waiters.sleeps(token(1), ThreadId(7)));
     waiters.stays(token(2));
-    assert!(waiters.sleeps(token(1 + SLOTS as u32), ThreadId(8)), "the same place");
+    assert!(
+        waiters.sleeps(token(1 + SLOTS as u32), ThreadId(8)),
+        "the same place"
+    );
     assert_eq!(waiters.ready(token(2)), Ready::Nobody);
     assert_eq!(waiters.ready(token(1)), Ready::Sleeper(ThreadId(7)));
     assert_eq!(waiters.ready(token(1)), Ready::Early, "named once");

@@ -170,7 +170,7 @@ fn end_access(cpu: &Cpu, outer: [u64; 2]) {
 }
 
 /// The running thread met a page of which KVM said that it is away, and waits as `how` says
-/// ([`Context::SWITCHED`] or [`Context::HALTED`]).
+/// ([`Context::SWITCHED`], [`Context::EARLY`] or [`Context::HALTED`]).
 pub fn page_wait(cpu: &Cpu, how: u64) {
     let local = cpu.sched.local(cpu);
     local.page_wait_tsc.store(tsc(), Relaxed);
@@ -206,7 +206,11 @@ fn stall(cpu: &Cpu, set: RecordedPhase, ns: u64, address: usize, start_tsc: u64,
     record(cpu, set, Metric::Stall, ns);
     let local = cpu.sched.local(cpu);
     let told = local.page_wait_tsc.load(Relaxed) >= start_tsc;
-    let how = if told { local.page_wait.load(Relaxed) } else { 0 };
+    let how = if told {
+        local.page_wait.load(Relaxed)
+    } else {
+        0
+    };
     cpu.preempt_disable();
     cpu.area.stalls.push(StallRecord {
         start_tsc,

@@ -22,8 +22,7 @@ pub struct ThreadLocal {
     pub(crate) counters: AtomicU32,
     /// TSC when it last met a page of which KVM said that it is away.
     pub(crate) page_wait_tsc: AtomicU64,
-    /// How it waited then: [`Context::SWITCHED`](underfoot_abi::Context::SWITCHED) or
-    /// [`Context::HALTED`](underfoot_abi::Context::HALTED).
+    /// How it waited then, as [`page_wait`](crate::record::page_wait) was told.
     pub(crate) page_wait: AtomicU64,
 }
 
