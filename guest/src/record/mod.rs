@@ -13,7 +13,7 @@ use crate::{Cpu, arch::tsc};
 use core::panic::Location;
 use core::sync::atomic::AtomicU64;
 use core::sync::atomic::Ordering::{Relaxed, Release};
-use underfoot_abi::{Context, Metric, PLACE_BYTES, Phase, RecordedPhase, StallRecord};
+use underfoot_abi::{Metric, PLACE_BYTES, Phase, RecordedPhase, StallRecord};
 
 /// The recorded phase that this word of [`Header::phase`](underfoot_abi::Header) names, if any.
 #[inline]
@@ -170,7 +170,8 @@ fn end_access(cpu: &Cpu, outer: [u64; 2]) {
 }
 
 /// The running thread met a page of which KVM said that it is away, and waits as `how` says
-/// ([`Context::SWITCHED`], [`Context::EARLY`] or [`Context::HALTED`]).
+/// ([`SWITCHED`](underfoot_abi::Context::SWITCHED), [`EARLY`](underfoot_abi::Context::EARLY) or
+/// [`HALTED`](underfoot_abi::Context::HALTED)).
 pub fn page_wait(cpu: &Cpu, how: u64) {
     let local = cpu.sched.local(cpu);
     local.page_wait_tsc.store(tsc(), Relaxed);
