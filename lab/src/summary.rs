@@ -333,12 +333,11 @@ fn async_line(record: &RunRecord) -> Option<String> {
         human::count(vcpus.iter().map(of).fold(0, u64::saturating_add))
     };
     let text = format!(
-        "{} pages away: {} slept for, {} back before that, {} and {} (masked) halted for",
+        "{} pages away: {} slept for, {} back at once, {} halted for",
         sum(|vcpu| vcpu.not_present),
         sum(|vcpu| vcpu.switched),
         sum(|vcpu| vcpu.early),
-        sum(|vcpu| vcpu.halted),
-        sum(|vcpu| vcpu.masked),
+        sum(|vcpu| vcpu.halted.saturating_add(vcpu.masked)),
     );
     Some(labelled("async", &text))
 }
@@ -490,7 +489,8 @@ mod tests {
         record.waits.page_events = vec![vcpu; 2];
         let text = summary(&record, None, Some(SCREEN));
         fits(&text);
-        let shown = "\nasync     2,020 pages away: 2,000 slept for, 10 back before that, 6 and 4 (masked) halted for\n";
+        let shown =
+            "\nasync     2,020 pages away: 2,000 slept for, 10 back at once, 10 halted for\n";
         assert!(text.contains(shown), "{text}");
     }
 
