@@ -118,6 +118,10 @@ fn wrong_values_are_refused_with_bound_and_remedy() {
             &["shootdown=off", "shootdown=on"],
         ),
         (
+            "--variant busted-async-lost-wake",
+            &["busted-async-lost-wake", "wait halt", "--wait async"],
+        ),
+        (
             "--variant busted-guest-copy-mapped",
             &["mover host", "busted-guest-copy-mapped", "other mover"],
         ),
