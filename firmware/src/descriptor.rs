@@ -1,6 +1,6 @@
 //! The descriptor tables, as the kernel fills and finds them.
 
-use crate::{VECTOR_IPI, VECTOR_SPURIOUS, VECTOR_TIMER};
+use crate::{VECTOR_IPI, VECTOR_READY, VECTOR_SPURIOUS, VECTOR_TIMER};
 use core::sync::atomic::{AtomicU64, Ordering};
 
 const GATES: usize = 256;
@@ -20,6 +20,7 @@ unsafe extern "C" {
     fn firmware_service();
     fn firmware_timer();
     fn firmware_ipi();
+    fn firmware_ready();
     fn firmware_spurious();
     fn firmware_stray();
 }
@@ -38,6 +39,9 @@ pub fn build_idt() {
             }
             _ if vector == usize::from(VECTOR_IPI) => {
                 (firmware_ipi as *const () as u64, IST_TRAP, 0)
+            }
+            _ if vector == usize::from(VECTOR_READY) => {
+                (firmware_ready as *const () as u64, IST_TRAP, 0)
             }
             _ if vector == usize::from(VECTOR_SPURIOUS) => {
                 (firmware_spurious as *const () as u64, IST_TRAP, 0)

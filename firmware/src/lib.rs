@@ -12,6 +12,11 @@
 //! `popfq; ret`, without ring 0. At CPL 3 the interrupt flag cannot be cleared, so "interrupts off"
 //! is [`CpuHeader::masked`], which the stub honours by leaving a bit in [`CpuHeader::pending`].
 //!
+//! KVM tells of a page that is away by a page fault, which can come wherever CPL 3 touches memory, the upcall
+//! included. While interrupts are masked there is nobody to hand it to: the stub notes its token
+//! ([`CpuHeader::dropped`]) and goes back to the access. KVM, which has told already, then halts the CPU until
+//! the page is there.
+//!
 //! Upcalls: `kernel_entry` and `kernel_trap`, which the kernel defines.
 #![no_std]
 
@@ -23,7 +28,7 @@ mod image;
 mod service;
 mod trap_frame;
 
-pub use cpu_header::CpuHeader;
+pub use cpu_header::{CpuHeader, DROPPED_TOKENS, PageEventWords};
 #[cfg(feature = "image")]
 pub use descriptor::{build_idt, descriptor_page, header_page, idt_page};
 #[cfg(feature = "image")]
@@ -32,6 +37,6 @@ pub use image::{
 };
 pub use service::{Service, service, service_results};
 pub use trap_frame::{
-    INTERRUPT_FLAG, PENDING_IPI, PENDING_TIMER, TrapFrame, VECTOR_IPI, VECTOR_PENDING,
-    VECTOR_SPURIOUS, VECTOR_TIMER,
+    INTERRUPT_FLAG, PENDING_IPI, PENDING_READY, PENDING_TIMER, TrapFrame, VECTOR_IPI,
+    VECTOR_NOT_PRESENT, VECTOR_PENDING, VECTOR_READY, VECTOR_SPURIOUS, VECTOR_TIMER,
 };

@@ -6,6 +6,7 @@
     .code64
 
     .set FROM_IRQ, 40 - {TRAP_TOP}      # RSP + this = header: RIP CS RFLAGS RSP SS pushed
+    .set FROM_PF, 48 - {TRAP_TOP}       # the same, after an error code
     .set FROM_EXC, 56 - {TRAP_TOP}      # the same, after error code and vector
     .set FROM_SVC, 40 - {SERVICE_TOP}
 
@@ -33,6 +34,7 @@
 
     irq firmware_timer, {VECTOR_TIMER}, {PENDING_TIMER}
     irq firmware_ipi, {VECTOR_IPI}, {PENDING_IPI}
+    irq firmware_ready, {VECTOR_READY}, {PENDING_READY}
 
     .global firmware_spurious
 firmware_spurious:
@@ -43,6 +45,10 @@ firmware_spurious:
 exception_\vector:
     .if \has_error == 0
     push $0
+    .endif
+    .if \vector == 14
+    cmpl $0, FROM_PF+{PAGE_EVENT}(%rsp)
+    jne page_event
     .endif
     push $\vector
     jmp exception_common
@@ -67,6 +73,26 @@ exception_\vector:
 firmware_stray:
     push $0
     push $0x101
+    jmp exception_common
+# A page fault that is KVM's word that a page is away. Nobody else looks at the flag, and KVM sets it again only
+# after this: interrupts are off in here.
+page_event:
+    movl $0, FROM_PF+{PAGE_EVENT}(%rsp)
+    cmpl $0, FROM_PF+{MASKED}(%rsp)
+    jne 1f
+    push ${VECTOR_NOT_PRESENT}
+    jmp exception_common
+1:  push %rax                           # the header's slots may hold a trap on its way to the kernel
+    push %rcx
+    mov FROM_PF+16+{DROPPED}(%rsp), %ecx
+    and $({DROPPED_TOKENS} - 1), %ecx
+    mov %cr2, %rax
+    mov %eax, FROM_PF+16+{DROPPED_TOKEN}(%rsp,%rcx,4)
+    incl FROM_PF+16+{DROPPED}(%rsp)
+    pop %rcx
+    pop %rax
+    lea 8(%rsp), %rsp
+    iretq
 exception_common:
     mov %rax, FROM_EXC+{RAX}(%rsp)
     mov FROM_EXC+{MASKED}(%rsp), %eax

@@ -4,12 +4,18 @@
 pub const VECTOR_TIMER: u8 = 0x40;
 /// Vector of inter-processor interrupts.
 pub const VECTOR_IPI: u8 = 0x41;
+/// Vector of the interrupt by which KVM says that a page is there again.
+pub const VECTOR_READY: u8 = 0x42;
 /// Vector of the local APIC's spurious interrupt; the trap layer drops it.
 pub const VECTOR_SPURIOUS: u8 = 0xff;
 /// Not a vector: `kernel_trap` is called once more because [`CpuHeader::pending`] is not empty.
 ///
 /// [`CpuHeader::pending`]: crate::CpuHeader::pending
 pub const VECTOR_PENDING: u64 = 0x100;
+
+/// Not a vector: KVM says that a page is away, by a page fault whose CR2 is the page's token. Never handed over
+/// while interrupts are masked.
+pub const VECTOR_NOT_PRESENT: u64 = 0x102;
 
 /// The interrupt flag in [`TrapFrame::rflags`].
 pub const INTERRUPT_FLAG: u64 = 1 << 9;
@@ -18,6 +24,8 @@ pub const INTERRUPT_FLAG: u64 = 1 << 9;
 pub const PENDING_TIMER: u64 = 1;
 /// The inter-processor interrupt's bit there.
 pub const PENDING_IPI: u64 = 2;
+/// The bit there of KVM's "ready".
+pub const PENDING_READY: u64 = 4;
 
 /// The interrupted registers, on the interrupted stack below its red zone. What the kernel changes
 /// in it is loaded on return, but for `rsp`, which follows from where the frame lies.

@@ -59,6 +59,23 @@ impl Hold {
         self.preempt.load(Relaxed) == 0 && self.bottom_half.load(Relaxed) == 0
     }
 
+    /// Whether all that keeps the CPU from changing threads is one [`Cpu::preempt_disable`].
+    #[must_use]
+    pub fn is_preemptible_but_for_one(&self) -> bool {
+        self.preempt.load(Relaxed) == 1 && self.bottom_half.load(Relaxed) == 0
+    }
+
+    /// Lets the CPU change threads in the midst of as many [`Cpu::preempt_disable`] as are returned; interrupts are
+    /// masked.
+    pub fn set_aside(&self) -> u32 {
+        self.preempt.swap(0, Relaxed)
+    }
+
+    /// Undoes [`Self::set_aside`], when its thread runs again.
+    pub fn put_back(&self, preempt: u32) {
+        self.preempt.store(preempt, Relaxed);
+    }
+
     /// Whether bottom halves are raised, and nothing holds them back.
     #[must_use]
     pub(crate) fn has_due(&self) -> bool {

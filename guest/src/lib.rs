@@ -10,6 +10,7 @@ mod cpu;
 mod fixture;
 pub mod mm;
 pub mod mover;
+pub mod page_event;
 pub mod random;
 pub mod record;
 pub mod sched;

@@ -12,6 +12,7 @@ mod kernel {
     pub mod memory;
     pub mod mover;
     pub mod once;
+    pub mod page_event;
     pub mod shared;
     pub mod smp;
     pub mod start_info;

@@ -143,6 +143,7 @@ names! {
     InvalidateNoSequence = "busted-invalidate-no-sequence", "the device's faults look at the counter alone (dma): updates are lost";
     CopyMapped = "busted-guest-copy-mapped", "the guest's mover copies while mapped: updates are lost";
     NoShootdown = "busted-guest-no-shootdown", "the guest's mover flushes no TLB: old frames are written";
+    LostWake = "busted-async-lost-wake", "a page that is there before its thread sleeps wakes nobody (async): a vCPU gets stuck";
 }
 
 impl Variant {
@@ -174,6 +175,7 @@ impl Variant {
             Self::DropsUpdates => underfoot_abi::Variant::DropsUpdates,
             Self::CopyMapped => underfoot_abi::Variant::CopyMapped,
             Self::NoShootdown => underfoot_abi::Variant::NoShootdown,
+            Self::LostWake => underfoot_abi::Variant::LostWake,
             _ => underfoot_abi::Variant::None,
         }
     }
@@ -182,7 +184,7 @@ impl Variant {
     #[must_use]
     pub const fn mover(self) -> Option<Mover> {
         match self {
-            Self::MoverPanic => Some(Mover::Host),
+            Self::MoverPanic | Self::LostWake => Some(Mover::Host),
             Self::CopyMapped | Self::NoShootdown => Some(Mover::Guest),
             _ if matches!(self.engine(), underfoot_migrator::Variant::None) => None,
             _ => Some(Mover::Host),

@@ -4,7 +4,7 @@ use crate::guest_record::line;
 use crate::histogram::Histogram;
 use crate::human;
 use crate::names::{Named, Variant};
-use crate::record::{Ending, FrameUserRecord, Histograms, RunRecord};
+use crate::record::{Ending, FrameUserRecord, Histograms, PageEventCounts, RunRecord};
 use crate::setup_line::setup_line;
 use std::path::Path;
 use underfoot_abi::Metric;
@@ -40,6 +40,7 @@ pub fn summary(record: &RunRecord, results: Option<&Path>, width: Option<usize>)
     lines.extend(latency_lines(record));
     lines.push(stalled_line(record));
     lines.push(own_window_line(record));
+    lines.extend(async_line(record));
     lines.push(integrity_line(record));
     lines.extend(finding_line(record));
     lines.extend(watchdog_line(record));
@@ -324,6 +325,23 @@ fn finding_line(record: &RunRecord) -> Option<String> {
 }
 
 /// Said only where the watchdog spoke.
+/// What became of the pages of which KVM told the guest that they are away.
+fn async_line(record: &RunRecord) -> Option<String> {
+    let vcpus = &record.waits.page_events;
+    vcpus.first()?;
+    let sum = |of: fn(&PageEventCounts) -> u64| {
+        human::count(vcpus.iter().map(of).fold(0, u64::saturating_add))
+    };
+    let text = format!(
+        "{} pages away: {} slept for, {} back at once, {} halted for",
+        sum(|vcpu| vcpu.not_present),
+        sum(|vcpu| vcpu.switched),
+        sum(|vcpu| vcpu.early),
+        sum(|vcpu| vcpu.halted.saturating_add(vcpu.masked)),
+    );
+    Some(labelled("async", &text))
+}
+
 fn watchdog_line(record: &RunRecord) -> Option<String> {
     let found = record.watchdog.as_ref()?;
     let first = found.verdicts.first()?;
@@ -455,6 +473,25 @@ mod tests {
         record.experiment.kernel = Some("/a/long/path".repeat(20).into());
         let text = summary(&record, None, Some(SCREEN));
         assert!(text.contains(&"/a/long/path".repeat(20)), "{text}");
+    }
+
+    #[test]
+    fn a_guest_that_is_told_of_pages_says_what_became_of_them() {
+        let mut record = test_record();
+        let vcpu = PageEventCounts {
+            not_present: 1_010,
+            switched: 1_000,
+            early: 5,
+            halted: 3,
+            masked: 2,
+            ..PageEventCounts::default()
+        };
+        record.waits.page_events = vec![vcpu; 2];
+        let text = summary(&record, None, Some(SCREEN));
+        fits(&text);
+        let shown =
+            "\nasync     2,020 pages away: 2,000 slept for, 10 back at once, 10 halted for\n";
+        assert!(text.contains(shown), "{text}");
     }
 
     #[test]

@@ -151,6 +151,7 @@ pub(crate) fn test_record() -> RunRecord {
             policy: "halt",
             hypervisor_pages: BTreeMap::from([("descriptor", 3)]),
             spins: Vec::new(),
+            page_events: Vec::new(),
         },
         engine: Some(EngineCost {
             pages: 16_384,

@@ -17,11 +17,20 @@ pub enum WaitKind {
     /// The vCPU's thread leaves the guest and yields its CPU until the window closes. Needs
     /// [`Builder::signal_faults`](crate::Builder::signal_faults).
     Yield,
+    /// KVM tells the guest that the page is away, and interrupts it when it is there; the guest runs another thread
+    /// meanwhile. As [`Halt`](Self::Halt) where the guest cannot be told or cannot run another.
+    Async,
 }
 
 impl WaitKind {
     /// Every wait policy.
-    pub const ALL: [Self; 4] = [Self::Halt, Self::Block, Self::Spin, Self::Yield];
+    pub const ALL: [Self; 5] = [
+        Self::Halt,
+        Self::Block,
+        Self::Spin,
+        Self::Yield,
+        Self::Async,
+    ];
 
     /// The name that users write and read.
     #[must_use]
@@ -31,6 +40,7 @@ impl WaitKind {
             Self::Block => "block",
             Self::Spin => "spin",
             Self::Yield => "yield",
+            Self::Async => "async",
         }
     }
 
@@ -42,6 +52,7 @@ impl WaitKind {
             Self::Block => "the vCPU's thread sleeps in userfaultfd",
             Self::Spin => "the vCPU's thread leaves the guest and spins until the window closes",
             Self::Yield => "the vCPU's thread leaves the guest and yields until the window closes",
+            Self::Async => "the guest is told, and runs another thread until the page is there",
         }
     }
 

@@ -162,6 +162,40 @@ impl Summary {
             "pages moved without a window"
         );
     }
+
+    /// That each vCPU was told of as many pages that came back as of those that were away, and of some; that each was
+    /// waited for in one way, and whoever slept was woken. Returns how often each way was taken, over all vCPUs.
+    ///
+    /// # Panics
+    ///
+    /// If it was not so.
+    #[must_use]
+    pub fn page_events(&self) -> BTreeMap<String, u64> {
+        const WAYS: [&str; 4] = ["switched", "early", "halted", "masked"];
+        let vcpus = self.at("/waits/async").as_array().expect("a list of vCPUs");
+        let count = |vcpu: &Value, what: &str| -> u64 {
+            let count = vcpu[what].as_u64();
+            count.unwrap_or_else(|| panic!("no {what} in {vcpu}"))
+        };
+        let mut sums = BTreeMap::new();
+        for vcpu in vcpus {
+            let told = count(vcpu, "not_present");
+            assert_eq!(told, count(vcpu, "ready"), "{vcpu}");
+            let ways: u64 = WAYS.iter().map(|way| count(vcpu, way)).sum();
+            assert_eq!(told, ways, "{vcpu}");
+            assert_eq!(count(vcpu, "switched"), count(vcpu, "woken"), "{vcpu}");
+            // KVM's answer to being asked to tell.
+            assert_eq!(count(vcpu, "broadcasts"), 1, "{vcpu}");
+            for way in WAYS {
+                *sums.entry(way.to_owned()).or_default() += count(vcpu, way);
+            }
+        }
+        assert!(
+            sums.values().sum::<u64>() > 0,
+            "no page was away: {vcpus:?}"
+        );
+        sums
+    }
 }
 
 #[cfg(test)]

@@ -17,7 +17,7 @@ fn refused(scratch: &Scratch, line: &str) -> Finished {
 
 #[test]
 fn wrong_values_are_refused_with_bound_and_remedy() {
-    let cases: [(&str, &[&str]); 51] = [
+    let cases: [(&str, &[&str]); 52] = [
         ("--cpus 0", &["--cpus", "0", "1", "64"]),
         ("--cpus 10000", &["--cpus", "10000", "1", "64"]),
         ("--cpus two", &["--cpus", "two", "for example"]),
@@ -130,6 +130,10 @@ fn wrong_values_are_refused_with_bound_and_remedy() {
         (
             "--workload mix --parameters shootdown=off --variant busted-skip-cpu",
             &["shootdown=off", "shootdown=on"],
+        ),
+        (
+            "--variant busted-async-lost-wake",
+            &["busted-async-lost-wake", "wait halt", "--wait async"],
         ),
         (
             "--variant busted-guest-copy-mapped",

@@ -96,6 +96,18 @@ fn broken_invalidation_is_seen_by_its_counter_or_loses_updates() {
     }
 }
 
+/// By the watchdog too, which sees a guest that gets nowhere.
+#[test]
+#[cfg_attr(no_kvm, ignore = "this host has no /dev/kvm for us")]
+fn a_page_that_wakes_nobody_lets_a_thread_sleep_for_ever() {
+    assert_caught(
+        "busted-async-lost-wake",
+        "--wait async --cpus 2",
+        RUNS,
+        &["sleep for pages that are there"],
+    );
+}
+
 #[test]
 #[cfg_attr(no_kvm, ignore = "this host has no /dev/kvm for us")]
 fn writing_an_old_frame_is_seen_in_limbo() {

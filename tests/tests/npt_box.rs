@@ -51,6 +51,24 @@ fn the_guest_moves_its_own_pages_on_nested_paging_at_both_privilege_levels() {
     }
 }
 
+/// The guest is told of pages that are away at both levels: at CPL 0 wherever its interrupts are open.
+#[test]
+fn the_guest_runs_other_threads_while_pages_are_away_on_nested_paging() {
+    if !qemu() {
+        return;
+    }
+    let line = "--wait async --cpus 2 --memory 64MiB --warmup 100ms --duration 5s --batch 32";
+    let runs = [0, 3].map(|cpl| (format!("async{cpl}"), format!("--cpl {cpl} {line}")));
+    for summary in nested::run_in_box("npt", "-c 2 -t 150", &runs) {
+        summary.assert_sound();
+        let ways = summary.page_events();
+        assert!(
+            ways["switched"] + ways["early"] > 0,
+            "nobody slept: {ways:?}"
+        );
+    }
+}
+
 /// The kernel's own moves between two nodes of memory, and into huge pages.
 #[test]
 fn the_kernel_moves_pages_between_nodes_and_builds_huge_ones() {

@@ -4,7 +4,8 @@ use crate::memory::MemorySize;
 use crate::placement::CpuSet;
 use crate::wait::{WaitKind, disables_halt_exits};
 use kvm_bindings::{
-    KVM_API_VERSION, KVM_CAP_BINARY_STATS_FD, KVM_CAP_X86_DISABLE_EXITS, KVM_X86_DISABLE_EXITS_HLT,
+    KVM_API_VERSION, KVM_CAP_BINARY_STATS_FD, KVM_CAP_X86_DISABLE_EXITS, KVM_MAX_CPUID_ENTRIES,
+    KVM_X86_DISABLE_EXITS_HLT,
 };
 use kvm_ioctls::{Cap, Kvm};
 use std::ffi::CString;
@@ -108,6 +109,13 @@ fn kvm_capabilities(kvm: &Kvm) -> Result<String, Missing> {
 /// # Errors
 /// What is missing, and the remedy.
 pub fn wait_policy(kvm: &Kvm, policy: WaitKind) -> Result<(), Missing> {
+    if policy == WaitKind::Async && !tells_of_pages(kvm) {
+        return Err(Missing::new(
+            "wait policy async needs KVM's asynchronous page fault with its interrupt",
+            "use a KVM that offers KVM_FEATURE_ASYNC_PF and KVM_FEATURE_ASYNC_PF_INT (Linux 5.9 or later), \
+             or --wait halt",
+        ));
+    }
     let offered = kvm
         .check_extension_raw(KVM_CAP_X86_DISABLE_EXITS.into())
         .cast_unsigned();
@@ -118,6 +126,17 @@ pub fn wait_policy(kvm: &Kvm, policy: WaitKind) -> Result<(), Missing> {
         format!("wait policy {policy} needs KVM_CAP_X86_DISABLE_EXITS for HLT"),
         "use --wait halt",
     ))
+}
+
+/// Whether KVM offers guests its asynchronous page fault (Documentation/virt/kvm/x86/cpuid.rst).
+fn tells_of_pages(kvm: &Kvm) -> bool {
+    const LEAF: u32 = 0x4000_0001;
+    const WANTED: u32 = 1 << 4 | 1 << 14;
+    let cpuid = kvm.get_supported_cpuid(KVM_MAX_CPUID_ENTRIES);
+    cpuid.is_ok_and(|cpuid| {
+        let mut entries = cpuid.as_slice().iter();
+        entries.any(|entry| entry.function == LEAF && entry.eax & WANTED == WANTED)
+    })
 }
 
 fn wait_policies(kvm: &Kvm) -> Result<String, Missing> {

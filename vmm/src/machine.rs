@@ -101,6 +101,7 @@ impl Machine {
             tsc_khz: header_khz,
             ..config.header
         });
+        shared.set_page_events(config.wait == WaitKind::Async);
 
         let vm_stats = StatsFile::open(&vm)?;
         // Before any KVM_RUN: afterwards the call would wait for the vCPU to leave the guest.

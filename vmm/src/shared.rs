@@ -204,6 +204,13 @@ impl SharedRegion {
         }
     }
 
+    /// Whether the guest is to have KVM tell it of pages that are away. Before the guest runs.
+    pub(crate) fn set_page_events(&mut self, wanted: bool) {
+        let header = self.header_ptr();
+        // SAFETY: as in `init`.
+        unsafe { addr_of_mut!((*header).page_events).write(wanted.into()) };
+    }
+
     /// The words that change at run time.
     #[must_use]
     pub fn header(&self) -> HeaderWords<'_> {

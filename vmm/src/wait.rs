@@ -8,7 +8,7 @@ pub use underfoot_migrator::WaitKind;
 /// Whether HLT must not exit, so that KVM cannot turn a fault into a halt.
 #[must_use]
 pub const fn disables_halt_exits(wait: WaitKind) -> bool {
-    !matches!(wait, WaitKind::Halt)
+    !matches!(wait, WaitKind::Halt | WaitKind::Async)
 }
 
 /// What a spinning vCPU asks about the pages in flight, over and over.

@@ -27,7 +27,7 @@ pub enum Wait {
 /// One word per vCPU, written by that vCPU alone.
 ///
 /// Bits 0..8 read-section depth, 8..16 locks held, 16 interrupts masked, 17 in an interrupt,
-/// 18 in a bottom half, 24..32 [`Wait`], 32..64 the object waited for.
+/// 18 in a bottom half, 19 to 21 in a [`StallRecord`](crate::StallRecord) alone, 24..32 [`Wait`], 32..64 the object waited for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Context(pub u64);
 
@@ -42,6 +42,12 @@ impl Context {
     pub const INTERRUPT: u64 = 1 << 17;
     /// In a bottom half, not in an interrupt on top of it.
     pub const BOTTOM_HALF: u64 = 1 << 18;
+    /// In the record of a stall: its thread slept until KVM said that the page is there.
+    pub const SWITCHED: u64 = 1 << 19;
+    /// In the record of a stall: KVM said that the page is away, and halted the vCPU, which could not sleep.
+    pub const HALTED: u64 = 1 << 20;
+    /// In the record of a stall: KVM said that the page is there before its thread slept.
+    pub const EARLY: u64 = 1 << 21;
     /// Where [`Wait`] and its object lie.
     pub const WAIT_MASK: u64 = 0xffff_ffff_ff00_0000;
 

@@ -7,7 +7,7 @@ use core::sync::atomic::{AtomicU32, AtomicU64};
 pub const MAGIC: u64 = u64::from_le_bytes(*b"undrfoot");
 
 /// Version of this contract. The guest refuses any other.
-pub const VERSION: u32 = 8;
+pub const VERSION: u32 = 9;
 
 /// What the run is doing, written by the host, read by the guest before each operation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -87,6 +87,8 @@ pub struct Header {
     pub mover_targets: u32,
     /// Host: pages per second that the guest's own mover moves; 0 as fast as it goes.
     pub mover_rate: u64,
+    /// Host: 1 if the guest is to have KVM tell it of pages that are away, and to run another thread meanwhile.
+    pub page_events: u32,
     /// Host, at run time: [`Phase`].
     pub phase: AtomicU32,
     /// Guest: [`GuestState`].

@@ -16,6 +16,7 @@ mod histogram;
 mod kind;
 mod layout;
 mod mover;
+mod page_event;
 mod port;
 mod report;
 mod ring;
@@ -31,6 +32,7 @@ pub use histogram::{BUCKETS, Histogram, MAX_TRACKABLE, SUB_BUCKETS, bucket_index
 pub use kind::{POISON_LIMBO, POISON_OBJECT, POISON_PAGE, PageByte, PageKind};
 pub use layout::{Layout, PAGE_SIZE};
 pub use mover::{MoveCounts, Mover, MoverArea, MoverMetric, WindowRecord, WindowRing, refusal};
+pub use page_event::PageEvents;
 pub use port::{PORT_DOORBELL, PORT_EXIT, PORT_SERIAL};
 pub use report::{FIRST_REPORTS, RCU_STALL_NS, REPORT_TEXT, Report, ReportKind, Reports};
 pub use stall::{STALL_RING, StallRecord, StallRing};

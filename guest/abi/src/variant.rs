@@ -60,6 +60,8 @@ pub enum Variant {
     CopyMapped = 80,
     /// The guest's own mover shoots nothing down: old translations go on being used.
     NoShootdown = 81,
+    /// "Ready" is forgotten if it comes before its thread sleeps, which then sleeps for ever.
+    LostWake = 90,
 }
 
 /// A parameter, and the values of it under which a workload does nothing that a busted form does
@@ -128,6 +130,8 @@ impl Variant {
             | Self::NeverPays
             | Self::DropsUpdates => workload == W::Pressure,
             Self::CopyMapped | Self::NoShootdown => workload == W::Walk,
+            // Nobody waits for an idle guest's threads.
+            Self::LostWake => workload != W::Idle,
             Self::None | Self::Crash | Self::TripleFault | Self::Stuck => true,
         }
     }

@@ -1,6 +1,6 @@
 //! What each vCPU writes about itself.
 
-use crate::{Histogram, MAX_COUNTERS, StallRing};
+use crate::{Histogram, MAX_COUNTERS, PageEvents, StallRing};
 use core::sync::atomic::{AtomicU8, AtomicU32, AtomicU64};
 
 /// The most vCPUs that the contract carries.
@@ -161,6 +161,8 @@ pub struct VcpuArea {
     pub access_began_tsc: AtomicU64,
     /// GVA of that access.
     pub access_gva: AtomicU64,
+    /// What KVM told the vCPU of pages that are away.
+    pub page_events: PageEvents,
     /// RCU callbacks queued and run.
     pub callbacks: [AtomicU64; 2],
     /// What the workload counts: by [`RecordedPhase`], then in the order of

@@ -4,6 +4,7 @@
 use super::PrivOps;
 use crate::Cpu;
 use core::sync::atomic::{AtomicU32, Ordering::Relaxed};
+use underfoot_firmware::PageEventWords;
 
 const LEAF_VENDOR: u32 = 0;
 const LEAF_SIGNATURE: u32 = 0x4000_0000;
@@ -13,15 +14,24 @@ const SIGNATURE: [u32; 3] = [0x4b4d_564b, 0x564b_4d56, 0x4d];
 /// `Auth` and `Hygo`: the vendors whose processors have vmmcall.
 const AMD: [u32; 2] = [0x6874_7541, 0x6f67_7948];
 
+const ASYNC_PAGE_FAULT: u32 = 1 << 4;
 const STEAL_TIME: u32 = 1 << 5;
 const PV_TLB_FLUSH: u32 = 1 << 9;
 const PV_SEND_IPI: u32 = 1 << 11;
+const ASYNC_PAGE_FAULT_INTERRUPT: u32 = 1 << 14;
 
 /// The hypercall that interrupts many CPUs.
 pub(super) const HC_SEND_IPI: u64 = 10;
 
+const MSR_ASYNC_PAGE_FAULT: u32 = 0x4b56_4d02;
 const MSR_STEAL_TIME: u32 = 0x4b56_4d03;
+const MSR_ASYNC_PAGE_FAULT_VECTOR: u32 = 0x4b56_4d06;
+const MSR_ASYNC_PAGE_FAULT_ACK: u32 = 0x4b56_4d07;
 const ENABLE: u64 = 1;
+/// At CPL 0 too.
+const SEND_ALWAYS: u64 = 1 << 1;
+/// "Ready" is an interrupt.
+const AS_INTERRUPT: u64 = 1 << 3;
 
 /// The instruction that interrupts many CPUs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -88,6 +98,31 @@ impl Kvm {
         // physical address since memory is mapped to itself, stays there, and is all atomics.
         unsafe { cpu.ops.write_msr(MSR_STEAL_TIME, address as u64 | ENABLE) };
         true
+    }
+
+    /// Has KVM tell `cpu` of pages that are away, by `words`: "not present" by a page fault, "ready" by the interrupt
+    /// `vector`; whether it does. A "ready" for all comes first.
+    pub fn tell_of_pages(self, cpu: &Cpu, words: &'static PageEventWords, vector: u8) -> bool {
+        const WANTED: u32 = ASYNC_PAGE_FAULT | ASYNC_PAGE_FAULT_INTERRUPT;
+        if self.features & WANTED != WANTED {
+            return false;
+        }
+        let address = core::ptr::from_ref(words).addr() as u64;
+        // SAFETY: KVM says that it has the registers. The words lie at their physical address since memory is mapped
+        // to itself, aligned to 64 bytes by their type, stay there, and are all atomics.
+        unsafe {
+            cpu.ops
+                .write_msr(MSR_ASYNC_PAGE_FAULT_VECTOR, vector.into());
+            let how = AS_INTERRUPT | SEND_ALWAYS | ENABLE;
+            cpu.ops.write_msr(MSR_ASYNC_PAGE_FAULT, address | how);
+        }
+        true
+    }
+
+    /// Lets KVM tell of the next page that is ready.
+    pub fn take_next_page(cpu: &Cpu) {
+        // SAFETY: whoever was told of a page had the register before.
+        unsafe { cpu.ops.write_msr(MSR_ASYNC_PAGE_FAULT_ACK, 1) };
     }
 
     /// Lets [`PrivOps::kick_many`] use KVM's hypercall, in a kernel at CPL 0. Not at CPL 3: kvm-pvm,

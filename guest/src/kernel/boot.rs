@@ -6,7 +6,7 @@ use super::shared::Shared;
 use super::start_info::LoaderInfo;
 use super::state::{self, Kernel};
 use super::workloads::{self, Ground};
-use super::{fail, ipi, mover, smp, targets, threads, trap};
+use super::{fail, ipi, mover, page_event, smp, targets, threads, trap};
 use core::sync::atomic::Ordering::{Relaxed, Release};
 use underfoot_abi::{Cpl, GuestState, Header, PAGE_SIZE};
 use underfoot_firmware::{CpuHeader, build_idt, enter_ring3, kernel_cpl, ring0_ticks};
@@ -112,5 +112,6 @@ fn assemble(cpu: &Cpu, shared: &'static Shared, memory: Memory) -> Kernel {
 fn open_interrupts(kernel: &Kernel, cpu: &Cpu) {
     ipi::join(cpu, kernel.table.root());
     kernel.apic.start(TICK_HZ);
+    page_event::start(kernel, cpu);
     cpu.ops.irq_restore(cpu, true);
 }

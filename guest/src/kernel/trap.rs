@@ -2,17 +2,18 @@
 
 use super::grace::FLAVOURS;
 use super::threads::{CALLBACKS, SCHEDULER};
-use super::{fail, ipi, mover, state, work};
+use super::{fail, ipi, mover, page_event, state, work};
 use core::sync::atomic::Ordering::Relaxed;
 use underfoot_abi::{Context, Cpl};
 use underfoot_firmware::{
-    CpuHeader, INTERRUPT_FLAG, PENDING_IPI, PENDING_TIMER, TrapFrame, VECTOR_IPI, VECTOR_PENDING,
-    VECTOR_TIMER, kernel_cpl,
+    CpuHeader, INTERRUPT_FLAG, PENDING_IPI, PENDING_READY, PENDING_TIMER, TrapFrame, VECTOR_IPI,
+    VECTOR_NOT_PRESENT, VECTOR_PENDING, VECTOR_READY, VECTOR_TIMER, kernel_cpl,
 };
 use underfoot_guest::Cpu;
 
 const TIMER: u64 = VECTOR_TIMER as u64;
 const IPI: u64 = VECTOR_IPI as u64;
+const READY: u64 = VECTOR_READY as u64;
 /// #PF (Intel SDM volume 3, 6.15).
 const PAGE_FAULT: u64 = 14;
 
@@ -24,12 +25,14 @@ extern "C" fn kernel_trap(header: &'static CpuHeader, frame: &mut TrapFrame) {
         fail::unexpected_trap(id, frame)
     };
     let bits = match frame.vector {
-        TIMER | IPI if frame.rflags & INTERRUPT_FLAG == 0 => {
+        TIMER | IPI | READY if frame.rflags & INTERRUPT_FLAG == 0 => {
             fail::interrupt_while_masked(id, frame)
         }
         TIMER => PENDING_TIMER,
         IPI => PENDING_IPI,
+        READY => PENDING_READY,
         PAGE_FAULT => return page_fault(cpu, frame),
+        VECTOR_NOT_PRESENT => 0,
         VECTOR_PENDING => header.pending.swap(0, Relaxed),
         _ => fail::unexpected_trap(id, frame),
     };
@@ -37,6 +40,9 @@ extern "C" fn kernel_trap(header: &'static CpuHeader, frame: &mut TrapFrame) {
         // The interrupt flag is the mask here, clear until the thread opens it: another thread may,
         // if this trap ends with a change of threads.
         header.masked.store(0, Relaxed);
+    }
+    if frame.vector == VECTOR_NOT_PRESENT {
+        return page_event::not_present(cpu, frame.cr2 as u32);
     }
     let interrupted = cpu.context();
     cpu.area.context.store(in_interrupt(interrupted), Relaxed);
@@ -99,5 +105,9 @@ fn handle(cpu: &Cpu, bits: u64, interrupted: Context, rip: u64) {
         ipi::TLB.answer(cpu);
         FLAVOURS.iter().for_each(|rcu| rcu.ipi(cpu, interrupted));
         SCHEDULER.interrupt(cpu);
+    }
+    if bits & PENDING_READY != 0 {
+        kernel.apic.end_of_interrupt();
+        page_event::ready(cpu);
     }
 }

@@ -1,7 +1,7 @@
 //! What each CPU does once the kernel is up: the workload, then the audit, then nothing.
 
 use super::state::{self, Kernel};
-use super::{fail, ipi, mover, threads};
+use super::{fail, ipi, mover, page_event, threads};
 use core::sync::atomic::AtomicU64;
 use core::sync::atomic::Ordering::{Relaxed, Release};
 use underfoot_abi::{GuestState, Header, Phase, Variant};
@@ -144,6 +144,7 @@ fn finish(kernel: &Kernel, cpu: &Cpu) -> ! {
     header.audit_checked.store(audit.checked, Relaxed);
     header.audit_errors.store(audit.errors, Relaxed);
     header.audit_updates.store(audit.updates, Relaxed);
+    page_event::settle(cpu, kernel.shared, up.len());
     // Release: the audit's words are final.
     header.state.store(GuestState::Done as u32, Release);
     if !kernel.shared.standalone {

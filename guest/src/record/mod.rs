@@ -169,15 +169,55 @@ fn end_access(cpu: &Cpu, outer: [u64; 2]) {
     }
 }
 
+/// The running thread met a page of which KVM said that it is away, and waits as `how` says
+/// ([`SWITCHED`](underfoot_abi::Context::SWITCHED), [`EARLY`](underfoot_abi::Context::EARLY) or
+/// [`HALTED`](underfoot_abi::Context::HALTED)).
+pub fn page_wait(cpu: &Cpu, how: u64) {
+    let local = cpu.sched.local(cpu);
+    local.page_wait_tsc.store(tsc(), Relaxed);
+    local.page_wait.store(how, Relaxed);
+}
+
+/// An access whose thread lost its CPU in the midst of it.
+#[derive(Clone, Copy, Debug)]
+#[must_use]
+pub struct Suspended([u64; 2]);
+
+/// The access that this CPU is in the midst of, if it is in one.
+#[must_use]
+pub fn is_in_access(cpu: &Cpu) -> bool {
+    cpu.area.access_began_tsc.load(Relaxed) != 0
+}
+
+/// Another thread is about to run: the access that this one is in the midst of is not the CPU's meanwhile.
+pub fn suspend_access(cpu: &Cpu) -> Suspended {
+    let area = cpu.area;
+    let access = [&area.access_began_tsc, &area.access_gva].map(|word| word.load(Relaxed));
+    area.access_began_tsc.store(0, Relaxed);
+    Suspended(access)
+}
+
+/// Undoes [`suspend_access`], when its thread runs again.
+pub fn resume_access(cpu: &Cpu, Suspended(access): Suspended) {
+    end_access(cpu, access);
+}
+
 #[cold]
 fn stall(cpu: &Cpu, set: RecordedPhase, ns: u64, address: usize, start_tsc: u64, end_tsc: u64) {
     record(cpu, set, Metric::Stall, ns);
+    let local = cpu.sched.local(cpu);
+    let told = local.page_wait_tsc.load(Relaxed) >= start_tsc;
+    let how = if told {
+        local.page_wait.load(Relaxed)
+    } else {
+        0
+    };
     cpu.preempt_disable();
     cpu.area.stalls.push(StallRecord {
         start_tsc,
         end_tsc,
         gva: address as u64,
-        context: cpu.context().0,
+        context: cpu.context().0 | how,
     });
     cpu.preempt_enable();
 }

@@ -1,6 +1,6 @@
 //! What a thread keeps for the primitives that it uses.
 
-use core::sync::atomic::AtomicU32;
+use core::sync::atomic::{AtomicU32, AtomicU64};
 
 use crate::sync::ReaderState;
 use crate::sync::WaitLink;
@@ -20,6 +20,10 @@ pub struct ThreadLocal {
     pub rcu: ReaderState,
     /// Where its workload's counters begin among those of the guest: not at 0 in a part of `mix`.
     pub(crate) counters: AtomicU32,
+    /// TSC when it last met a page of which KVM said that it is away.
+    pub(crate) page_wait_tsc: AtomicU64,
+    /// How it waited then, as [`page_wait`](crate::record::page_wait) was told.
+    pub(crate) page_wait: AtomicU64,
 }
 
 impl ThreadLocal {
@@ -32,6 +36,8 @@ impl ThreadLocal {
             held: HeldLocks::new(),
             rcu: ReaderState::new(),
             counters: AtomicU32::new(0),
+            page_wait_tsc: AtomicU64::new(0),
+            page_wait: AtomicU64::new(0),
         }
     }
 }

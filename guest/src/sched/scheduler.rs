@@ -223,6 +223,25 @@ impl Scheduler {
         word.store(before.0, Relaxed);
     }
 
+    /// The running thread, which is none of the idle ones, leaves its CPU until [`Self::resume`]: whatever it is in the
+    /// midst of, its token untouched. Interrupts masked.
+    pub fn suspend(&self, cpu: &Cpu) {
+        self.schedule(cpu, Back::Nowhere);
+    }
+
+    /// A thread of this CPU that was suspended runs as soon as nobody more urgent does: it had not given up its turn.
+    /// Interrupts masked.
+    pub fn resume(&self, cpu: &Cpu, thread: ThreadId) {
+        let resumed = &self.threads[thread.0 as usize];
+        resumed.woken_tsc.store(tsc(), Relaxed);
+        self.with_queue(cpu, cpu.id, |queue| {
+            queue.push(&self.threads, thread.0, true);
+        });
+        if resumed.priority().0 >= self.level(cpu.id) {
+            cpu.hold.reschedule.store(true, Relaxed);
+        }
+    }
+
     /// The running thread's turn is over, or somebody more urgent is here. Interrupts masked.
     fn make_way(&self, cpu: &Cpu) {
         let back = if self.is_wanted(cpu.id, self.level(cpu.id) + 1) {

@@ -2,11 +2,11 @@
 
 use super::Experiment;
 use crate::frame_pool;
-use crate::names::Named;
+use crate::names::{Named, Variant};
 use crate::settings::ExperimentError;
 use crate::units::Span;
 use underfoot_abi::WorkloadId;
-use underfoot_migrator::{BackendKind, PageSize};
+use underfoot_migrator::{BackendKind, PageSize, StrategyKind, WaitKind};
 
 impl Experiment {
     pub(super) fn check_combination(&self) -> Result<(), ExperimentError> {
@@ -69,6 +69,7 @@ impl Experiment {
                 reason: "all of guest memory stays plugged, so that nothing could be caught: give --replug 1000 as well",
             });
         }
+        self.check_page_events()?;
         self.combination()
             .check()
             .map_err(|reason| ExperimentError::Unsound {
@@ -115,6 +116,23 @@ impl Experiment {
             );
         }
         Ok(())
+    }
+
+    fn check_page_events(&self) -> Result<(), ExperimentError> {
+        let told = self.wait == WaitKind::Async && self.strategy != StrategyKind::None;
+        if self.variant != Variant::LostWake || told {
+            return Ok(());
+        }
+        Err(ExperimentError::Unsound {
+            combination: format!(
+                "variant {}, wait {}, strategy {}",
+                self.variant.name(),
+                self.wait.name(),
+                self.strategy.name()
+            ),
+            reason: "the variant forgets that a page is there, and the guest is told of none: use --wait async, \
+                     and a strategy that moves pages",
+        })
     }
 
     fn check_huge(&self) -> Result<(), ExperimentError> {

@@ -2,10 +2,12 @@
 
 mod dma;
 mod frames;
+mod page_events;
 mod plug;
 
 pub use dma::DmaRecord;
 pub use frames::{FrameUserRecord, FramesRecord};
+pub use page_events::PageEventCounts;
 pub use plug::PlugRecord;
 
 use crate::experiment::Experiment;
@@ -207,6 +209,9 @@ pub struct Waits {
     pub hypervisor_pages: BTreeMap<&'static str, u64>,
     /// By vCPU; empty unless the policy is `spin` or `yield`.
     pub spins: Vec<Spins>,
+    /// By vCPU; empty unless the policy is `async`.
+    #[serde(rename = "async", skip_serializing_if = "Vec::is_empty")]
+    pub page_events: Vec<PageEventCounts>,
 }
 
 /// What the engine itself takes, and what it met.

@@ -1,7 +1,7 @@
 //! What was checked, and what was found wrong.
 
 use super::session::{Session, WORKED_AFTER_NS};
-use super::{dma, frames, guest_moves, replug};
+use super::{dma, frames, guest_moves, replug, results};
 use crate::guest_record::{is_error, line};
 use crate::names::Mover;
 use crate::record::{Ending, FramesRecord, Integrity, Outcome};
@@ -34,6 +34,7 @@ pub fn collect(session: &Session<'_>, counters: &Counters, outcome: &Outcome) ->
     if session.audited {
         audit(&mut integrity, session);
     }
+    page_events(&mut integrity, session);
     if outcome.ending == Ending::Done {
         ticks(&mut integrity, session);
     }
@@ -159,6 +160,16 @@ fn audit(integrity: &mut Integrity, session: &Session<'_>) {
             made.abs_diff(found)
         );
         fault(integrity, 1, detail);
+    }
+}
+
+/// Every page of which KVM said that it is away came back, was waited for once, and has woken whom it had to.
+fn page_events(integrity: &mut Integrity, session: &Session<'_>) {
+    for (vcpu, counts) in results::page_events(session).enumerate() {
+        integrity.checked += counts.not_present;
+        if let Some(wrong) = counts.fault(session.audited) {
+            fault(integrity, 1, format!("async: of vCPU {vcpu} {wrong}"));
+        }
     }
 }
 

@@ -10,13 +10,13 @@ use crate::histogram::Histogram;
 use crate::names::Mover;
 use crate::record::{
     AFTER_WINDOW, CYCLE_FOUND, Histograms, Host, KindCounts, KvmStats, Migration, MigrationCounts,
-    OWN_WINDOW, Outcome, RunRecord, Spins, Stage2, Stalls, Startup, TormentCounts, VcpuProgress,
-    Waits,
+    OWN_WINDOW, Outcome, PageEventCounts, RunRecord, Spins, Stage2, Stalls, Startup, TormentCounts,
+    VcpuProgress, Waits,
 };
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering::Relaxed;
 use underfoot_abi::{Cpl, Metric, RecordedPhase};
-use underfoot_migrator::{Counters, Counts, StrategyKind, can_verify};
+use underfoot_migrator::{Counters, Counts, StrategyKind, WaitKind, can_verify};
 use underfoot_vmm::stats::Stats;
 use underfoot_vmm::{SharedRegion, TscRelation};
 
@@ -351,7 +351,18 @@ fn waits(session: &Session<'_>) -> Waits {
                 }
             })
             .collect(),
+        page_events: page_events(session).collect(),
     }
+}
+
+/// By vCPU, if the guest is told of pages that are away.
+pub fn page_events(session: &Session<'_>) -> impl Iterator<Item = PageEventCounts> {
+    let shared = session.machine.shared();
+    let told = match session.experiment.wait {
+        WaitKind::Async => shared.cpus(),
+        _ => 0,
+    };
+    (0..told).map(|index| PageEventCounts::read(&shared.vcpu(index).page_events))
 }
 
 fn startup(session: &Session<'_>) -> Startup {

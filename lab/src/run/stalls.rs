@@ -7,7 +7,7 @@ use super::window_log::Window;
 use crate::histogram::Histogram;
 use crate::record::Stalls;
 use std::sync::Arc;
-use underfoot_abi::{PAGE_SIZE, StallRecord};
+use underfoot_abi::{Context, PAGE_SIZE, StallRecord};
 use underfoot_migrator::WaitKind;
 use underfoot_vmm::SharedRegion;
 
@@ -158,7 +158,7 @@ impl StallReader {
             self.own.after.record(ns(window.end_tsc));
             // The address is the guest's word; one beyond its memory has overlapped no window.
             if let Some(byte) = shared.page_byte(stall.gva / PAGE_SIZE as u64) {
-                let wait = wait_in_force(self.waiter, byte.hypervisor());
+                let wait = wait_in_force(self.waiter, byte.hypervisor(), stall.context);
                 *counts
                     .own_window_by_kind
                     .entry(byte.kind().name())
@@ -172,8 +172,15 @@ impl StallReader {
 
 /// How a vCPU waits that accesses a page in flight itself. Pages that the hypervisor reaches are
 /// never registered for signals, so that nobody spins on them.
-const fn wait_in_force(waiter: Waiter, hypervisor: bool) -> &'static str {
+///
+/// A guest that is told of pages that are away says how it waited. Where it was not told (`async-untold`), KVM halted the
+/// vCPU, since it had told of that page already or interrupts were masked, or slept, or had the page back at once.
+const fn wait_in_force(waiter: Waiter, hypervisor: bool, context: u64) -> &'static str {
     match waiter {
+        Waiter::Vcpu(WaitKind::Async) if context & Context::SWITCHED != 0 => "async-switched",
+        Waiter::Vcpu(WaitKind::Async) if context & Context::EARLY != 0 => "async-early",
+        Waiter::Vcpu(WaitKind::Async) if context & Context::HALTED != 0 => "async-halted",
+        Waiter::Vcpu(WaitKind::Async) => "async-untold",
         Waiter::Vcpu(policy) if policy.signals() && hypervisor => WaitKind::Block.name(),
         Waiter::Vcpu(policy) => policy.name(),
         Waiter::Guest => GUEST_WAITS,
