@@ -67,7 +67,7 @@ pub struct RunArgs {
     /// NUMA nodes or into huge pages), auto (what suits the strategy) [default: auto]
     #[arg(long, value_name = "NAME", help_heading = "Moving")]
     backend: Option<String>,
-    /// What a vCPU does that meets a window: halt, block, spin, yield [default: halt]
+    /// What a vCPU does that meets a window: halt, block, spin, yield, async [default: halt]
     #[arg(long, value_name = "NAME", help_heading = "Moving")]
     wait: Option<String>,
     /// Page kinds that move, with commas between them [default: all]

@@ -111,15 +111,20 @@ fn guest(integrity: &mut Integrity, session: &Session<'_>) {
         let kind = shared
             .page_byte(gva >> 12)
             .map_or("unmapped", |byte| byte.kind().name());
+        let first = match gva {
+            // Nothing lies there: a rule was broken that is about no word of memory.
+            0 => format!("{errors} breaches of its own rules, the first"),
+            _ => format!(
+                "{errors} wrong check words, the first {found:#x} at {gva:#x} ({kind}{}),",
+                poison(found)
+            ),
+        };
+        let file = guest_text(&area.first_error_file);
+        let line = area.first_error_line.load(Relaxed);
         fault(
             integrity,
             errors,
-            format!(
-                "guest: vCPU {index} found {errors} wrong check words, the first {found:#x} at {gva:#x} ({kind}{}), by {}:{}",
-                poison(found),
-                guest_text(&area.first_error_file),
-                area.first_error_line.load(Relaxed),
-            ),
+            format!("guest: vCPU {index} found {first} by {file}:{line}"),
         );
     }
     let stalls = shared.header().rcu_stalls.load(Relaxed);

@@ -34,7 +34,7 @@ pub(super) fn reserve_is_left(cpu: &Cpu, page: usize, kept: Option<usize>, min: 
         let text = format_args!(
             "an allocation that is no emergency left {kept} free pages of the {min} that are kept for these"
         );
-        broken(cpu, page, words, text);
+        broken(cpu, 0, words, text);
     }
 }
 

@@ -24,6 +24,12 @@ const RUNS: &[PlannedRun] = &[
         fragments::CAUGHT,
         1,
     ),
+    PlannedRun::busted(
+        "busted-freed-listed",
+        &[(Key::Variant, "busted-freed-listed")],
+        fragments::CAUGHT,
+        3,
+    ),
 ];
 
 /// Halves reused beside a pending one that must have gone well.
