@@ -3,6 +3,9 @@
 use std::sync::atomic::Ordering::Relaxed;
 use underfoot_abi::{BUCKETS, MAX_TRACKABLE, bucket_index, bucket_low};
 
+/// Counts are signed in the serialised form, and one of its values may stand for every bucket.
+const MOST_SERIALISED: u64 = i64::MAX as u64 / (BUCKETS as u64 + 1);
+
 /// Counts of values in log-linear buckets, kept to within 1/32.
 ///
 /// One thread owns it and records by plain additions into an array that is there from the start: no
@@ -143,7 +146,8 @@ impl Histogram {
 
     /// The same as an HdrHistogram of three significant digits, each value as its bucket's upper
     /// bound (never more than the greatest value), overflow as the greatest value: what
-    /// [`Histogram::percentile`] says, to within 0.1 %.
+    /// [`Histogram::percentile`] says, to within 0.1 %. Counts that no run can have, which a guest gone wrong may have
+    /// left, are cut to what can be serialised.
     #[must_use]
     pub fn to_hdr(&self) -> hdrhistogram::Histogram<u64> {
         // Three digits are valid, and the histogram resizes itself, so neither call fails.
@@ -157,7 +161,8 @@ impl Histogram {
             .map(|(index, count)| (bucket_high(index).min(max), count));
         for (value, count) in values.chain(overflow) {
             // A saturating record would clamp to the initial two values instead of growing.
-            hdr.record_n(value, count).expect("it resizes itself");
+            hdr.record_n(value, count.min(MOST_SERIALISED))
+                .expect("it resizes itself");
         }
         hdr
     }

@@ -65,6 +65,7 @@ mod tests {
     use crate::test_record::test_record;
     use hdrhistogram::serialization::Deserializer;
     use hdrhistogram::serialization::interval_log::{IntervalLogIterator, LogEntry};
+    use std::sync::atomic::AtomicU64;
 
     #[test]
     fn reads_back_with_the_same_counts() {
@@ -96,6 +97,24 @@ mod tests {
             seen += 1;
         }
         assert_eq!(seen, record.control.len() + record.moving.len());
+    }
+
+    #[test]
+    fn what_a_guest_gone_wrong_left_is_written_too() {
+        let most = || AtomicU64::new(u64::MAX);
+        let left = underfoot_abi::Histogram {
+            count: most(),
+            sum: most(),
+            min_plus_one: most(),
+            max: most(),
+            overflow: most(),
+            buckets: std::array::from_fn(|_| most()),
+        };
+        let mut record = test_record();
+        for histogram in record.moving.values_mut() {
+            histogram.add_guest(&left);
+        }
+        assert!(!interval_log(&record).is_empty());
     }
 
     /// Standard base64 with padding (RFC 4648), enough for a test.
