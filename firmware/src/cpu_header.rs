@@ -29,6 +29,8 @@ pub struct CpuHeader {
     /// Interrupts that came while masked: [`PENDING_TIMER`](crate::PENDING_TIMER),
     /// [`PENDING_IPI`](crate::PENDING_IPI), [`PENDING_READY`](crate::PENDING_READY).
     pub pending: AtomicU64,
+    /// Where the tick came that is in `pending`, if one is (RIP).
+    pub masked_rip: AtomicU64,
     /// The kernel's own pointer for this CPU.
     pub cpu: AtomicU64,
     /// The trap being handed over. Valid only until the upcall has copied it.

@@ -30,6 +30,7 @@ global_asm!(
     include_str!("trap.S"),
     MASKED = const offset_of!(CpuHeader, masked),
     PENDING = const offset_of!(CpuHeader, pending),
+    MASKED_RIP = const offset_of!(CpuHeader, masked_rip),
     VECTOR = const offset_of!(CpuHeader, vector),
     ERROR = const offset_of!(CpuHeader, error),
     CR2 = const offset_of!(CpuHeader, cr2),

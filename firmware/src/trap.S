@@ -29,6 +29,12 @@
     lea FROM_IRQ+{UPCALL}(%rsp), %rsp
     iretq
 1:  orl $\bit, FROM_IRQ+{PENDING}(%rsp)
+    .if \bit == {PENDING_TIMER}
+    push %rax                           # not to the header: a trap may be on its way out of it
+    mov 8(%rsp), %rax
+    mov %rax, FROM_IRQ+8+{MASKED_RIP}(%rsp)
+    pop %rax
+    .endif
     iretq
     .endm
 

@@ -1,5 +1,6 @@
 //! One CPU, as the kernel sees it.
 
+use crate::Sightings;
 use crate::arch::PrivOps;
 use crate::sched::Sched;
 use crate::sched::bottom_half::{self, add};
@@ -23,6 +24,8 @@ pub struct Cpu {
     pub ns_per_tick_q32: u64,
     /// The scheduler.
     pub sched: &'static dyn Sched,
+    /// Where the ticks of all CPUs last found them.
+    pub sightings: &'static Sightings,
     /// Writes to the console, from anywhere.
     pub console: fn(&[u8]),
     /// What keeps this CPU from changing threads.

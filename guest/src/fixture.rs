@@ -3,7 +3,7 @@
 #[cfg(not(loom))]
 use crate::mm::{Frame, MAX_ORDER, PageAllocator};
 use crate::sched::{Priority, Sched, ThreadId, ThreadLocal};
-use crate::{Cpu, Hold, arch::PrivOps};
+use crate::{Cpu, Hold, Sightings, arch::PrivOps};
 #[cfg(not(loom))]
 use std::sync::atomic::{AtomicU8, AtomicU64};
 use std::{
@@ -134,6 +134,7 @@ pub struct Fixture {
     pub header: &'static Header,
     pub areas: Vec<&'static VcpuArea>,
     sched: &'static HostSched,
+    pub sightings: &'static Sightings,
 }
 
 impl Fixture {
@@ -172,6 +173,7 @@ impl Fixture {
                 locals,
                 ops: Box::leak(Box::default()),
             })),
+            sightings: Box::leak(Box::default()),
         }
     }
 
@@ -191,6 +193,7 @@ impl Fixture {
             area: self.areas[id],
             ns_per_tick_q32: 1 << 32,
             sched: self.sched,
+            sightings: self.sightings,
             console: |bytes| eprint!("{}", String::from_utf8_lossy(bytes)),
             hold: Hold::new(),
         }

@@ -14,6 +14,7 @@ pub mod page_event;
 pub mod random;
 pub mod record;
 pub mod sched;
+mod sightings;
 pub mod space;
 pub mod sync;
 pub mod tlb;
@@ -21,3 +22,4 @@ pub mod tlb;
 pub mod workload;
 
 pub use cpu::{Cpu, Hold};
+pub use sightings::{Sighting, Sightings};

@@ -46,9 +46,18 @@ fn a_triple_fault_is_reported_with_its_registers() {
 fn an_rcu_stall_is_reported_on_the_console() {
     if kvm() {
         let scratch = Scratch::new();
-        failing(&scratch, "busted-rcu-stall").assert_says(&["RCU", "stall"]);
+        failing(&scratch, "busted-rcu-stall --cpus 2").assert_says(&["RCU", "stall"]);
         let console = fs::read_to_string(scratch.join("run/console.log")).expect("the console");
-        assert!(console.contains("stall"), "{console}");
+        // The last CPU is the one that holds it up, whoever reports it.
+        let (_, blamed) = console
+            .split_once("waiting for CPUs 0x2; CPU 1 ")
+            .expect(&console);
+        // "was at P N ms ago", or on a host that kept it from running "took no tick for N ms, last at P".
+        let position = blamed
+            .split_whitespace()
+            .find_map(|it| it.strip_prefix("0x"));
+        let position = position.and_then(|hex| u64::from_str_radix(hex, 16).ok());
+        assert!(position.is_some_and(|rip| rip != 0), "{console}");
     }
 }
 

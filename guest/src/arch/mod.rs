@@ -24,8 +24,8 @@ pub trait PrivOps: Sync {
     fn halt(&self, cpu: &crate::Cpu);
     /// Interrupts CPU `id`, so that its [`Self::halt`] ends.
     fn kick(&self, cpu: &crate::Cpu, id: usize);
-    /// Interrupts every CPU of `cpus` (a bit each) by one hypercall. `false` if there is none, as
-    /// at CPL 3: then perhaps not all were interrupted.
+    /// Interrupts every CPU of `cpus` (a bit each) by one hypercall. `false` if KVM does not take it, or is
+    /// never asked, as at CPL 3: then perhaps not all were interrupted, and the caller falls back to [`Self::kick`].
     fn kick_many(&self, _cpus: u64) -> bool {
         false
     }

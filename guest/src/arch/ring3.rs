@@ -10,15 +10,15 @@ use underfoot_firmware::{CpuHeader, Service, VECTOR_IPI, service, service_result
 /// [`PrivOps`] through the trap layer. One per CPU, because masking is a word in its header.
 pub struct Ring3 {
     header: &'static CpuHeader,
-    /// Handles the interrupts in the mask; called masked.
-    pending: fn(&Cpu, u64),
+    /// Handles the interrupts in the mask, given where the tick among them came; called masked.
+    pending: fn(&Cpu, u64, u64),
 }
 
 impl Ring3 {
     /// For the CPU whose header this is. `pending` handles interrupts that came while masked, given
-    /// their `PENDING_…` bits.
+    /// their `PENDING_…` bits and where the tick, if it is one of them, interrupted the CPU.
     #[must_use]
-    pub const fn new(header: &'static CpuHeader, pending: fn(&Cpu, u64)) -> Self {
+    pub const fn new(header: &'static CpuHeader, pending: fn(&Cpu, u64, u64)) -> Self {
         Self { header, pending }
     }
 }
@@ -42,7 +42,7 @@ impl PrivOps for Ring3 {
         loop {
             let bits = self.header.pending.swap(0, Relaxed);
             if bits != 0 {
-                (self.pending)(cpu, bits);
+                (self.pending)(cpu, bits, self.header.masked_rip.load(Relaxed));
             }
             cpu.set_masked(false);
             compiler_fence(Ordering::SeqCst);
@@ -63,7 +63,7 @@ impl PrivOps for Ring3 {
         unsafe { service(Service::Halt, 0, 0) };
         let bits = self.header.pending.swap(0, Relaxed);
         if bits != 0 {
-            (self.pending)(cpu, bits);
+            (self.pending)(cpu, bits, self.header.masked_rip.load(Relaxed));
         }
     }
 

@@ -9,7 +9,7 @@ use underfoot_firmware::{CpuHeader, kernel_cpl};
 use underfoot_guest::arch::{Apic, PrivOps, Ring0, Ring3};
 use underfoot_guest::mm::{PageAllocator, PageTable};
 use underfoot_guest::workload::Workload;
-use underfoot_guest::{Cpu, Hold};
+use underfoot_guest::{Cpu, Hold, Sightings};
 
 /// All that the CPUs share.
 pub struct Kernel {
@@ -24,6 +24,7 @@ static SHARED: Once<Shared> = Once::new();
 static KERNEL: Once<Kernel> = Once::new();
 static PAGES: Once<PageAllocator> = Once::new();
 static TABLE: Once<PageTable> = Once::new();
+static SIGHTINGS: Sightings = Sightings::new();
 static CPUS: [Once<Cpu>; MAX_CPUS] = [const { Once::new() }; MAX_CPUS];
 static RING3: [Once<Ring3>; MAX_CPUS] = [const { Once::new() }; MAX_CPUS];
 
@@ -69,7 +70,11 @@ pub fn cpu(id: usize) -> Option<&'static Cpu> {
 
 /// Makes this CPU known, with the operations of the level at which the kernel runs. At CPL 3,
 /// `pending` handles the interrupts that came while they were masked.
-pub fn add_cpu(id: usize, trap_header: &'static CpuHeader, pending: fn(&Cpu, u64)) -> &'static Cpu {
+pub fn add_cpu(
+    id: usize,
+    trap_header: &'static CpuHeader,
+    pending: fn(&Cpu, u64, u64),
+) -> &'static Cpu {
     let shared = shared();
     let ops: &'static dyn PrivOps = match kernel_cpl() {
         Cpl::Zero => {
@@ -86,6 +91,7 @@ pub fn add_cpu(id: usize, trap_header: &'static CpuHeader, pending: fn(&Cpu, u64
         area: &shared.areas[id],
         ns_per_tick_q32: (1_000_000 << 32) / u64::from(shared.header.tsc_khz),
         sched: &super::threads::SCHEDULER,
+        sightings: &SIGHTINGS,
         console: super::console::write,
         hold: Hold::new(),
     })

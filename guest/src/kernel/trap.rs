@@ -62,11 +62,12 @@ fn page_fault(cpu: &Cpu, frame: &TrapFrame) {
     cpu.area.context.store(interrupted.0, Relaxed);
 }
 
-/// Interrupts that came while the kernel had them masked, now that it opens them.
-pub fn pending(cpu: &Cpu, bits: u64) {
+/// Interrupts that came while the kernel had them masked, now that it opens them; a tick among them
+/// had come at `rip`.
+pub fn pending(cpu: &Cpu, bits: u64, rip: u64) {
     let interrupted = cpu.context();
     cpu.area.context.store(in_interrupt(interrupted), Relaxed);
-    handle(cpu, bits, interrupted, 0);
+    handle(cpu, bits, interrupted, rip);
     cpu.area.context.store(interrupted.0, Relaxed);
 }
 
@@ -75,9 +76,9 @@ const fn in_interrupt(interrupted: Context) -> u64 {
     interrupted.0 & !Context::BOTTOM_HALF | Context::INTERRUPT | Context::MASKED
 }
 
-fn grace_tick(cpu: &Cpu, interrupted: Context, rip: u64) {
+fn grace_tick(cpu: &Cpu, interrupted: Context) {
     for rcu in &FLAVOURS {
-        rcu.tick(cpu, interrupted, rip);
+        rcu.tick(cpu, interrupted);
         if rcu.needs_cpu(cpu) {
             cpu.raise(CALLBACKS);
         }
@@ -92,7 +93,8 @@ fn handle(cpu: &Cpu, bits: u64, interrupted: Context, rip: u64) {
         cpu.area
             .ticks
             .store(cpu.area.ticks.load(Relaxed) + 1, Relaxed);
-        grace_tick(cpu, interrupted, rip);
+        cpu.sightings.note(cpu.id, rip);
+        grace_tick(cpu, interrupted);
         SCHEDULER.tick(cpu);
         kernel.apic.end_of_interrupt();
         work::tick(kernel.shared.header, cpu);

@@ -113,7 +113,7 @@ impl Guest {
                     let mut worker = Worker::new(&cpu, id, 512 / cpus);
                     for step in 0..steps {
                         self.walk.step(&cpu, &mut worker);
-                        self.rcu.tick(&cpu, cpu.context(), 0);
+                        self.rcu.tick(&cpu, cpu.context());
                         if step % 64 == 0 && enough(self) {
                             break;
                         }

@@ -20,7 +20,7 @@ use underfoot_migrator::{Counters, Counts, StrategyKind, WaitKind, can_verify};
 use underfoot_vmm::stats::Stats;
 use underfoot_vmm::{SharedRegion, TscRelation};
 
-/// The counter of hypercalls that KVM did not take.
+/// The counter of shootdowns that sent single interrupts where a hypercall was asked for.
 const HYPERCALLS_REFUSED: &str = "hypercalls-refused";
 
 /// Puts the record together; everything that could still write has been joined.
@@ -182,12 +182,8 @@ fn host(session: &Session<'_>, guest: &GuestRecord) -> Host {
         .filter_map(refused)
         .sum();
     if refused > 0 {
-        lacks(
-            "guest.tlb.hypercall",
-            format!(
-                "KVM refused {refused} hypercalls for interrupts, and single interrupts were sent"
-            ),
-        );
+        let cpl = level(session.machine.shared());
+        lacks("guest.tlb.hypercall", without_hypercall(refused, cpl));
     }
     if !one_clock(session) {
         let reason = "guest and host TSC differ, so that stalls and windows cannot be compared";
@@ -206,6 +202,15 @@ fn host(session: &Session<'_>, guest: &GuestRecord) -> Host {
         kernel: info.kernel.clone(),
         unsupported,
     }
+}
+
+/// Why `shootdowns` of a guest at `cpl` sent single interrupts though a hypercall was asked for.
+fn without_hypercall(shootdowns: u64, cpl: Option<Cpl>) -> String {
+    let why = match cpl {
+        Some(Cpl::Zero) => "KVM did not take the hypercall for interrupts",
+        _ => "the guest makes no hypercall for interrupts at CPL 3",
+    };
+    format!("{why}: {shootdowns} shootdowns sent single interrupts")
 }
 
 fn migration(session: &Session<'_>, counters: &Counters) -> Migration {
@@ -391,5 +396,22 @@ pub fn process_cpu_ns() -> u64 {
         time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64
     } else {
         0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn kvm_refuses_only_what_it_was_asked() {
+        let refused = without_hypercall(133, Some(Cpl::Zero));
+        let unasked = without_hypercall(133, Some(Cpl::Three));
+        assert!(refused.contains("KVM did not take"), "{refused}");
+        assert!(!unasked.contains("KVM"), "{unasked}");
+        assert!(unasked.contains("no hypercall for interrupts at CPL 3"));
+        for why in [refused, unasked] {
+            assert!(why.ends_with(": 133 shootdowns sent single interrupts"));
+        }
     }
 }

@@ -253,7 +253,7 @@ pub(super) const SHOOTDOWN: Description = Description {
     parameters: &[
         Parameter::choice(
             "way",
-            "how other CPUs are made to flush",
+            "how other CPUs are made to flush; hypercall falls back to ipi at CPL 3",
             &["ipi", "pv", "hypercall"],
         ),
         Parameter::number("pages", "pages in one shootdown", 1, 64, 8),
@@ -284,7 +284,7 @@ pub(super) const SHOOTDOWN: Description = Description {
         ),
         Counter::new(
             "hypercalls-refused",
-            "shootdowns whose hypercall the host did not take",
+            "shootdowns that sent single interrupts instead: all at CPL 3, or KVM did not take it",
         ),
         Counter::new("full", "shootdowns of the whole space"),
         Counter::new("reads", "reads through test pages"),

@@ -62,7 +62,8 @@ const LOCKDEP: Parameter = Parameter::choice(
 /// How what is unmapped is taken away from those who may be using it.
 const SHOOTDOWN: Parameter = Parameter::choice(
     "shootdown",
-    "what unmapping waits for: a grace period, or that other CPUs have flushed, and how they are told to",
+    "what unmapping waits for: a grace period, or that other CPUs have flushed, and how they are told to; \
+     hypercall falls back to ipi at CPL 3",
     &["rcu", "ipi", "pv", "hypercall"],
 );
 
@@ -95,7 +96,7 @@ const fn space_counters<const N: usize>() -> [Counter; N] {
     counters[SHOTS + 4] = Counter::new("spared-notes", "vCPUs left a note: they did not run");
     counters[SHOTS + 5] = Counter::new(
         "hypercalls-refused",
-        "shootdowns that sent interrupts instead",
+        "shootdowns that sent single interrupts instead: all at CPL 3, or KVM did not take it",
     );
     counters
 }

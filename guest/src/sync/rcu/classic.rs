@@ -87,11 +87,11 @@ impl Rcu {
 
     /// The timer tick: reports a quiescent state if the tick interrupted none of this CPU's read
     /// sections (`interrupted` is the context word from before the interrupt), and looks for a
-    /// stalled grace period; `position` is where the tick interrupted the CPU (RIP).
-    pub fn tick(&self, cpu: &Cpu, interrupted: Context, position: u64) {
+    /// stalled grace period.
+    pub fn tick(&self, cpu: &Cpu, interrupted: Context) {
         self.notice(cpu, interrupted);
         self.periods.heed_host(cpu);
-        self.periods.sequence.check(cpu, position, || Culprits {
+        self.periods.sequence.check(cpu, || Culprits {
             cpus: self.periods.waiting(),
             reader: None,
         });

@@ -198,13 +198,12 @@ impl<'a> RcuFlavour<'a> {
         }
     }
 
-    /// The timer tick, which interrupted the CPU at `position` (RIP) while its context word was
-    /// `interrupted`.
-    pub fn tick(self, cpu: &Cpu, interrupted: Context, position: u64) {
+    /// The timer tick, which interrupted the CPU while its context word was `interrupted`.
+    pub fn tick(self, cpu: &Cpu, interrupted: Context) {
         match self {
-            Self::Classic(rcu) => rcu.tick(cpu, interrupted, position),
-            Self::Preemptible(rcu) => rcu.tick(cpu, position),
-            Self::Sleepable(rcu) => rcu.tick(cpu, position),
+            Self::Classic(rcu) => rcu.tick(cpu, interrupted),
+            Self::Preemptible(rcu) => rcu.tick(cpu),
+            Self::Sleepable(rcu) => rcu.tick(cpu),
         }
     }
 

@@ -183,10 +183,10 @@ fn preemptible(fate: Fate, variant: Variant) {
                 let index = current.load(Acquire) as usize;
                 let switch = |index| rig.switch(RcuFlavour::Preemptible(rcu), &cpu, index);
                 match fate {
-                    Fate::Ticked => rcu.tick(&cpu, 0),
+                    Fate::Ticked => rcu.tick(&cpu),
                     Fate::SwitchedOut => {
                         switch(1);
-                        rcu.tick(&cpu, 0);
+                        rcu.tick(&cpu);
                         switch(0);
                     }
                     Fate::Idle => {

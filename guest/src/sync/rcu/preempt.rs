@@ -187,14 +187,11 @@ impl PreemptRcu {
     }
 
     /// The timer tick: reports a quiescent state if it interrupted no section, boosts readers that
-    /// hold up an old grace period, and looks for one that is stalled. `position` is where the tick
-    /// interrupted the CPU (RIP).
-    pub fn tick(&self, cpu: &Cpu, position: u64) {
+    /// hold up an old grace period, and looks for one that is stalled.
+    pub fn tick(&self, cpu: &Cpu) {
         self.quiescent(cpu);
         self.boost(cpu);
-        self.periods
-            .sequence
-            .check(cpu, position, || self.culprits(cpu));
+        self.periods.sequence.check(cpu, || self.culprits(cpu));
     }
 
     /// The interrupt of an expedited wait.

@@ -77,7 +77,7 @@ impl Rig {
             if rcu.completed() > before + 2 {
                 break;
             }
-            rcu.tick(cpu, cpu.context(), 0);
+            rcu.tick(cpu, cpu.context());
             relax();
         }
         self.switch(*rcu, cpu, 0);

@@ -124,8 +124,8 @@ impl Sequence {
     }
 
     /// Tells of a grace period that does not end; `culprits` says who holds it up.
-    pub(super) fn check(&self, cpu: &Cpu, position: u64, culprits: impl FnOnce() -> Culprits) {
-        self.detector.check(cpu, &self.seq, position, culprits);
+    pub(super) fn check(&self, cpu: &Cpu, culprits: impl FnOnce() -> Culprits) {
+        self.detector.check(cpu, &self.seq, culprits);
     }
 
     /// Calls `turn`, and then `sleep`, until the number has come to `target`. The thread is woken at

@@ -167,13 +167,12 @@ impl SrcuDomain {
         sum(|counts| &counts.locks) == unlocks
     }
 
-    /// The timer tick: moves the grace period on, and looks for one that is stalled; `position` is
-    /// where the tick interrupted the CPU (RIP).
-    pub fn tick(&self, cpu: &Cpu, position: u64) {
+    /// The timer tick: moves the grace period on, and looks for one that is stalled.
+    pub fn tick(&self, cpu: &Cpu) {
         if self.sequence.is_busy() {
             self.step(cpu);
         }
-        self.sequence.check(cpu, position, || Culprits {
+        self.sequence.check(cpu, || Culprits {
             cpus: self.readers(),
             reader: None,
         });

@@ -10,8 +10,11 @@ use super::{
     RcuKind,
     sequence::Culprits,
 };
-use crate::{Cpu, arch::tsc, record, sched::ThreadId};
-use core::panic::Location;
+use crate::{Cpu, Sighting, arch::tsc, record, sched::ThreadId};
+use core::{
+    fmt::{self, Display, Formatter},
+    panic::Location,
+};
 use underfoot_abi::ReportKind;
 
 /// A grace period that is older than it should be.
@@ -27,8 +30,6 @@ pub struct RcuStall {
     pub waiting: u64,
     /// A thread that holds it up, switched out in its section, if one is known.
     pub reader: Option<StalledReader>,
-    /// Where the tick that found the stall interrupted the reporting CPU.
-    pub position: u64,
 }
 
 /// A thread that was switched out in a read section.
@@ -41,41 +42,87 @@ pub struct StalledReader {
 }
 
 impl RcuStall {
-    /// Reports it: the words are the grace period, its age in ns, the CPUs, and the position. What a
-    /// kernel gives to its kinds of RCU as their `report`.
+    /// Reports it: the words are the grace period, its age in ns, the CPUs waited for, and where the lowest of them
+    /// was last seen (RIP; 0 if it never ticked). What a kernel gives to its kinds of RCU as their `report`.
     pub fn report(cpu: &Cpu, stall: &Self) {
-        let words = [
-            stall.grace_period,
-            stall.age_ns,
-            stall.waiting,
-            stall.position,
-        ];
-        let name = stall.kind.name();
-        let (number, age_ms) = (stall.grace_period, stall.age_ns / 1_000_000);
-        let (waiting, position) = (stall.waiting, stall.position);
-        match stall.reader {
-            Some(StalledReader {
-                thread: ThreadId(thread),
-                entered,
-            }) => record::report(
-                cpu,
-                ReportKind::RcuStall,
-                words,
-                format_args!(
-                    "{name}: grace period {number} is {age_ms} ms old, waiting for CPUs {waiting:#x}: \
-                 thread {thread} was switched out in its section, which began at {entered}"
-                ),
+        let waiting = stall.waiting;
+        let blamed = cpus(waiting).next();
+        let seen = blamed.and_then(|id| cpu.sightings.of(id));
+        let position = seen.map_or(0, |seen| seen.position);
+        let words = [stall.grace_period, stall.age_ns, waiting, position];
+        let (number, age_ms) = (stall.grace_period, ms(stall.age_ns));
+        record::report(
+            cpu,
+            ReportKind::RcuStall,
+            words,
+            format_args!(
+                "{}: grace period {number} is {age_ms} ms old, waiting for CPUs {waiting:#x}{}{}",
+                stall.kind.name(),
+                Reader(stall.reader),
+                Whereabouts { cpu, waiting }
             ),
-            None => record::report(
-                cpu,
-                ReportKind::RcuStall,
-                words,
-                format_args!(
-                    "{name}: grace period {number} is {age_ms} ms old, waiting for CPUs {waiting:#x}; \
-                 CPU {} is at {position:#x}",
-                    cpu.id
-                ),
-            ),
+        );
+    }
+}
+
+/// The CPUs whose bits are set, from the lowest on.
+fn cpus(mask: u64) -> impl Iterator<Item = usize> {
+    (0..u64::BITS as usize).filter(move |id| mask >> id & 1 != 0)
+}
+
+const fn ms(ns: u64) -> u64 {
+    ns / 1_000_000
+}
+
+struct Reader(Option<StalledReader>);
+
+impl Display for Reader {
+    fn fmt(&self, out: &mut Formatter<'_>) -> fmt::Result {
+        let Some(StalledReader { thread, entered }) = self.0 else {
+            return Ok(());
+        };
+        let ThreadId(thread) = thread;
+        write!(
+            out,
+            "; thread {thread} was switched out in its section, which began at {entered}"
+        )
+    }
+}
+
+/// As many CPUs are told of, one by one, as fit a report's text.
+const TOLD: usize = 2;
+
+/// Where the CPUs waited for were last seen.
+struct Whereabouts<'a> {
+    cpu: &'a Cpu,
+    waiting: u64,
+}
+
+impl Display for Whereabouts<'_> {
+    fn fmt(&self, out: &mut Formatter<'_>) -> fmt::Result {
+        for id in cpus(self.waiting).take(TOLD) {
+            let Some(Sighting {
+                position,
+                tsc: seen,
+            }) = self.cpu.sightings.of(id)
+            else {
+                write!(out, "; CPU {id} never took a tick")?;
+                continue;
+            };
+            let ago_ns = self.cpu.ns(tsc().saturating_sub(seen));
+            let ago_ms = ms(ago_ns);
+            if ago_ns > AWAY_NS {
+                write!(
+                    out,
+                    "; CPU {id} took no tick for {ago_ms} ms, last at {position:#x}"
+                )?;
+            } else {
+                write!(out, "; CPU {id} was at {position:#x} {ago_ms} ms ago")?;
+            }
+        }
+        match cpus(self.waiting).count().saturating_sub(TOLD) {
+            0 => Ok(()),
+            more => write!(out, "; and {more} more"),
         }
     }
 }
@@ -143,13 +190,7 @@ impl StallDetector {
         cpu.ns(self.away_tsc.fetch_add(new, Relaxed) + new)
     }
 
-    pub(super) fn check(
-        &self,
-        cpu: &Cpu,
-        seq: &AtomicU64,
-        position: u64,
-        culprits: impl FnOnce() -> Culprits,
-    ) {
+    pub(super) fn check(&self, cpu: &Cpu, seq: &AtomicU64, culprits: impl FnOnce() -> Culprits) {
         let number = seq.load(Acquire);
         if number & 1 == 0 {
             return;
@@ -177,7 +218,6 @@ impl StallDetector {
                 age_ns,
                 waiting: found.cpus,
                 reader: found.reader,
-                position,
             },
         );
     }

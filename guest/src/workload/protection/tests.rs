@@ -61,7 +61,7 @@ fn the_holder_of_a_sleeping_spinlock_is_a_reader() {
     }
     let waiting = || {
         for _ in 0..8 {
-            protection.rcu.tick(&cpu, cpu.context(), 0);
+            protection.rcu.tick(&cpu, cpu.context());
             protection.rcu.process(&cpu);
         }
         protection.rcu.backlog(cpu.id).callbacks

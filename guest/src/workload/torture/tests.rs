@@ -63,7 +63,7 @@ fn torture(cpus: u32, kind: RcuKind, variant: Variant, least: u64) -> Outcome {
                 start.wait();
                 while !done.load(Relaxed) {
                     torture.read(cpu, &mut random);
-                    rcu.tick(cpu, cpu.context(), 0);
+                    rcu.tick(cpu, cpu.context());
                 }
                 rcu.idle_enter(cpu);
             });
@@ -72,7 +72,7 @@ fn torture(cpus: u32, kind: RcuKind, variant: Variant, least: u64) -> Outcome {
         let mut turn = 0;
         while fixture.errors() == 0 && (turn < least || reads(&fixture) < least) {
             torture.write(&cpus[0], torture.pipe(0), turn as usize);
-            rcu.tick(&cpus[0], cpus[0].context(), 0);
+            rcu.tick(&cpus[0], cpus[0].context());
             turn += 1;
         }
         done.store(true, Relaxed);

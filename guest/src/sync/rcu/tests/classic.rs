@@ -22,12 +22,12 @@ fn a_callback_waits_for_every_reader_that_was_there() {
     let ran = call(&rcu, &cpus[0]);
     for _ in 0..10 {
         rcu.quiescent(&cpus[0]);
-        rcu.tick(&cpus[1], cpus[1].context(), 0);
+        rcu.tick(&cpus[1], cpus[1].context());
         rcu.process(&cpus[0]);
     }
     assert_eq!((ran.load(Relaxed), rcu.completed()), (0, 0));
     drop(section);
-    rcu.tick(&cpus[1], cpus[1].context(), 0);
+    rcu.tick(&cpus[1], cpus[1].context());
     rcu.process(&cpus[0]);
     assert_eq!((ran.load(Relaxed), rcu.completed()), (1, 1));
     assert_eq!(fixture.header.grace_periods.load(Relaxed), 1);
@@ -72,7 +72,7 @@ fn the_host_is_told_which_grace_period_waits_for_whom() {
     assert_eq!(told(), (1, 0b011), "the idle one is not waited for");
     assert!(header.grace_began_tsc.load(Relaxed) > 0);
     let section = rcu.read_lock(&cpus[1]);
-    rcu.tick(&cpus[1], cpus[1].context(), 0);
+    rcu.tick(&cpus[1], cpus[1].context());
     rcu.quiescent(&cpus[0]);
     assert_eq!(told(), (1, 0b010), "it reads");
     // The host wants one after this, and one more.
@@ -82,7 +82,7 @@ fn the_host_is_told_which_grace_period_waits_for_whom() {
     assert_eq!(header.grace_number.load(Relaxed), 2);
     for _ in 0..10 {
         for cpu in &cpus[..2] {
-            rcu.tick(cpu, cpu.context(), 0);
+            rcu.tick(cpu, cpu.context());
         }
     }
     assert_eq!((header.grace_number.load(Relaxed), rcu.completed()), (6, 3));
@@ -125,14 +125,13 @@ fn sections_nest_and_the_outermost_is_recorded() {
     assert_eq!(fixture.count(Moving, Metric::RcuRead), 1);
 }
 
-static REPORTS: [Counter; 5] = [const { Counter::new(0) }; 5];
+static REPORTS: [Counter; 4] = [const { Counter::new(0) }; 4];
 
 fn note(_: &Cpu, stall: &RcuStall) {
     REPORTS[0].fetch_add(1, Relaxed);
     REPORTS[1].store(stall.waiting, Relaxed);
-    REPORTS[2].store(stall.position, Relaxed);
-    REPORTS[3].store(stall.grace_period, Relaxed);
-    REPORTS[4].store(stall.age_ns, Relaxed);
+    REPORTS[2].store(stall.grace_period, Relaxed);
+    REPORTS[3].store(stall.age_ns, Relaxed);
 }
 
 #[test]
@@ -140,21 +139,18 @@ fn a_stalled_grace_period_is_reported_once_with_its_cpus() {
     let fixture = Fixture::with(3, Variant::RcuStall);
     let rcu = Rcu::new(1, note);
     let cpus = online(&fixture, &rcu);
-    rcu.tick(&cpus[0], cpus[0].context(), 1);
+    rcu.tick(&cpus[0], cpus[0].context());
     assert_eq!(REPORTS[0].load(Relaxed), 0, "no grace period, no stall");
     let ran = call(&rcu, &cpus[0]);
     for _ in 0..5 {
         for cpu in &cpus {
             rcu.quiescent(cpu);
-            rcu.tick(cpu, cpu.context(), 0xfeed);
+            rcu.tick(cpu, cpu.context());
         }
         rcu.process(&cpus[0]);
     }
-    let [count, waiting, position, number, age] = REPORTS.each_ref().map(|r| r.load(Relaxed));
-    assert_eq!(
-        (count, waiting & 0b100, position, number),
-        (1, 0b100, 0xfeed, 1)
-    );
+    let [count, waiting, number, age] = REPORTS.each_ref().map(|r| r.load(Relaxed));
+    assert_eq!((count, waiting & 0b100, number), (1, 0b100, 1));
     assert!(age >= 1);
     assert_eq!(fixture.header.rcu_stalls.load(Relaxed), 1);
     assert_eq!(
@@ -176,11 +172,11 @@ fn time_in_which_nobody_looked_does_not_count() {
     let cpus = online(&fixture, &rcu);
     call(&rcu, &cpus[0]);
     std::thread::sleep(std::time::Duration::from_millis(300));
-    rcu.tick(&cpus[0], cpus[0].context(), 0);
+    rcu.tick(&cpus[0], cpus[0].context());
     assert_eq!(STALLS.load(Relaxed), 0, "all were away");
     while STALLS.load(Relaxed) == 0 {
         std::thread::sleep(std::time::Duration::from_millis(1));
-        rcu.tick(&cpus[0], cpus[0].context(), 0);
+        rcu.tick(&cpus[0], cpus[0].context());
     }
 }
 

@@ -9,6 +9,7 @@ use underfoot_abi::{Metric, RecordedPhase::Moving};
 mod classic;
 mod preempt;
 mod sleepable;
+mod stall;
 
 const LONG_NS: u64 = 60_000_000_000;
 

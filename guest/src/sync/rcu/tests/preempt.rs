@@ -45,7 +45,7 @@ impl Setup {
     fn is_held_up(&self) -> bool {
         let before = self.rcu.completed();
         for cpu in &self.cpus {
-            self.rcu.tick(cpu, 0);
+            self.rcu.tick(cpu);
         }
         self.rcu.completed() == before
     }
@@ -84,7 +84,7 @@ fn a_section_that_began_later_is_not_waited_for() {
     let s = Setup::right();
     call(s.flavour(), &s.cpus[0]);
     // CPU 1 is quiescent, and then reads and is switched out.
-    s.rcu.tick(&s.cpus[1], 0);
+    s.rcu.tick(&s.cpus[1]);
     let section = s.rcu.read_lock(&s.cpus[1]);
     s.switch(1);
     assert!(!s.is_held_up());
@@ -94,7 +94,7 @@ fn a_section_that_began_later_is_not_waited_for() {
     assert!(s.is_held_up());
     s.switch(0);
     drop(section);
-    s.rcu.tick(&s.cpus[0], 0);
+    s.rcu.tick(&s.cpus[0]);
     assert_eq!(s.rcu.completed(), 2);
 }
 
@@ -218,7 +218,7 @@ fn readers_never_see_what_was_freed() {
                 let index = current[0].load(core::sync::atomic::Ordering::Acquire) as usize;
                 s.switch(1);
                 drop(s.rcu.read_lock(cpu));
-                s.rcu.tick(cpu, 0);
+                s.rcu.tick(cpu);
                 std::thread::yield_now();
                 s.switch(0);
                 assert_eq!(objects[index].load(Relaxed), 1, "freed under a reader");
