@@ -21,7 +21,7 @@ use spaces::{EXIT, FAULT, MMAP1, PRESSURE};
 /// The most parameters that a workload has.
 pub const MAX_PARAMETERS: usize = 16;
 /// The most counters that a workload has.
-pub const MAX_COUNTERS: usize = 64;
+pub const MAX_COUNTERS: usize = 80;
 
 /// A number or a choice that a workload can be told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -28,6 +28,10 @@ impl<'a> Middle<'a> {
 
     /// Makes it read-only for a while, in which no write may land there.
     pub(super) fn protect(&self, cpu: &Cpu) {
+        // Else there would be nothing to take away from others.
+        for address in self.range.clone().step_by(PAGE_SIZE) {
+            let _ = self.access(cpu, address, true);
+        }
         if !self.allow(cpu, Protection::Read) {
             return;
         }
