@@ -90,8 +90,8 @@ fn address_spaces_shoot_down_what_they_unmap() {
     }
     for (name, more, cpus) in [
         ("mmap1", "shootdown=ipi,remap=on", 2),
-        ("mmap1", "shootdown=ipi,remap=on,lockdep=on", 4),
-        ("mmap1", "shootdown=pv,path=speculative", 4),
+        ("mmap1", "shootdown=ipi,remap=on,lockdep=on,protect=on", 4),
+        ("mmap1", "shootdown=pv,path=speculative,protect=on", 4),
         // vCPUs that the VMM has stopped are left notes.
         ("mmap1 --strategy stop-world", "shootdown=pv", 4),
         ("mmap1", "shootdown=hypercall", 2),
@@ -119,6 +119,59 @@ fn address_spaces_shoot_down_what_they_unmap() {
         if more.contains("remap=on") {
             assert!(counter("moved") > 0, "{line}: no region was moved");
         }
+        if more.contains("protect=on") {
+            assert_split(&summary, &line);
+        }
+    }
+}
+
+/// Mappings were split and merged, and writes refused meanwhile.
+fn assert_split(summary: &Summary, line: &str) {
+    for name in ["splits", "merges", "denied"] {
+        let count = summary.number(&format!("/guest/counters/moving/{name}"));
+        assert!(count > 0, "{line}: no {name}");
+    }
+}
+
+/// Where what is forbidden waits for a grace period, on each path of faults.
+#[test]
+#[cfg_attr(no_kvm, ignore = "this host has no /dev/kvm for us")]
+fn mappings_are_split_and_merged_under_accesses() {
+    if !kvm() {
+        return;
+    }
+    for path in ["mmap-lock", "vma-lock", "speculative"] {
+        let line = format!(
+            "--workload mmap1 --parameters protect=on,path={path} --cpus 2 --target all --rate max --duration {}s",
+            seconds()
+        );
+        let (summary, _) = run(&Scratch::new(), &line);
+        assert_worked(&summary, &line);
+        assert_split(&summary, &line);
+    }
+}
+
+/// Each kind of spinlock guards pages that move; readers beside the writers of one find them whole.
+#[test]
+#[cfg_attr(no_kvm, ignore = "this host has no /dev/kvm for us")]
+fn each_kind_of_spinlock_is_contended() {
+    if !kvm() {
+        return;
+    }
+    for kind in ["ticket", "queued", "seqlock"] {
+        let line = format!(
+            "--workload lock --parameters kind={kind} --cpus 4 --target all --rate max --duration {}s",
+            seconds()
+        );
+        let (summary, _) = run(&Scratch::new(), &line);
+        assert_worked(&summary, &line);
+        let waits = summary.histograms("histograms");
+        assert!(
+            waits.get("guest.lock.wait").is_some_and(|h| h.count > 0),
+            "{line}: nobody took a lock"
+        );
+        let snapshots = summary.number("/guest/counters/moving/snapshots");
+        assert_eq!(snapshots > 0, kind == "seqlock", "{line}");
     }
 }
 

@@ -6,13 +6,14 @@ mod spaces;
 
 pub use mix::{MIX_PARTS, mix_counters};
 pub use spaces::{
-    CHANGES, FAULT_OUTCOMES, MOVES, PRESSURE_COUNTERS, SHOTS, TABLE_SAMPLES, TABLES_REUSED,
+    CHANGES, DENIED, FAULT_OUTCOMES, MOVES, PRESSURE_COUNTERS, SHOTS, SPLITS, TABLE_SAMPLES,
+    TABLES_REUSED,
 };
 
 use kernel::{CHASE, CHURN, DMA, IDLE, LOCK, ORDER, SHOOTDOWN, TORTURE, WALK};
 pub use kernel::{
     DMA_CACHE, DMA_EXHAUSTED, DMA_LOOKUP, DMA_RANGES, DMA_RENEW, DMA_RENEW_BUSY, DMA_SLOTS,
-    DMA_TRACKING,
+    DMA_TRACKING, SNAPSHOTS,
 };
 use mix::MIX;
 use spaces::{EXIT, FAULT, MMAP1, PRESSURE};
@@ -20,7 +21,7 @@ use spaces::{EXIT, FAULT, MMAP1, PRESSURE};
 /// The most parameters that a workload has.
 pub const MAX_PARAMETERS: usize = 16;
 /// The most counters that a workload has.
-pub const MAX_COUNTERS: usize = 64;
+pub const MAX_COUNTERS: usize = 80;
 
 /// A number or a choice that a workload can be told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

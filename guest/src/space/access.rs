@@ -62,9 +62,45 @@ impl Spaces {
         Err(AccessError::Starved { address })
     }
 
-    /// The access, if a page is mapped that allows it: by a walk of the tables, which stay as long as
-    /// the read section, or by this CPU's translation, which is then there until it is shot down.
+    /// How often the page at `address` was written, if there is one. As [`Self::access`], but it faults
+    /// nothing in.
+    pub fn written(&self, cpu: &Cpu, space: &Space, address: usize) -> Option<u64> {
+        self.by_translation(cpu, space, address, |found, _| {
+            found.is_page().then(|| {
+                // SAFETY: as in `use_page`.
+                let page = unsafe { UserPage::at(found.address()) };
+                record::access(cpu, found.address(), || page.updates())
+            })
+        })
+    }
+
+    /// The access, if a page is mapped that allows it.
     fn try_access(&self, cpu: &Cpu, space: &Space, address: usize, write: bool) -> bool {
+        let done = self.by_translation(cpu, space, address, |found, walk| {
+            let sound = Self::use_page(cpu, address, write, found)?;
+            if let Some(shootdowns) = &self.shootdowns
+                && !sound
+            {
+                let now = walk();
+                if now != Some(found.0) {
+                    shootdowns.stale(cpu, address, found.0, now);
+                }
+            }
+            Some(())
+        });
+        done.is_some()
+    }
+
+    /// Uses what `address` is mapped to: by a walk of the tables, which stay as long as the read section,
+    /// or by this CPU's translation, which is then there until it is shot down. `by` gets the entry, and
+    /// the walk, to find what it is by now.
+    fn by_translation<T>(
+        &self,
+        cpu: &Cpu,
+        space: &Space,
+        address: usize,
+        by: impl FnOnce(Entry, &dyn Fn() -> Option<u64>) -> Option<T>,
+    ) -> Option<T> {
         let _section = self.rcu.read_lock(cpu);
         let walk = || {
             let leaf = self.leaf(cpu, space, address)?;
@@ -72,22 +108,12 @@ impl Spaces {
             let found = Entry(leaf.entries()[index(address, 0)].load(Acquire));
             (!found.is_none()).then_some(found.0)
         };
-        let by = |found| Self::use_page(cpu, address, write, Entry(found));
+        let by = |found| by(Entry(found), &walk);
         let Some(shootdowns) = &self.shootdowns else {
-            return walk().and_then(by).is_some();
+            return walk().and_then(by);
         };
         let soft = shootdowns.activate(cpu, self, space);
-        let done = soft.access_in_steps(cpu, page_of(address), walk, |found| {
-            let sound = by(found)?;
-            if !sound {
-                let now = walk();
-                if now != Some(found) {
-                    shootdowns.stale(cpu, address, found, now);
-                }
-            }
-            Some(())
-        });
-        done.is_some()
+        soft.access_in_steps(cpu, page_of(address), walk, by)
     }
 
     /// Uses the page at `address` by what its entry was; whether it was the right one. `None` if the

@@ -8,13 +8,13 @@ use super::{
     spaces::Spaces,
     vma::{Protection, Vma},
 };
-use crate::{Cpu, lock_class, mm::watermark::Refused, sync::lockdep};
+use crate::{Cpu, lock_class, mm::watermark::Refused, record, sync::lockdep};
 use core::{
     fmt,
     ops::Range,
     sync::atomic::Ordering::{Relaxed, Release},
 };
-use underfoot_abi::{PAGE_SIZE, Variant};
+use underfoot_abi::{PAGE_SIZE, SPLITS, Variant};
 
 lock_class!(
     /// Write sections of the mappings' sequence counts.
@@ -257,6 +257,7 @@ impl Spaces {
         low.set_end(address);
         Self::publish(space, &edit);
         end(cpu, low);
+        record::count(cpu, SPLITS, 1);
         self.finish(cpu, edit);
         Ok(())
     }
@@ -290,6 +291,7 @@ impl Spaces {
         Self::publish(space, &edit);
         end(cpu, high);
         end(cpu, low);
+        record::count(cpu, SPLITS + 1, 1);
         self.finish(cpu, edit);
         // SAFETY: detached, and in no tree from now on.
         unsafe { self.free_vma(cpu, high) };

@@ -92,6 +92,11 @@ impl UserPage {
         }
     }
 
+    /// How often it was written.
+    pub(super) fn updates(&self) -> u64 {
+        self.updates.load(Relaxed)
+    }
+
     /// Forgets the updates that it holds: a busted form.
     #[cold]
     pub(super) fn forget_updates(&self) {
@@ -114,7 +119,7 @@ impl UserPage {
     /// As of [`Self::free_deferred`], and nobody is using the page, or will.
     pub(super) unsafe fn free(&self, cpu: &Cpu, spaces: &Spaces) {
         // The last one who used it is gone, and with him the last update.
-        spaces.write_back(self.updates.load(Relaxed));
+        spaces.write_back(self.updates());
         // SAFETY: the caller's promise.
         unsafe { spaces.memory.pages.free(cpu, self.address(), 0) };
     }

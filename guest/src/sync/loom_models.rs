@@ -195,7 +195,7 @@ fn loom_seqcount_forgotten_is_caught() {
 fn loom_seqlock_writers_exclude_each_other() {
     explore(2, || {
         let shared = Arc::new((
-            SeqLock::<Unclassed>::new(),
+            SeqLock::<false, Unclassed>::new(),
             AtomicU32::new(0),
             AtomicU32::new(0),
         ));

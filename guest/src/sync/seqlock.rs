@@ -7,14 +7,14 @@ use super::{
 use crate::Cpu;
 
 /// As Linux's `seqlock_t` (Documentation/locking/seqlock.rst). What it guards must be atomics, as
-/// for [`SeqCount`].
+/// for [`SeqCount`]. With `RECORDED`, holds of its lock and waits for it are recorded, as [`TicketLock`] says.
 #[derive(Debug, Default)]
-pub struct SeqLock<C = Unclassed> {
+pub struct SeqLock<const RECORDED: bool = false, C = Unclassed> {
     count: SeqCount,
-    lock: TicketLock<(), false, C>,
+    lock: TicketLock<(), RECORDED, C>,
 }
 
-impl<C: Classed> SeqLock<C> {
+impl<const RECORDED: bool, C: Classed> SeqLock<RECORDED, C> {
     super::atomic::const_fn! {
         /// A lock with no writer inside.
         #[must_use]
@@ -43,14 +43,14 @@ impl<C: Classed> SeqLock<C> {
     /// Reads alone, where retries would have no end: excludes writers, disturbs no other reader
     /// (`read_seqlock_excl`).
     #[inline]
-    pub fn read_exclusive<'a>(&'a self, cpu: &'a Cpu) -> TicketGuard<'a, (), false, C> {
+    pub fn read_exclusive<'a>(&'a self, cpu: &'a Cpu) -> TicketGuard<'a, (), RECORDED, C> {
         self.lock.lock(cpu)
     }
 
     /// Enters as a writer. Interrupts and bottom halves must neither read nor write what this
     /// guards, unless the caller holds them back.
     #[inline]
-    pub fn write<'a>(&'a self, cpu: &'a Cpu) -> SeqLockGuard<'a, C> {
+    pub fn write<'a>(&'a self, cpu: &'a Cpu) -> SeqLockGuard<'a, RECORDED, C> {
         let lock = self.lock.lock(cpu);
         self.count.write_begin();
         SeqLockGuard {
@@ -62,13 +62,13 @@ impl<C: Classed> SeqLock<C> {
 
 /// The lock, held by a writer; dropped, it is free again.
 #[must_use]
-pub struct SeqLockGuard<'a, C: Classed = Unclassed> {
+pub struct SeqLockGuard<'a, const RECORDED: bool, C: Classed = Unclassed> {
     count: &'a SeqCount,
     /// Let go after the count is even again: fields are dropped after [`Drop::drop`].
-    _lock: TicketGuard<'a, (), false, C>,
+    _lock: TicketGuard<'a, (), RECORDED, C>,
 }
 
-impl<C: Classed> Drop for SeqLockGuard<'_, C> {
+impl<const RECORDED: bool, C: Classed> Drop for SeqLockGuard<'_, RECORDED, C> {
     #[inline]
     fn drop(&mut self) {
         self.count.write_end();

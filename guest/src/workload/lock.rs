@@ -3,30 +3,34 @@
 
 use super::audit::Audit;
 use super::plan::{Parameters, Workload, is_over};
+use super::spinlock::Spinlock;
 use crate::Cpu;
 use crate::arch::tsc;
 use crate::mm::PageAllocator;
 use crate::random::Random;
 use crate::record::{self, Span, access};
-use crate::sync::TicketLock;
+use crate::sync::SeqLock;
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use underfoot_abi::{Metric, PAGE_SIZE, PageByte, PageKind, Variant};
+use underfoot_abi::{Metric, PAGE_SIZE, PageByte, PageKind, SNAPSHOTS, Variant};
 
 /// Parameters, in the order of the contract.
 const THREADS: usize = 0;
 const LOCKS: usize = 1;
 const SECTION_NS: usize = 2;
 const TOUCHES: usize = 3;
+const KIND: usize = 4;
 
 const WORDS: usize = PAGE_SIZE / size_of::<u64>();
 /// Pages that each lock protects.
 const PAGES_EACH: usize = 8;
 /// Locks at most; the contract's bound.
 const MOST_LOCKS: usize = 64;
+/// Attempts of a reader beside writers before it keeps them out.
+const ATTEMPTS: usize = 8;
 
 /// The locks, and the pages that they protect.
 pub struct Lock {
-    locks: [TicketLock<()>; MOST_LOCKS],
+    locks: [Spinlock; MOST_LOCKS],
     pages: &'static [AtomicU64],
     threads_each: usize,
     count: usize,
@@ -51,7 +55,7 @@ impl Lock {
         let count = (parameters[LOCKS] as usize).clamp(1, MOST_LOCKS);
         let byte = PageByte::new(PageKind::Data, false);
         Some(Self {
-            locks: [const { TicketLock::new(()) }; MOST_LOCKS],
+            locks: core::array::from_fn(|_| Spinlock::of_kind(parameters[KIND])),
             pages: pages.zeroed_slice(cpu, count * PAGES_EACH * WORDS, byte)?,
             threads_each: parameters[THREADS] as usize,
             count,
@@ -72,7 +76,13 @@ impl Lock {
     fn operation(&self, cpu: &Cpu, random: &mut Random) {
         let span = Span::start(cpu);
         let number = random.below(self.count);
+        if let Spinlock::Sequence(lock) = &self.locks[number]
+            && random.below(2) == 0
         {
+            for _ in 0..self.touches {
+                self.read(cpu, lock, self.page(number, random.below(PAGES_EACH)));
+            }
+        } else {
             let _held = (!self.unlocked).then(|| self.locks[number].lock(cpu));
             let entered = tsc();
             for _ in 0..self.touches {
@@ -84,6 +94,32 @@ impl Lock {
         }
         span.finish(cpu, Metric::Operation);
         record::operation(cpu);
+    }
+
+    /// Reads a page beside the writers of `lock`: both ends are of one touch.
+    fn read(&self, cpu: &Cpu, lock: &SeqLock<true>, page: &[AtomicU64]) {
+        let (first, last) = (&page[0], &page[WORDS - 1]);
+        let address = core::ptr::from_ref(first).addr();
+        let ends = || access(cpu, address, || [first, last].map(|end| end.load(Relaxed)));
+        let attempt = || {
+            let seq = lock.read_begin(cpu);
+            let found = ends();
+            (!lock.read_retry(seq)).then_some(found)
+        };
+        let [before, after] = (0..ATTEMPTS)
+            .find_map(|_| {
+                let found = attempt();
+                record::count(cpu, SNAPSHOTS + usize::from(found.is_none()), 1);
+                found
+            })
+            .unwrap_or_else(|| {
+                let _alone = lock.read_exclusive(cpu);
+                ends()
+            });
+        record::checked(cpu, 1);
+        if before != after {
+            record::error(cpu, core::ptr::from_ref(last).addr(), after);
+        }
     }
 
     /// Verifies a page and moves it on. Its first and last word count the touches; those between

@@ -3,6 +3,7 @@
 
 use super::{
     Audit,
+    middle::Middle,
     plan::{Parameters, Workload, is_over},
     stage::{OWN, SpaceParts, Stage},
 };
@@ -11,14 +12,15 @@ use crate::{
     Cpu,
     mm::watermark::Watermarks,
     record::{self, Span},
-    space::{ChangeError, Protection, Space},
+    space::{AccessError, ChangeError, FaultError, Protection, Space},
 };
 use core::sync::atomic::{AtomicUsize, Ordering::Relaxed};
-use underfoot_abi::{MAX_CPUS, MOVES, Metric, PAGE_SIZE};
+use underfoot_abi::{DENIED, MAX_CPUS, MOVES, Metric, PAGE_SIZE};
 
 const ACCESSORS: usize = OWN;
 const PAGES: usize = OWN + 1;
 const REMAP: usize = OWN + 2;
+const PROTECT: usize = OWN + 3;
 
 /// Always mapped: the first region shares tables of all levels but the leaves with it, the second
 /// one only the root.
@@ -38,6 +40,8 @@ pub struct Mmap1 {
     pages: usize,
     /// Regions are moved before they are unmapped.
     remap: bool,
+    /// Parts of regions are protected, or unmapped and mapped again.
+    protect: bool,
     seed: u64,
 }
 
@@ -64,6 +68,7 @@ impl Mmap1 {
             accessors,
             pages: parameters[PAGES].max(1) as usize,
             remap: parameters[REMAP] != 0,
+            protect: parameters[PROTECT] != 0,
             seed: cpu.header.seed,
         })
     }
@@ -82,6 +87,14 @@ impl Mmap1 {
                 let _ = spaces.access(cpu, space, address, true);
             }
             cpu.sched.yield_now(cpu);
+            if self.protect {
+                let middle = Middle::of(&self.stage, space, start, self.pages);
+                match turn % 3 {
+                    1 => middle.protect(cpu),
+                    2 => middle.map_again(cpu),
+                    _ => {}
+                }
+            }
             if self.remap {
                 self.move_away(cpu, group, space, start);
             }
@@ -106,8 +119,11 @@ impl Mmap1 {
         let (spaces, len) = (self.stage.spaces, self.pages * PAGE_SIZE);
         // The first time also what an earlier turn had no memory to unmap.
         let unmap = || spaces.unmap(cpu, space, MOVED, len);
-        if let Err(why) = unmap().and_then(|()| spaces.remap(cpu, space, start, len, MOVED)) {
-            return self.stage.failed(cpu, "a move", why);
+        match unmap().and_then(|()| spaces.remap(cpu, space, start, len, MOVED)) {
+            Ok(()) => {}
+            // Its parts have stayed apart: there was no memory, or no slot, to merge them.
+            Err(ChangeError::NotMapped { .. }) if self.protect => return,
+            Err(why) => return self.stage.failed(cpu, "a move", why),
         }
         record::count(cpu, MOVES, 1);
         self.regions[group].store(MOVED, Relaxed);
@@ -126,8 +142,15 @@ impl Mmap1 {
         let address = self.regions[group].load(Relaxed) + page + 8 * random.below(512);
         let write = random.below(2) == 0;
         let accessed = self.stage.spaces.access(cpu, space, address, write);
+        let refused = |why| matches!(why, AccessError::Fault(FaultError::Refused { .. }));
         if accessed.is_ok() {
             record::operation(cpu);
+        } else if self.protect
+            && write
+            && accessed.is_err_and(refused)
+            && self.stage.spaces.access(cpu, space, address, false).is_ok()
+        {
+            record::count(cpu, DENIED, 1);
         }
     }
 }

@@ -12,8 +12,8 @@ use core::{
     sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed},
 };
 use underfoot_abi::{
-    CHANGES, FAULT_OUTCOMES, Header, MAX_PARAMETERS, PRESSURE_COUNTERS, Phase, RecordedPhase,
-    ReportKind, TABLE_SAMPLES, Variant, WorkloadId,
+    CHANGES, DENIED, FAULT_OUTCOMES, Header, MAX_PARAMETERS, PRESSURE_COUNTERS, Phase,
+    RecordedPhase, ReportKind, SPLITS, TABLE_SAMPLES, Variant, WorkloadId,
 };
 
 const CPUS: u32 = 3;
@@ -134,6 +134,7 @@ fn workloads_run_clean_on_every_path() {
                     ("tables", tables),
                     ("shootdown", (path + tables) % 2),
                     ("remap", tables),
+                    ("protect", 1),
                     ("threads", 1),
                     ("mappers", 1),
                     ("free", tables),
@@ -146,6 +147,11 @@ fn workloads_run_clean_on_every_path() {
                 assert_eq!((fixture.errors(), audit.errors), (0, 0), "{row}");
                 assert!(audit.checked > 0, "{row}");
                 assert_eq!(fixture.header.reports_made.load(Relaxed), 0, "{row}");
+                if id == WorkloadId::Mmap1 {
+                    for index in [SPLITS, SPLITS + 1, DENIED] {
+                        assert!(counters[index] > 0, "{row}: {}", id.counters()[index].name);
+                    }
+                }
                 let faults: u64 = counters[1..=FAULT_OUTCOMES.len()].iter().sum();
                 assert!(faults > 0, "{row}");
                 // The phase may end between a change and its sample, once for each thread.

@@ -55,6 +55,8 @@ pub(super) struct Stage {
     pub(super) spaces: &'static Spaces,
     pub(super) memory: &'static Watermarks,
     parts: SpaceParts,
+    /// Changes are shot down.
+    shoots: bool,
     /// What of the allocator's totals of reused tables was counted.
     reused: [AtomicU64; 2],
 }
@@ -114,6 +116,7 @@ impl Stage {
             spaces,
             memory,
             parts,
+            shoots: parameters[SHOOTDOWN] != 0,
             reused: [const { AtomicU64::new(0) }; 2],
         })
     }
@@ -151,6 +154,14 @@ impl Stage {
         record::count(cpu, Outcome::OutOfMemory.counter(), 1);
         self.memory.out_of_memory(cpu, what);
         self.rest(cpu);
+    }
+
+    /// Waits until no CPU uses what a change has forbidden: shootdowns have seen to that, else a grace
+    /// period does.
+    pub(super) fn settle(&self, cpu: &Cpu) {
+        if !self.shoots {
+            self.parts.rcu.synchronize(cpu);
+        }
     }
 
     /// Lets callbacks give something back, where memory is short.

@@ -22,6 +22,9 @@ const KIND: Parameter = Parameter::choice(
     &["classic", "preemptible", "sleepable"],
 );
 
+/// The counters of [`WorkloadId::Lock`](super::WorkloadId::Lock) alone, two in all: see their texts.
+pub const SNAPSHOTS: usize = 1;
+
 /// The backlog of callbacks, and of what they free.
 const CALLBACKS_WAITING: Counter = Counter::new(
     "callbacks_waiting_max",
@@ -56,8 +59,17 @@ pub(super) const LOCK: Description = Description {
             0,
         ),
         Parameter::number("touches", "accesses in a critical section", 0, 64, 4),
+        Parameter::choice(
+            "kind",
+            "kind of spinlock; seqlock: critical sections are its writers', and half of the operations read beside them",
+            &["ticket", "queued", "seqlock"],
+        ),
     ],
-    counters: &[OPERATIONS],
+    counters: &[
+        OPERATIONS,
+        Counter::new("snapshots", "pages that readers beside writers found whole"),
+        Counter::new("retries", "pages read again, as a writer had come"),
+    ],
 };
 
 pub(super) const CHASE: Description = Description {

@@ -69,7 +69,7 @@ const SHOOTDOWN: Parameter = Parameter::choice(
 
 /// What workloads over address spaces count: [`OPERATIONS`], [`FAULT_OUTCOMES`], what the tables took
 /// whenever somebody looked, and their shootdowns.
-const SPACE_COUNTERS: [Counter; FAULT_OUTCOMES.len() + 15] = space_counters();
+const SPACE_COUNTERS: [Counter; FAULT_OUTCOMES.len() + 17] = space_counters();
 
 const fn space_counters<const N: usize>() -> [Counter; N] {
     let mut counters = [OPERATIONS; N];
@@ -98,6 +98,8 @@ const fn space_counters<const N: usize>() -> [Counter; N] {
         "hypercalls-refused",
         "shootdowns that sent single interrupts instead: all at CPL 3, or KVM did not take it",
     );
+    counters[SPLITS] = Counter::new("splits", "mappings of which a change made two");
+    counters[SPLITS + 1] = Counter::new("merges", "mappings that became one with their neighbour");
     counters
 }
 
@@ -113,15 +115,22 @@ pub const TABLES_REUSED: usize = CHANGES + 1;
 /// The counters of shootdowns, six in all: see their texts.
 pub const SHOTS: usize = TABLES_REUSED + 2;
 
+/// The counters of mappings split and merged, two in all: see their texts.
+pub const SPLITS: usize = SHOTS + 6;
+
 /// The counter of [`WorkloadId::Mmap1`](super::WorkloadId::Mmap1) alone: regions that were moved.
 pub const MOVES: usize = SPACE_COUNTERS.len();
 
-const MMAP1_COUNTERS: [Counter; MOVES + 1] = {
-    let mut counters: [Counter; MOVES + 1] = space_counters();
+/// As [`MOVES`]: writes that a mapping's protection refused.
+pub const DENIED: usize = MOVES + 1;
+
+const MMAP1_COUNTERS: [Counter; DENIED + 1] = {
+    let mut counters: [Counter; DENIED + 1] = space_counters();
     counters[MOVES] = Counter::new(
         "moved",
         "regions moved with their pages before they were unmapped",
     );
+    counters[DENIED] = Counter::new("denied", "writes refused where a read was then allowed");
     counters
 };
 
@@ -140,6 +149,12 @@ pub(super) const MMAP1: Description = Description {
         Parameter::choice(
             "remap",
             "whether each region is moved, with its pages, before it is unmapped",
+            &["off", "on"],
+        ),
+        Parameter::choice(
+            "protect",
+            "whether the middle of each third region is made read-only for a while, and of each third unmapped and \
+             mapped again: mappings are split, and merged",
             &["off", "on"],
         ),
     ],

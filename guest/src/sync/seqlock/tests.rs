@@ -7,7 +7,7 @@ fn writers_exclude_each_other_and_readers_see_whole_updates() {
     const EACH: u64 = 5_000;
     let fixture = Fixture::new(3);
     let (lock, halves) = (
-        SeqLock::<Unclassed>::new(),
+        SeqLock::<false, Unclassed>::new(),
         [const { AtomicU64::new(0) }; 2],
     );
     std::thread::scope(|scope| {
@@ -40,7 +40,7 @@ fn writers_exclude_each_other_and_readers_see_whole_updates() {
 fn an_exclusive_reader_disturbs_no_other_reader() {
     let fixture = Fixture::new(1);
     let cpu = fixture.cpu(0);
-    let lock = SeqLock::<Unclassed>::new();
+    let lock = SeqLock::<false, Unclassed>::new();
     let seq = lock.read_begin(&cpu);
     drop(lock.read_exclusive(&cpu));
     assert!(!lock.read_retry(seq));

@@ -42,7 +42,7 @@ fn each_kind_of_lock_tells_its_order() {
     let queued = QueuedLock::<(), true, Queued>::new(());
     let mutex = Mutex::<(), false, Sleeping>::new(());
     let semaphore = RwSemaphore::<(), Semaphore>::new(());
-    let sequence = SeqLock::<Sequence>::new();
+    let sequence = SeqLock::<false, Sequence>::new();
     let right = checked(|cpu| {
         for _ in 0..2 {
             let _reader = semaphore.read(cpu);
