@@ -10,11 +10,11 @@ use std::sync::Arc;
 use std::time::Duration;
 use underfoot_abi::{
     DMA_CACHE, DMA_EXHAUSTED, DMA_LOOKUP, DMA_RANGES, DMA_RENEW, DMA_RENEW_BUSY, DMA_SLOTS,
-    DMA_TRACKING, PAGE_SIZE, WorkloadId,
+    DMA_TRACKING, PAGE_SIZE, PageKind, WorkloadId,
 };
 use underfoot_migrator::{Builder, Exhausted, Gfn, Laggard, PageRange, PoolCounts, Tracking};
-use underfoot_vmm::Machine;
 use underfoot_vmm::dma::{DmaDevice, DmaError, DmaOptions, SlowLookup};
+use underfoot_vmm::{Machine, SharedRegion};
 
 /// Threads of the device at most; the vCPUs' queues are theirs by turns.
 const THREADS: u32 = 2;
@@ -58,9 +58,10 @@ pub fn start(
     let usable = machine.ram().usable();
     let told = |which: usize| experiment.parameters.values()[which];
     let parts = (told(DMA_RANGES) as u32).div_ceil(usable.len() as u32);
+    let constant = constant(&shared);
     let ranges = usable.into_iter().flat_map(|(gpa, bytes)| {
         let whole = PageRange::new(Gfn::containing(gpa), (bytes / PAGE_SIZE as u64) as u32);
-        split(whole, parts)
+        apart(whole, constant, parts)
     });
     let takes = Duration::from_micros(told(DMA_LOOKUP));
     let device = DmaDevice::start(DmaOptions {
@@ -74,6 +75,34 @@ pub fn start(
         renew_busy: told(DMA_RENEW_BUSY) != 0,
     })?;
     Ok(Some(device))
+}
+
+/// The pages from the first to the last of the image's text and constants, as the guest has published them.
+fn constant(shared: &SharedRegion) -> Option<PageRange> {
+    let is_constant = |gfn: &u64| {
+        let byte = shared.page_byte(*gfn);
+        byte.is_some_and(|byte| matches!(byte.kind(), PageKind::Text | PageKind::Rodata))
+    };
+    let mut pages = (0..shared.page_map().len() as u64).filter(is_constant);
+    let first = pages.next()?;
+    let last = pages.next_back().unwrap_or(first);
+    Some(PageRange::new(Gfn(first), (last - first + 1) as u32))
+}
+
+/// `whole` in `parts` ranges or fewer, those that `constant` covers in one of their own where there are parts enough:
+/// the device never touches them, so that what moves there must hold up no other range, wherever buffers lie.
+fn apart(whole: PageRange, constant: Option<PageRange>, parts: u32) -> Vec<PageRange> {
+    let inside = |range: &PageRange| whole.start < range.start && range.end() < whole.end();
+    let Some(constant) = constant.filter(|range| parts > 2 && inside(range)) else {
+        return split(whole, parts).collect();
+    };
+    let between = |start: Gfn, end: Gfn| PageRange::new(start, (end.0 - start.0) as u32);
+    let before = between(whole.start, constant.start);
+    let after = between(constant.end(), whole.end());
+    [before, constant]
+        .into_iter()
+        .chain(split(after, parts - 2))
+        .collect()
 }
 
 /// `whole` in `parts` ranges or fewer.
@@ -186,5 +215,30 @@ mod tests {
             );
             assert!(all.windows(2).all(|two| two[0].end() == two[1].start));
         }
+    }
+
+    #[test]
+    fn what_the_device_never_touches_is_apart() {
+        let whole = PageRange::new(Gfn(5), 100);
+        for (start, pages, parts, own) in [
+            (20, 10, 16, true),
+            (20, 84, 3, true),
+            (20, 10, 2, false),
+            // Nothing is left before it, or after it.
+            (5, 10, 16, false),
+            (20, 85, 16, false),
+            (300, 10, 16, false),
+        ] {
+            let constant = PageRange::new(Gfn(start), pages);
+            let all = apart(whole, Some(constant), parts);
+            assert_eq!(all.contains(&constant), own, "{start} {pages} {parts}");
+            assert!(all.len() <= parts as usize);
+            assert_eq!(
+                (all[0].start, all[all.len() - 1].end()),
+                (whole.start, whole.end())
+            );
+            assert!(all.windows(2).all(|two| two[0].end() == two[1].start));
+        }
+        assert_eq!(apart(whole, None, 16).len(), 15);
     }
 }
