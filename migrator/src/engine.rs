@@ -83,11 +83,11 @@ pub(crate) struct Engine {
 }
 
 impl Engine {
-    /// What a page may be moved as now: a target class, unless nothing is there, its block is unplugged, or it must
-    /// sleep and would signal.
+    /// What a page may be moved as now: a target class, unless nothing is there (its block is unplugged, or nobody has
+    /// touched it), or it must sleep and would signal.
     pub(crate) fn target_class(&self, page: u32) -> Option<Class> {
         let word = &self.words[page as usize];
-        if word.is_hole() || !self.blocks.is_open(page) {
+        if word.is_hole() {
             return None;
         }
         let gfn = self.regions.of(page).gfn(page);

@@ -3,8 +3,8 @@
 use std::fs;
 use std::io;
 use std::ops::Range;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use crate::lock_order::{Class, Ordered};
 use crate::page_word::{Lane, PageWord};
 use crate::pagemap::{Entry, Pagemap};
 use crate::regions::{Region, Regions};
@@ -91,8 +91,9 @@ pub(crate) struct Registration {
     blocking: Vec<Userfaultfd>,
     parts: Vec<(usize, u32)>,
     signalling: Option<Userfaultfd>,
-    /// Those that are registered; locked by who plugs and unplugs.
-    runs: Mutex<Vec<Run>>,
+    /// Those that are registered; locked by who plugs and unplugs. Pages are registered before they are in it, and
+    /// unregistered before they are not.
+    runs: Ordered<Vec<Run>>,
 }
 
 /// Why ranges were not unregistered, and whether they are registered as before.
@@ -128,7 +129,7 @@ impl Registration {
                 Some(_) => Some(Userfaultfd::new(Waiting::Signal)?),
                 None => None,
             },
-            runs: Mutex::default(),
+            runs: Ordered::new(Class::Registered, Vec::new()),
         };
         for run in &runs {
             registration.register_one(run, watch)?;
@@ -146,7 +147,7 @@ impl Registration {
         let uffd = self.uffd(lane, run.hva);
         uffd.register(run.hva, run.len(), watch)?;
         // Known only from now on, so that dropping undoes what was done and no more.
-        self.runs().push(*run);
+        self.runs.lock().push(*run);
         Ok(())
     }
 
@@ -154,7 +155,7 @@ impl Registration {
         let Some(lane) = run.lane else { return Ok(()) };
         let uffd = self.uffd(lane, run.hva);
         uffd.unregister(run.hva, run.len())?;
-        let mut runs = self.runs();
+        let mut runs = self.runs.lock();
         *runs = runs.drain(..).flat_map(|one| one.without(run)).collect();
         Ok(())
     }
@@ -193,11 +194,6 @@ impl Registration {
             .try_for_each(|run| self.wake(Lane::Blocking, run.hva, run.pages))
     }
 
-    fn runs(&self) -> MutexGuard<'_, Vec<Run>> {
-        // A panic leaves it whole: pages are registered before they are in it, and unregistered before they are not.
-        self.runs.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// The descriptor of the pages of a lane at a host address.
     pub(crate) fn uffd(&self, lane: Lane, hva: usize) -> &Userfaultfd {
         match (lane, &self.signalling) {
@@ -230,8 +226,8 @@ impl Registration {
 
     /// Wakes everybody who waits at these of the blocking descriptors; who still has to wait says so again.
     pub(crate) fn wake_all(&self, uffds: Range<usize>) -> Result<(), UffdError> {
-        self.runs()
-            .iter()
+        let runs = self.runs.lock();
+        runs.iter()
             .filter(|run| run.lane == Some(Lane::Blocking) && uffds.contains(&self.shard(run.hva)))
             .try_for_each(|run| self.wake(Lane::Blocking, run.hva, run.pages))
     }
@@ -244,7 +240,7 @@ impl Registration {
 
 impl Drop for Registration {
     fn drop(&mut self) {
-        for run in self.runs().iter() {
+        for run in self.runs.lock().iter() {
             if let Some(lane) = run.lane {
                 // A range that its owner unmapped in the meantime needs no unregistering, and
                 // closing the descriptor would do the same work.

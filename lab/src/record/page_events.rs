@@ -1,7 +1,7 @@
 //! What the guest counted under the wait policy `async`.
 
 use serde::Serialize;
-use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use underfoot_abi::PageEvents;
 
 /// What KVM told one vCPU of pages that were away, from its start to its end, and what became of it.
@@ -31,38 +31,17 @@ impl PageEventCounts {
     /// As the guest has them.
     #[must_use]
     pub fn read(events: &PageEvents) -> Self {
-        let [
-            not_present,
-            ready,
-            switched,
-            woken,
-            early,
-            halted,
-            masked,
-            broadcasts,
-            spurious,
-        ] = [
-            &events.not_present,
-            &events.ready,
-            &events.switched,
-            &events.woken,
-            &events.early,
-            &events.halted,
-            &events.masked,
-            &events.broadcasts,
-            &events.spurious,
-        ]
-        .map(|word| word.load(Relaxed));
+        let count = |word: &AtomicU64| word.load(Relaxed);
         Self {
-            not_present,
-            ready,
-            switched,
-            woken,
-            early,
-            halted,
-            masked,
-            broadcasts,
-            spurious,
+            not_present: count(&events.not_present),
+            ready: count(&events.ready),
+            switched: count(&events.switched),
+            woken: count(&events.woken),
+            early: count(&events.early),
+            halted: count(&events.halted),
+            masked: count(&events.masked),
+            broadcasts: count(&events.broadcasts),
+            spurious: count(&events.spurious),
         }
     }
 

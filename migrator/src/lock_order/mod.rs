@@ -10,8 +10,10 @@
 #[cfg(all(any(test, feature = "lock-order"), not(loom)))]
 mod graph;
 mod ordered;
+mod ordered_rw;
 
 pub(crate) use ordered::Ordered;
+pub(crate) use ordered_rw::{OrderedReadGuard, OrderedRw, OrderedWriteGuard};
 
 use std::marker::PhantomData;
 
@@ -40,17 +42,25 @@ pub(crate) enum Class {
     Frames,
     /// A grace period of the guest.
     GracePeriod,
-    /// The list of movers' counters.
+    /// The lists of movers' and handlers' counters.
     Counters,
     /// The length of the file of guest memory.
     Alias,
     /// A file that the kernel answers from.
     Pagemap,
+    /// Plugging and unplugging.
+    Changes,
+    /// The table of blocks.
+    Table,
+    /// A fault that is served in a block.
+    Served,
+    /// The list of what is registered.
+    Registered,
 }
 
 #[cfg(all(any(test, feature = "lock-order"), not(loom)))]
 impl Class {
-    const ALL: [Self; 10] = [
+    const ALL: [Self; 14] = [
         Self::Range,
         Self::Vcpus,
         Self::Consumers,
@@ -61,6 +71,10 @@ impl Class {
         Self::Counters,
         Self::Alias,
         Self::Pagemap,
+        Self::Changes,
+        Self::Table,
+        Self::Served,
+        Self::Registered,
     ];
 
     /// What waits for what by itself, where no code of ours is seen to: each first one ends only after the second.
@@ -87,8 +101,13 @@ pub(crate) struct Held(
 #[track_caller]
 pub(crate) fn hold(class: Class) -> Held {
     may_wait(class);
+    keep(class)
+}
+
+/// Holds a class that was taken just now without a wait.
+pub(crate) fn keep(class: Class) -> Held {
     #[cfg(all(feature = "lock-order", not(loom)))]
-    return checked::hold(class);
+    return checked::keep(class);
     #[cfg(not(all(feature = "lock-order", not(loom))))]
     Held(PhantomData)
 }
@@ -120,7 +139,7 @@ mod checked {
         static HELD: Cell<Classes> = const { Cell::new(Classes::NONE) };
     }
 
-    pub(super) fn hold(class: Class) -> Held {
+    pub(super) fn keep(class: Class) -> Held {
         HELD.set(HELD.get().with(class));
         Held(class, PhantomData)
     }

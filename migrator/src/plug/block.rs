@@ -58,11 +58,6 @@ impl Block {
         self.word.load(Ordering::Acquire) & PLUGGED != 0
     }
 
-    /// Whether a window is likely to be let in.
-    pub(super) fn is_open(&self) -> bool {
-        self.word.load(Ordering::Relaxed) & Reader::Window.looks_at() == PLUGGED
-    }
-
     /// Enters, unless that is not allowed now.
     pub(super) fn try_enter(&self, reader: Reader) -> bool {
         let mut word = self.word.load(Ordering::Relaxed);

@@ -1,15 +1,15 @@
 //! The blocks of guest memory, and the ways into them.
 
 use std::ops::Range;
-use std::sync::{Arc, PoisonError, TryLockError};
+use std::sync::Arc;
 
 use super::block::{Block, Reader};
 use super::hold::{FaultHold, Hold, SequenceCheck};
 use super::{BLOCK_PAGES, FaultCells, FaultLock, PlugCounters};
 use crate::Variant;
 use crate::counters::Cell;
+use crate::lock_order::{Class, Ordered, OrderedRw};
 use crate::regions::Regions;
-use crate::sync::{Mutex, RwLock};
 
 /// Blocks that follow each other, from one region of guest memory.
 struct Span {
@@ -37,12 +37,12 @@ pub(crate) struct Blocks {
     pub(super) lock: FaultLock,
     variant: Variant,
     /// Whoever changes blocks is alone, from the beginning to the end. Taken before `table`.
-    pub(super) changes: Mutex<()>,
+    pub(super) changes: Ordered<()>,
     /// Faults take it for reading, always or when they fall back; written while faults are kept out.
-    pub(super) table: RwLock<()>,
+    pub(super) table: OrderedRw,
     pub(super) counts: ChangeCells,
     /// One entry per handler made; locked when one is made or all are read.
-    handlers: std::sync::Mutex<Vec<Arc<FaultCells>>>,
+    handlers: Ordered<Vec<Arc<FaultCells>>>,
 }
 
 impl Blocks {
@@ -73,10 +73,10 @@ impl Blocks {
             blocks: (0..blocks).map(|_| Block::plugged()).collect(),
             lock,
             variant,
-            changes: Mutex::new(()),
-            table: RwLock::new(()),
+            changes: Ordered::new(Class::Changes, ()),
+            table: OrderedRw::new(Class::Table),
             counts: ChangeCells::default(),
-            handlers: std::sync::Mutex::default(),
+            handlers: Ordered::new(Class::Counters, Vec::new()),
         }
     }
 
@@ -122,11 +122,6 @@ impl Blocks {
         self.of(page).is_plugged()
     }
 
-    /// Whether windows may be opened in the page's block, for now.
-    pub(crate) fn is_open(&self, page: u32) -> bool {
-        self.of(page).is_open()
-    }
-
     /// Keeps the page's block for a window, unless windows are to keep out.
     pub(crate) fn enter_window(&self, page: u32) -> Option<Hold<'_>> {
         if self.variant == Variant::WindowUnlocked {
@@ -140,14 +135,13 @@ impl Blocks {
         let block = self.of(page);
         if self.variant == Variant::FaultUnlocked {
             counts.fast.add(1);
-            let hold = Hold::of_nothing(Reader::Fault);
-            return Some(FaultHold::Block { _hold: hold });
+            return Some(FaultHold::of_block(Hold::of_nothing(Reader::Fault)));
         }
         match self.lock {
             FaultLock::Region => match Hold::try_new(block, Reader::Fault) {
                 Some(hold) => {
                     counts.fast.add(1);
-                    Some(FaultHold::Block { _hold: hold })
+                    Some(FaultHold::of_block(hold))
                 }
                 None => {
                     counts.fell_back.add(1);
@@ -178,13 +172,9 @@ impl Blocks {
         block: &Block,
         counts: &FaultCells,
     ) -> Option<FaultHold<'a>> {
-        let guard = match self.table.try_read() {
-            Ok(guard) => guard,
-            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
-            Err(TryLockError::WouldBlock) => {
-                counts.fell_back.add(1);
-                return self.enter_table(block, counts);
-            }
+        let Some(guard) = self.table.try_read() else {
+            counts.fell_back.add(1);
+            return self.enter_table(block, counts);
         };
         if !block.is_plugged() {
             counts.gone.add(1);
@@ -195,8 +185,7 @@ impl Blocks {
     }
 
     fn enter_table<'a>(&'a self, block: &Block, counts: &FaultCells) -> Option<FaultHold<'a>> {
-        // It guards no data, so that a panic spoils nothing.
-        let guard = self.table.read().unwrap_or_else(PoisonError::into_inner);
+        let guard = self.table.read();
         // Looked at again, now that no block is being changed.
         if !block.is_plugged() {
             counts.gone.add(1);
@@ -208,13 +197,8 @@ impl Blocks {
     /// The counts of one more handler.
     pub(crate) fn new_handler(&self) -> Arc<FaultCells> {
         let cells = Arc::new(FaultCells::default());
-        self.handlers().push(Arc::clone(&cells));
+        self.handlers.lock().push(Arc::clone(&cells));
         cells
-    }
-
-    fn handlers(&self) -> std::sync::MutexGuard<'_, Vec<Arc<FaultCells>>> {
-        // The list is whole whatever panicked while it was locked.
-        self.handlers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// What all changes and handlers counted.
@@ -226,7 +210,7 @@ impl Blocks {
             in_use: self.counts.in_use.get(),
             ..PlugCounters::default()
         };
-        for handler in self.handlers().iter() {
+        for handler in self.handlers.lock().iter() {
             handler.add_to(&mut counters.faults);
         }
         counters

@@ -1,14 +1,14 @@
 //! Plugging and unplugging blocks: who keeps out when, and the ways back.
 
 use std::ops::Range;
-use std::sync::PoisonError;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use super::block::{Block, Reader};
 use super::{Blocks, FaultLock};
+use crate::lock_order::{Class, OrderedWriteGuard, may_wait};
 use crate::page_word::PageWord;
-use crate::sync::{MutexGuard, RwLockWriteGuard, yield_now};
+use crate::sync::yield_now;
 
 /// Between looks whether a window is over.
 const NAP: Duration = Duration::from_micros(20);
@@ -52,6 +52,7 @@ impl<'a> Closed<'a> {
 
     /// Waits until no window is open in them; false if that takes too long.
     fn wait(&self, patience: Duration) -> bool {
+        may_wait(Class::Range);
         let began = Instant::now();
         let is_empty = |block: &Block| block.is_empty_of(Reader::Window);
         while !self.blocks.iter().all(is_empty) {
@@ -84,7 +85,7 @@ struct Changing<'a> {
     /// Whether they are plugged afterwards.
     plugged: bool,
     closed: bool,
-    _table: RwLockWriteGuard<'a, ()>,
+    _table: OrderedWriteGuard<'a>,
 }
 
 impl Drop for Changing<'_> {
@@ -105,7 +106,7 @@ impl Blocks {
         patience: Duration,
         unregister: impl FnOnce() -> Result<(), Refusal<E>>,
     ) -> Result<(), Stays<E>> {
-        let _alone = self.change_alone();
+        let _alone = self.changes.lock();
         let first = blocks.start;
         let blocks = &self.blocks[blocks];
         if let Some(nth) = blocks.iter().position(|block| !block.is_plugged()) {
@@ -136,6 +137,8 @@ impl Blocks {
             }
             return Err(Stays::Failed(refusal.error));
         }
+        // What movers find there until it is plugged again.
+        words.iter().for_each(|word| word.set_hole(true));
         (changing.plugged, changing.closed) = (false, false);
         drop(changing);
         closed.stay();
@@ -151,7 +154,7 @@ impl Blocks {
         words: &[PageWord],
         register: impl FnOnce() -> Result<(), E>,
     ) -> Result<Result<(), E>, usize> {
-        let _alone = self.change_alone();
+        let _alone = self.changes.lock();
         let first = blocks.start;
         let blocks = &self.blocks[blocks];
         if let Some(nth) = blocks.iter().position(Block::is_plugged) {
@@ -167,15 +170,11 @@ impl Blocks {
         Ok(registered)
     }
 
-    fn change_alone(&self) -> MutexGuard<'_, ()> {
-        // It guards no data, and what a panic left is what `Closed` and `Changing` make of it.
-        self.changes.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// Keeps faults out of `blocks` and waits for those that are being served, which wait for nobody.
     fn keep_faults_out<'a>(&'a self, blocks: &'a [Block], words: &[PageWord]) -> Changing<'a> {
         // Whoever holds the table for reading is done with all blocks once this is ours.
-        let table = self.table.write().unwrap_or_else(PoisonError::into_inner);
+        let table = self.table.write();
+        may_wait(Class::Served);
         blocks.iter().for_each(Block::begin_change);
         let changing = Changing {
             blocks,

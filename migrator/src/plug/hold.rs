@@ -1,7 +1,7 @@
 //! What keeps a block as it is.
 
 use super::block::{Block, Reader};
-use crate::sync::RwLockReadGuard;
+use crate::lock_order::{Class, Held, OrderedReadGuard, keep};
 
 /// Somebody is in a block, until this is dropped.
 pub(crate) struct Hold<'a> {
@@ -40,11 +40,13 @@ pub(crate) enum FaultHold<'a> {
     Block {
         /// Held until it is dropped.
         _hold: Hold<'a>,
+        /// Who changes blocks waits for it.
+        _held: Held,
     },
     /// The table.
     Table {
         /// Held until it is dropped.
-        _guard: RwLockReadGuard<'a, ()>,
+        _guard: OrderedReadGuard<'a>,
     },
     /// Nothing: its block may be changed meanwhile.
     Sequence(SequenceCheck<'a>),
@@ -56,7 +58,16 @@ pub(crate) struct SequenceCheck<'a> {
     pub(super) sequence: u64,
 }
 
-impl FaultHold<'_> {
+impl<'a> FaultHold<'a> {
+    pub(super) fn of_block(block: Hold<'a>) -> Self {
+        // The way in does not wait.
+        let held = keep(Class::Served);
+        Self::Block {
+            _hold: block,
+            _held: held,
+        }
+    }
+
     /// Whether the block still is what was looked up. To be asked with the page claimed: from then on it stays so until
     /// the page is let go.
     pub(crate) fn is_current(&self) -> bool {

@@ -69,16 +69,20 @@ fn windows_are_waited_for_while_faults_go_on() {
     let unplugged = || blocks.unplug(0..2, &words, Duration::ZERO, unregister);
     assert_eq!(unplugged(), Err(Stays::Busy));
     assert!(blocks.enter_fault(600, &counts).is_some());
-    assert!(blocks.is_open(600), "opened again");
+    assert!(blocks.enter_window(600).is_some(), "opened again");
     drop(window);
     assert_eq!(unplugged(), Ok(()));
     assert_eq!(unplugged(), Err(Stays::NotPlugged(0)));
-    assert!(blocks.enter_window(0).is_none() && !blocks.is_open(0) && !blocks.is_plugged(0));
+    assert!(
+        blocks.enter_window(0).is_none()
+            && blocks.enter_window(0).is_none()
+            && !blocks.is_plugged(0)
+    );
     assert!(blocks.enter_fault(0, &counts).is_none());
     let plug = |range| blocks.plug(range, &words[..512], || Ok::<_, ()>(()));
     assert_eq!(plug(0..1), Ok(Ok(())));
     assert_eq!(plug(0..2), Err(0));
-    assert!(blocks.is_open(0) && !blocks.is_plugged(512));
+    assert!(blocks.enter_window(0).is_some() && !blocks.is_plugged(512));
     let counters = blocks.counters();
     assert_eq!((counters.plugged, counters.unplugged), (1, 2));
     assert_eq!((counters.busy, counters.in_use), (1, 0));
@@ -153,16 +157,20 @@ fn what_the_kernel_refuses_stays_as_it_was() {
         })
     };
     assert_eq!(refused(true), Err(Stays::Failed("no memory")));
-    assert!(blocks.is_open(0) && blocks.is_open(512));
+    assert!(blocks.enter_window(0).is_some() && blocks.enter_window(512).is_some());
     // Half of it is not registered: windows would lose pages.
     assert_eq!(refused(false), Err(Stays::Failed("no memory")));
-    assert!(blocks.is_plugged(0) && !blocks.is_open(0) && blocks.enter_window(512).is_none());
+    assert!(
+        blocks.is_plugged(0)
+            && blocks.enter_window(0).is_none()
+            && blocks.enter_window(512).is_none()
+    );
     assert!(
         blocks.enter_fault(0, &FaultCells::default()).is_some(),
         "faults go on"
     );
     assert_eq!(refused(true), Err(Stays::Failed("no memory")));
-    assert!(!blocks.is_open(0), "still half");
+    assert!(blocks.enter_window(0).is_none(), "still half");
     assert_eq!(
         blocks.unplug(0..2, &words, Duration::ZERO, unregister),
         Ok(())
@@ -173,7 +181,7 @@ fn what_the_kernel_refuses_stays_as_it_was() {
     );
     assert!(!blocks.is_plugged(0));
     assert_eq!(blocks.plug(0..2, &words, || Ok::<_, ()>(())), Ok(Ok(())));
-    assert!(blocks.is_open(0));
+    assert!(blocks.enter_window(0).is_some());
 }
 
 #[test]
@@ -182,7 +190,7 @@ fn a_lost_page_stays_plugged() {
     assert!(words[9].try_claim(0, 0) && !words[9].leave(Leave::Lost));
     let unplugged = blocks.unplug(0..1, &words, Duration::ZERO, unregister);
     assert_eq!(unplugged, Err(Stays::Lost(9)));
-    assert!(blocks.is_open(0));
+    assert!(blocks.enter_window(0).is_some());
 }
 
 #[test]
@@ -210,7 +218,7 @@ fn who_enters_without_a_lock_is_found_by_its_page() {
             }
             let unplugged = blocks.unplug(0..1, &words, Duration::ZERO, unregister);
             assert_eq!(unplugged, Err(Stays::InUse(1)));
-            assert!(blocks.is_open(0), "kept");
+            assert!(blocks.enter_window(0).is_some(), "kept");
             assert_eq!(blocks.counters().in_use, 1, "{variant} {lock}");
         }
     }

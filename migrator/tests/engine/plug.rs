@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 use crate::interposer::{Call, Hit, Interposer, Rule};
 use crate::rig::{Rig, rights};
 use underfoot_migrator::{
-    BLOCK_PAGES, BackendKind, FaultLock, Gfn, Migrator, PAGE_SIZE, PageRange, PlugError, Stop,
-    StrategyKind, Variant,
+    BLOCK_PAGES, BackendKind, Builder, FaultLock, Gfn, Migrator, PAGE_SIZE, PageRange, PlugError,
+    Stop, StrategyKind, Variant,
 };
 
 const BLOCKS: u64 = 4;
@@ -22,6 +22,14 @@ const UNREGISTER: Call = Call::Ioctl(0x8010_aa01);
 
 fn block(number: u64) -> PageRange {
     PageRange::new(Gfn(number * u64::from(BLOCK_PAGES)), BLOCK_PAGES)
+}
+
+/// One whose windows stay open for long.
+fn away_for_long(rig: &Rig) -> Builder {
+    rig.builder()
+        .strategy(StrategyKind::Lazy)
+        .prefetch_after(Duration::from_millis(20))
+        .batch(512)
 }
 
 /// Runs `body` with the handlers at work.
@@ -199,13 +207,7 @@ fn a_window_that_stays_open_keeps_its_block_and_nothing_is_lost() {
         return;
     }
     let rig = Rig::new(PAGES, PAGES);
-    let migrator = rig
-        .builder()
-        .strategy(StrategyKind::Lazy)
-        .prefetch_after(Duration::from_millis(20))
-        .batch(512)
-        .build()
-        .expect("sound");
+    let migrator = away_for_long(&rig).build().expect("sound");
     let outcome = thread::scope(|scope| {
         let busy = scope.spawn(|| until_busy(&migrator));
         let outcome = rig.run(&migrator, 1, PAGES, 6000);
@@ -225,11 +227,7 @@ fn windows_that_keep_nothing_are_caught() {
         return;
     }
     let rig = Rig::new(PAGES, PAGES);
-    let migrator = rig
-        .builder()
-        .strategy(StrategyKind::Lazy)
-        .prefetch_after(Duration::from_millis(20))
-        .batch(512)
+    let migrator = away_for_long(&rig)
         .variant(Variant::WindowUnlocked)
         .build()
         .expect("sound");
