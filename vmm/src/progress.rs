@@ -18,9 +18,10 @@ pub struct Progress {
     pub longest_gap_ns: u64,
     /// The longest gap that has ended, CPU or not, in ns.
     pub longest_raw_gap_ns: u64,
-    /// How long the present gap lasts, CPU or not, in ns; 0 when the last sample saw progress. A
-    /// thread's wait for a CPU is known only once it has got one, so that of this gap is not.
+    /// How long the present gap lasts, CPU or not, in ns; 0 when the last sample saw progress.
     pub open_gap_ns: u64,
+    /// How long its thread waited for a CPU in the present gap, in ns; a wait that still lasts is not known yet.
+    pub open_delay_ns: u64,
     /// The longest time between two samples, in ns: what the watch itself may have missed.
     pub longest_sample_ns: u64,
     /// Samples taken.
@@ -46,6 +47,9 @@ struct Watched {
     /// When progress was last seen, and how long the thread had waited for a CPU by then.
     since_ns: u64,
     delay_ns: u64,
+    /// The same when any vCPU last got on, and now.
+    delay_at_change_ns: u64,
+    delay_now_ns: u64,
     /// How much of the present gap the vCPU waited for another, by its own word.
     excused_ns: u64,
     /// The last sample.
@@ -93,6 +97,7 @@ impl ProgressWatch {
             };
             let progress = area.progress.load(Ordering::Relaxed);
             let delay_ns = vcpu.schedstat.as_ref().map_or(0, run_delay_ns);
+            vcpu.delay_now_ns = delay_ns;
             vcpu.look(now_ns, progress, delay_ns, state);
         }
         let total = self
@@ -101,6 +106,9 @@ impl ProgressWatch {
             .fold(0, |sum: u64, vcpu| sum.wrapping_add(vcpu.progress));
         if total != self.total {
             (self.total, self.changed_ns) = (total, now_ns);
+            for vcpu in &mut self.vcpus {
+                vcpu.delay_at_change_ns = vcpu.delay_now_ns;
+            }
         }
         self.looked_ns = now_ns;
     }
@@ -109,6 +117,13 @@ impl ProgressWatch {
     #[must_use]
     pub fn standstill_ns(&self) -> u64 {
         self.looked_ns - self.changed_ns
+    }
+
+    /// How long the vCPU that did so longest waited for a CPU meanwhile, in ns.
+    #[must_use]
+    pub fn standstill_delay_ns(&self) -> u64 {
+        let delay = |vcpu: &Watched| vcpu.delay_now_ns.saturating_sub(vcpu.delay_at_change_ns);
+        self.vcpus.iter().map(delay).max().unwrap_or(0)
     }
 
     /// What was seen so far, by vCPU.
@@ -142,8 +157,10 @@ impl Watched {
         if !first && progress == self.progress && state != State::Idle {
             self.excused_ns += if state == State::Waits { interval } else { 0 };
             seen.open_gap_ns = now_ns - self.since_ns;
+            seen.open_delay_ns = delay_ns.saturating_sub(self.delay_ns);
             return;
         }
+        seen.open_delay_ns = 0;
         let raw = std::mem::take(&mut seen.open_gap_ns);
         let without_cpu = delay_ns.saturating_sub(self.delay_ns);
         seen.longest_raw_gap_ns = seen.longest_raw_gap_ns.max(raw);
@@ -249,8 +266,11 @@ mod tests {
 
     #[test]
     fn a_gap_that_has_not_ended_is_told_apart() {
-        let seen = watched(&[(0, 1, 0), (1000, 1, 0)]);
+        let seen = watched(&[(0, 1, 70), (1000, 1, 370)]);
         assert_eq!((seen.open_gap_ns, seen.longest_raw_gap_ns), (1000, 0));
+        assert_eq!(seen.open_delay_ns, 300);
+        let seen = watched(&[(0, 1, 70), (1000, 1, 370), (1010, 2, 370)]);
+        assert_eq!((seen.open_gap_ns, seen.open_delay_ns), (0, 0));
     }
 
     #[test]

@@ -2,9 +2,11 @@
 
 mod end;
 mod signs;
+mod stuck;
 
 pub use end::SILENCE;
 
+use self::stuck::stuck;
 use super::dma::{self, RegistryState};
 use super::engine::Engine;
 use super::guest_frames::Compared;
@@ -37,8 +39,6 @@ const PROGRESS: Duration = Duration::from_millis(1);
 const UP: Duration = Duration::from_secs(120);
 /// A guest that was measured for so long has done something, and has had a tick.
 pub const WORKED_AFTER_NS: u64 = 1_000_000_000;
-/// A vCPU that gets nowhere for so long is stuck: no host is so busy.
-const STUCK_NS: u64 = 5_000_000_000;
 
 /// What a run is doing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -398,18 +398,10 @@ impl<'a> Session<'a> {
         let Some(watch) = self.machine.progress() else {
             return;
         };
-        let stuck = watch.vcpus().position(|vcpu| vcpu.open_gap_ns > STUCK_NS);
-        let who = match stuck {
-            Some(vcpu) => format!("vCPU {vcpu}"),
-            None if watch.standstill_ns() > STUCK_NS => "the guest".to_owned(),
-            None => return,
-        };
-        let seconds = STUCK_NS / 1_000_000_000;
-        let waits = waiting::describe(self.machine.shared());
-        self.end_by(
-            Ending::Watchdog,
-            format!("{who} got nowhere for {seconds} s: {waits}"),
-        );
+        if let Some(stuck) = stuck(watch) {
+            let waits = waiting::describe(self.machine.shared());
+            self.end_by(Ending::Watchdog, format!("{stuck}: {waits}"));
+        }
     }
 
     /// KVM's counters now; `None` where it has none.

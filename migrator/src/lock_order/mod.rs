@@ -109,7 +109,10 @@ pub(crate) fn keep(class: Class) -> Held {
     #[cfg(all(feature = "lock-order", not(loom)))]
     return checked::keep(class);
     #[cfg(not(all(feature = "lock-order", not(loom))))]
-    Held(PhantomData)
+    {
+        let _ = class;
+        Held(PhantomData)
+    }
 }
 
 /// Says that this thread may come to wait for a class here, and does not keep it.
