@@ -6,7 +6,7 @@ use crate::sched::Sched;
 use crate::sched::bottom_half::{self, add};
 use core::sync::atomic::Ordering::{Relaxed, SeqCst};
 use core::sync::atomic::{AtomicBool, AtomicU32, compiler_fence};
-use underfoot_abi::{Context, Header, VcpuArea, Wait};
+use underfoot_abi::{Context, Header, ThreadWords, VcpuArea, Wait};
 
 /// A CPU: who it is, what it may ask of the processor, and where it publishes what it does.
 ///
@@ -190,6 +190,27 @@ impl Cpu {
     #[must_use]
     pub fn context(&self) -> Context {
         Context(self.area.context.load(Relaxed))
+    }
+
+    /// What the running thread says of itself.
+    #[inline]
+    #[must_use]
+    pub fn thread_words(&self) -> &'static ThreadWords {
+        &self.header.threads[self.sched.current(self).0 as usize]
+    }
+
+    /// Publishes that a spinlock is held from now on, by its identity.
+    #[inline]
+    pub(crate) fn took(&self, lock: u32) {
+        self.context_add(Context::LOCK_ONE);
+        self.area.holds.took(lock);
+    }
+
+    /// Undoes [`Self::took`].
+    #[inline]
+    pub(crate) fn let_go(&self, lock: u32) {
+        self.area.holds.let_go(lock);
+        self.context_sub(Context::LOCK_ONE);
     }
 
     /// Publishes what this CPU waits for.

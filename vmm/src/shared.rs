@@ -8,8 +8,9 @@ use std::ptr::{NonNull, addr_of, addr_of_mut};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
 use underfoot_abi::{
-    Cpl, GuestState, Header, Layout, MAGIC, MAX_PARAMETERS, Mover, MoverArea, PageByte, Phase,
-    ReportKind, Reports, StallRecord, VERSION, Variant, VcpuArea, WindowRecord, WorkloadId,
+    Cpl, GuestState, Header, Layout, MAGIC, MAX_PARAMETERS, MAX_THREADS, Mover, MoverArea,
+    PageByte, Phase, ReportKind, Reports, StallRecord, ThreadWords, VERSION, Variant, VcpuArea,
+    WindowRecord, WorkloadId,
 };
 use vm_memory::{GuestAddress, GuestMemoryBackend, GuestMemoryMmap};
 
@@ -104,6 +105,8 @@ pub struct HeaderWords<'a> {
     pub reports_made: &'a AtomicU32,
     /// Guest: the first of them; see [`SharedRegion::reports`].
     pub reports: &'a [Reports; ReportKind::ALL.len()],
+    /// Guest: its threads.
+    pub threads: &'a [ThreadWords; MAX_THREADS],
 }
 
 /// The shared region of one guest. Cheap to clone; keeps the guest's memory mapped.
@@ -240,6 +243,7 @@ impl SharedRegion {
                 crash: &*addr_of!((*header).crash),
                 reports_made: &*addr_of!((*header).reports_made),
                 reports: &*addr_of!((*header).reports),
+                threads: &*addr_of!((*header).threads),
             }
         }
     }

@@ -22,6 +22,33 @@ pub enum Wait {
     Semaphore = 7,
     /// An even sequence count; the object is the low half of its address.
     SeqCount = 8,
+    /// A thread's end; the object is its number.
+    Thread = 9,
+    /// To be woken in a wait queue; the object is its identity, as a spinlock's.
+    Queue = 10,
+    /// A time.
+    Time = 11,
+    /// A page of which KVM said that it is away.
+    Page = 12,
+}
+
+impl Wait {
+    /// All of them, by discriminant.
+    pub const ALL: [Self; 13] = [
+        Self::None,
+        Self::Lock,
+        Self::GracePeriod,
+        Self::Ipi,
+        Self::Interrupt,
+        Self::Window,
+        Self::Mutex,
+        Self::Semaphore,
+        Self::SeqCount,
+        Self::Thread,
+        Self::Queue,
+        Self::Time,
+        Self::Page,
+    ];
 }
 
 /// One word per vCPU, written by that vCPU alone.
@@ -84,16 +111,12 @@ impl Context {
     /// What it waits for, and the object.
     #[must_use]
     pub const fn wait(self) -> (Wait, u32) {
-        let wait = match (self.0 >> 24) as u8 {
-            1 => Wait::Lock,
-            2 => Wait::GracePeriod,
-            3 => Wait::Ipi,
-            4 => Wait::Interrupt,
-            5 => Wait::Window,
-            6 => Wait::Mutex,
-            7 => Wait::Semaphore,
-            8 => Wait::SeqCount,
-            _ => Wait::None,
+        let number = (self.0 >> 24) as u8 as usize;
+        // What the guest wrote may be no number of these.
+        let wait = if number < Wait::ALL.len() {
+            Wait::ALL[number]
+        } else {
+            Wait::None
         };
         (wait, (self.0 >> 32) as u32)
     }
@@ -117,15 +140,11 @@ mod tests {
         assert!(word.masked() && !word.in_interrupt() && !word.in_bottom_half());
         assert!(Context(word.0 + Context::BOTTOM_HALF).in_bottom_half());
         assert_eq!(word.wait(), (Wait::Ipi, 7));
-        for wait in [
-            Wait::Lock,
-            Wait::Window,
-            Wait::Mutex,
-            Wait::Semaphore,
-            Wait::SeqCount,
-        ] {
+        for (number, wait) in Wait::ALL.into_iter().enumerate() {
+            assert_eq!(wait as usize, number);
             assert_eq!(word.with_wait(wait, 9).wait(), (wait, 9));
         }
+        assert_eq!(Context(u64::MAX).wait(), (Wait::None, u32::MAX));
         assert_eq!(word.with_wait(Wait::None, 0).wait(), (Wait::None, 0));
     }
 }

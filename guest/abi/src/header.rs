@@ -1,13 +1,13 @@
 //! The first pages of the shared region.
 
-use crate::{MAX_PARAMETERS, ReportKind, Reports};
+use crate::{MAX_PARAMETERS, MAX_THREADS, ReportKind, Reports, ThreadWords};
 use core::sync::atomic::{AtomicU32, AtomicU64};
 
 /// `"undrfoot"`, little-endian.
 pub const MAGIC: u64 = u64::from_le_bytes(*b"undrfoot");
 
 /// Version of this contract. The guest refuses any other.
-pub const VERSION: u32 = 10;
+pub const VERSION: u32 = 11;
 
 /// What the run is doing, written by the host, read by the guest before each operation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -139,6 +139,8 @@ pub struct Header {
     pub reports_made: AtomicU32,
     /// Guest: what was found, by [`ReportKind::index`].
     pub reports: [Reports; ReportKind::ALL.len()],
+    /// Guest: its threads, by number.
+    pub threads: [ThreadWords; MAX_THREADS],
 }
 
 const _: () = assert!(size_of::<Header>().is_multiple_of(crate::PAGE_SIZE));

@@ -21,6 +21,7 @@ mod port;
 mod report;
 mod ring;
 mod stall;
+mod thread;
 mod variant;
 mod vcpu;
 mod workload;
@@ -36,6 +37,7 @@ pub use page_event::PageEvents;
 pub use port::{PORT_DOORBELL, PORT_EXIT, PORT_SERIAL};
 pub use report::{FIRST_REPORTS, RCU_STALL_NS, REPORT_TEXT, Report, ReportKind, Reports};
 pub use stall::{STALL_RING, StallRecord, StallRing};
+pub use thread::{Holds, MAX_THREADS, ThreadWords};
 pub use variant::{Idle, Variant};
 pub use vcpu::{
     MAX_CPUS, Metric, PLACE_BYTES, RecordedPhase, StealTime, VCPU_FLUSH_TLB, VCPU_PREEMPTED,

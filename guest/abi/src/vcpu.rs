@@ -1,6 +1,6 @@
 //! What each vCPU writes about itself.
 
-use crate::{Histogram, MAX_COUNTERS, PageEvents, StallRing};
+use crate::{Histogram, Holds, MAX_COUNTERS, PageEvents, StallRing};
 use core::sync::atomic::{AtomicU8, AtomicU32, AtomicU64};
 
 /// The most vCPUs that the contract carries.
@@ -124,6 +124,10 @@ pub const VCPU_FLUSH_TLB: u8 = 2;
 pub struct VcpuArea {
     /// The context word, see [`Context`](crate::Context).
     pub context: AtomicU64,
+    /// The number of the thread that runs.
+    pub thread: AtomicU32,
+    /// The spinlocks that it holds.
+    pub holds: Holds,
     /// Workload operations done.
     pub progress: AtomicU64,
     /// Timer ticks taken.

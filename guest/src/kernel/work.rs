@@ -16,6 +16,8 @@ const SHOOTDOWN_EVERY: u64 = 16_384;
 const SELF_TEST_OPERATIONS: u64 = 50_000;
 /// Ticks of a CPU after which a variant that dies does so, once pages move.
 const DEADLY_TICKS: u64 = 25;
+/// Ticks after which the CPU that gets stuck does so holding no lock, if no tick found it with one.
+const STUCK_TICKS: u64 = 400;
 
 /// Works until the host says stop, audits on the boot CPU, and ends.
 pub fn run(kernel: &'static Kernel, cpu: &'static Cpu) -> ! {
@@ -119,7 +121,10 @@ pub fn tick(header: &Header, cpu: &Cpu) {
         // SAFETY: not safe at all: an invalid instruction, on purpose.
         unsafe { core::arch::asm!("ud2") };
     }
-    if header.variant == Variant::Stuck as u32 && cpu.id + 1 == header.cpus as usize {
+    if header.variant == Variant::Stuck as u32
+        && cpu.id + 1 == header.cpus as usize
+        && (holds_a_lock(cpu) || cpu.area.ticks.load(Relaxed) >= STUCK_TICKS)
+    {
         cpu.ops.irq_save(cpu);
         loop {
             core::hint::spin_loop();
@@ -128,6 +133,11 @@ pub fn tick(header: &Header, cpu: &Cpu) {
     if header.variant == Variant::TripleFault as u32 {
         cpu.ops.triple_fault();
     }
+}
+
+/// Whether what the tick interrupted holds a lock.
+fn holds_a_lock(cpu: &Cpu) -> bool {
+    !cpu.area.holds.is_empty() || !cpu.thread_words().holds.is_empty()
 }
 
 /// The boot CPU, all others being done: the audit, and the end.

@@ -24,11 +24,9 @@ pub use local::ThreadLocal;
 pub use scheduler::{Hooks, Scheduler};
 #[cfg(not(loom))]
 pub use thread::Main;
+pub use underfoot_abi::MAX_THREADS;
 
 use crate::Cpu;
-
-/// The most threads that there can be.
-pub const MAX_THREADS: usize = 512;
 
 /// A thread, by number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -14,7 +14,7 @@ use core::ops::Range;
 use core::ptr::null_mut;
 use core::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release, SeqCst};
 use core::sync::atomic::{AtomicPtr, AtomicU32};
-use underfoot_abi::{Context, MAX_CPUS, Metric};
+use underfoot_abi::{Context, MAX_CPUS, Metric, Wait};
 
 /// What the kernel does as threads change.
 #[derive(Clone, Copy)]
@@ -83,6 +83,7 @@ impl Scheduler {
         thread.cpu.store(cpu.id as u32, Relaxed);
         thread.base.store(priority.0, Relaxed);
         thread.life.store(Life::Alive as u32, Relaxed);
+        cpu.area.thread.store(cpu.id as u32, Relaxed);
         // Release: who finds the CPU here may start threads on it.
         self.places[cpu.id]
             .cpu
@@ -132,10 +133,13 @@ impl Scheduler {
     pub fn join(&self, cpu: &Cpu, thread: ThreadId) -> usize {
         let ended = &self.threads[thread.0 as usize];
         ended.joiner.store(self.current(cpu).0 + 1, SeqCst);
+        let before = cpu.context().wait();
+        cpu.waits_for(Wait::Thread, thread.0);
         // Pairs with `finish_switch`: its stack is free. SeqCst: this sees its end, or it the joiner.
         while ended.life.load(SeqCst) != Life::Gone as u32 {
             self.park(cpu);
         }
+        cpu.waits_for(before.0, before.1);
         ended.joiner.store(0, Relaxed);
         let stack = ended.stack.load(Relaxed) as usize;
         ended.life.store(Life::Free as u32, Release);
@@ -226,6 +230,7 @@ impl Scheduler {
     /// The running thread, which is none of the idle ones, leaves its CPU until [`Self::resume`]: whatever it is in the
     /// midst of, its token untouched. Interrupts masked.
     pub fn suspend(&self, cpu: &Cpu) {
+        falls_asleep(cpu, cpu.context().with_wait(Wait::Page, 0));
         self.schedule(cpu, Back::Nowhere);
     }
 
@@ -233,6 +238,7 @@ impl Scheduler {
     /// Interrupts masked.
     pub fn resume(&self, cpu: &Cpu, thread: ThreadId) {
         let resumed = &self.threads[thread.0 as usize];
+        is_awake(cpu, thread.0);
         resumed.woken_tsc.store(tsc(), Relaxed);
         self.with_queue(cpu, cpu.id, |queue| {
             queue.push(&self.threads, thread.0, true);
@@ -286,6 +292,7 @@ impl Scheduler {
         place.previous.store(me, Relaxed);
         // Who was queued just now is seen here, or sees whom it has to interrupt.
         place.crossing.set_current(next.wrapping_sub(cpu.id as u32));
+        cpu.area.thread.store(next, Relaxed);
         if self.is_wanted(cpu.id, new.priority().0 + 1) {
             cpu.hold.reschedule.store(true, Relaxed);
         }
@@ -325,6 +332,7 @@ impl Scheduler {
 
     /// Puts a thread that sleeps nowhere on the queue of its CPU, and sees to it that it runs.
     fn enqueue(&self, cpu: &Cpu, number: u32) {
+        is_awake(cpu, number);
         let thread = &self.threads[number as usize];
         let on = thread.cpu.load(Relaxed) as usize;
         thread.woken_tsc.store(tsc(), Relaxed);
@@ -377,6 +385,19 @@ impl Scheduler {
         let next = self.threads[number as usize].next_sleeper.load(Relaxed);
         link.store(next, Relaxed);
     }
+}
+
+/// Tells the host that the running thread is about to sleep, in this context.
+fn falls_asleep(cpu: &Cpu, context: Context) {
+    let words = cpu.thread_words();
+    words.context.store(context.0, Relaxed);
+    words.asleep.store(cpu.id as u32 + 1, Relaxed);
+}
+
+/// Tells the host that a thread sleeps no more.
+fn is_awake(cpu: &Cpu, number: u32) {
+    let words = &cpu.header.threads[number as usize];
+    words.asleep.store(0, Relaxed);
 }
 
 /// A new thread's first function, on its own stack; `cpu` is the address of its CPU.

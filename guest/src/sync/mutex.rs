@@ -114,6 +114,7 @@ impl<T, const RECORDED: bool, C: Classed> Mutex<T, RECORDED, C> {
 
     #[inline]
     fn guard<'a>(&'a self, cpu: &'a Cpu, times: LockTimes) -> MutexGuard<'a, T, RECORDED, C> {
+        cpu.thread_words().holds.took(self.identity());
         MutexGuard {
             mutex: self,
             cpu,
@@ -261,6 +262,7 @@ impl<T, const RECORDED: bool, C: Classed> Drop for MutexGuard<'_, T, RECORDED, C
     fn drop(&mut self) {
         let released_tsc = self.times.released();
         lockdep::release::<C>(self.cpu, self.mutex.address());
+        self.cpu.thread_words().holds.let_go(self.mutex.identity());
         self.mutex.unlock(self.cpu);
         self.times.record(self.cpu, released_tsc);
     }

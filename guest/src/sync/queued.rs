@@ -18,7 +18,7 @@ use core::{
     ops::{Deref, DerefMut},
     ptr,
 };
-use underfoot_abi::{Context, Wait};
+use underfoot_abi::Wait;
 
 /// A place in the queue, on the stack of the CPU that waits.
 struct Node {
@@ -212,7 +212,7 @@ impl<T, const RECORDED: bool, C: Classed> QueuedLock<T, RECORDED, C> {
 
     #[inline]
     fn guard<'a>(&'a self, cpu: &'a Cpu, times: LockTimes) -> QueuedGuard<'a, T, RECORDED, C> {
-        cpu.context_add(Context::LOCK_ONE);
+        cpu.took(self.identity());
         QueuedGuard {
             lock: self,
             cpu,
@@ -260,10 +260,11 @@ impl<T, const RECORDED: bool, C: Classed> Drop for QueuedGuard<'_, T, RECORDED, 
     fn drop(&mut self) {
         let released_tsc = self.times.released();
         lockdep::release::<C>(self.cpu, self.lock.address());
+        // First, so that no two CPUs say that they hold it.
+        self.cpu.let_go(self.lock.identity());
         // Pairs with the acquire in `take`: the next holder sees what this one did.
         self.lock.locked.store(0, Release);
         self.lock.first_sleeper.kick(self.cpu);
-        self.cpu.context_sub(Context::LOCK_ONE);
         self.times.record(self.cpu, released_tsc);
         self.cpu.preempt_enable();
     }

@@ -110,10 +110,7 @@ impl<T, C: Classed> RwSemaphore<T, C> {
     #[inline]
     pub fn read<'a>(&'a self, cpu: &'a Cpu) -> ReadGuard<'a, T, C> {
         self.enter(cpu, Mode::Read, 0);
-        ReadGuard {
-            semaphore: self,
-            cpu,
-        }
+        self.read_guard(cpu)
     }
 
     /// Enters as the writer, sleeping as long as others are inside.
@@ -126,10 +123,7 @@ impl<T, C: Classed> RwSemaphore<T, C> {
     #[inline]
     pub fn write_nested<'a>(&'a self, cpu: &'a Cpu, level: usize) -> WriteGuard<'a, T, C> {
         self.enter(cpu, Mode::Write, level);
-        WriteGuard {
-            semaphore: self,
-            cpu,
-        }
+        self.write_guard(cpu)
     }
 
     /// Enters as a reader if no writer is inside and nobody waits.
@@ -137,10 +131,7 @@ impl<T, C: Classed> RwSemaphore<T, C> {
     pub fn try_read<'a>(&'a self, cpu: &'a Cpu) -> Option<ReadGuard<'a, T, C>> {
         self.attempt(Mode::Read).then(|| {
             lockdep::acquired::<C>(cpu, self.address());
-            ReadGuard {
-                semaphore: self,
-                cpu,
-            }
+            self.read_guard(cpu)
         })
     }
 
@@ -149,11 +140,26 @@ impl<T, C: Classed> RwSemaphore<T, C> {
     pub fn try_write<'a>(&'a self, cpu: &'a Cpu) -> Option<WriteGuard<'a, T, C>> {
         self.attempt(Mode::Write).then(|| {
             lockdep::acquired::<C>(cpu, self.address());
-            WriteGuard {
-                semaphore: self,
-                cpu,
-            }
+            self.write_guard(cpu)
         })
+    }
+
+    #[inline]
+    fn read_guard<'a>(&'a self, cpu: &'a Cpu) -> ReadGuard<'a, T, C> {
+        cpu.thread_words().holds.took(self.identity());
+        ReadGuard {
+            semaphore: self,
+            cpu,
+        }
+    }
+
+    #[inline]
+    fn write_guard<'a>(&'a self, cpu: &'a Cpu) -> WriteGuard<'a, T, C> {
+        cpu.thread_words().holds.took(self.identity());
+        WriteGuard {
+            semaphore: self,
+            cpu,
+        }
     }
 
     #[inline]
@@ -290,6 +296,8 @@ impl<T, C: Classed> Drop for ReadGuard<'_, T, C> {
     #[inline]
     fn drop(&mut self) {
         lockdep::release::<C>(self.cpu, self.semaphore.address());
+        let holds = &self.cpu.thread_words().holds;
+        holds.let_go(self.semaphore.identity());
         self.semaphore.leave(self.cpu, Mode::Read);
     }
 }
@@ -336,6 +344,8 @@ impl<T, C: Classed> Drop for WriteGuard<'_, T, C> {
     #[inline]
     fn drop(&mut self) {
         lockdep::release::<C>(self.cpu, self.semaphore.address());
+        let holds = &self.cpu.thread_words().holds;
+        holds.let_go(self.semaphore.identity());
         self.semaphore.leave(self.cpu, Mode::Write);
     }
 }

@@ -17,7 +17,7 @@ use core::{
     marker::PhantomData,
     ops::{Deref, DerefMut},
 };
-use underfoot_abi::{Context, Wait};
+use underfoot_abi::Wait;
 
 /// A fair spinlock: CPUs enter in the order in which they asked. Its holder is not preempted.
 ///
@@ -199,7 +199,7 @@ impl<T, const RECORDED: bool, C: Classed> TicketLock<T, RECORDED, C> {
         ticket: u32,
         times: LockTimes,
     ) -> TicketGuard<'a, T, RECORDED, C> {
-        cpu.context_add(Context::LOCK_ONE);
+        cpu.took(self.identity());
         TicketGuard {
             lock: self,
             cpu,
@@ -241,6 +241,8 @@ impl<T, const RECORDED: bool, C: Classed> Drop for TicketGuard<'_, T, RECORDED, 
     fn drop(&mut self) {
         let released_tsc = self.times.released();
         lockdep::release::<C>(self.cpu, self.lock.address());
+        // First, so that no two CPUs say that they hold it.
+        self.cpu.let_go(self.lock.identity());
         // Pairs with the acquire in `lock`: the next holder sees what this one did.
         self.lock.owner.store(self.ticket.wrapping_add(1), Release);
         let queue = self.lock.next.load(Relaxed) != self.ticket.wrapping_add(1);
@@ -250,7 +252,6 @@ impl<T, const RECORDED: bool, C: Classed> Drop for TicketGuard<'_, T, RECORDED, 
         } else {
             self.lock.sleepers.kick_one(self.cpu);
         }
-        self.cpu.context_sub(Context::LOCK_ONE);
         self.times.record(self.cpu, released_tsc);
         self.cpu.preempt_enable();
     }

@@ -2,6 +2,7 @@
 
 use super::{TicketLock, wait_list::WaitList};
 use crate::Cpu;
+use underfoot_abi::Wait;
 
 /// A queue of threads that wait until something is so.
 ///
@@ -26,12 +27,19 @@ impl WaitQueue {
         }
     }
 
+    /// What the context word names while a thread waits here: bits 4 to 35 of its address.
+    fn identity(&self) -> u32 {
+        (core::ptr::from_ref(self).addr() >> 4) as u32
+    }
+
     /// Sleeps until `is_over`, which must not wait for anything else. Call it where
     /// [`park`](crate::sched::Sched::park) may be called.
     pub fn wait_until(&self, cpu: &Cpu, mut is_over: impl FnMut() -> bool) {
         if is_over() {
             return;
         }
+        let before = cpu.context().wait();
+        cpu.waits_for(Wait::Queue, self.identity());
         loop {
             self.prepare(cpu);
             if is_over() {
@@ -40,6 +48,7 @@ impl WaitQueue {
             cpu.sched.park(cpu);
         }
         self.finish(cpu);
+        cpu.waits_for(before.0, before.1);
     }
 
     /// From here on the running thread is woken; only then may it look whether it must wait. Does

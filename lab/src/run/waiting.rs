@@ -1,36 +1,158 @@
-//! Who waits for whom, by the vCPUs' own words.
+//! Who waits for whom, by the words of the vCPUs and of the threads that sleep. They are allegations: what is wrong in
+//! them makes wrong words here, and nothing else.
 
-use std::sync::atomic::Ordering::Relaxed;
+use std::fmt::{self, Display, Formatter};
+use std::sync::atomic::Ordering::{Acquire, Relaxed};
 use underfoot_abi::{Context, Wait};
 use underfoot_vmm::SharedRegion;
 
-/// One line about every vCPU.
-pub fn describe(shared: &SharedRegion) -> String {
-    let vcpus = (0..shared.cpus()).map(|vcpu| {
-        let context = Context(shared.vcpu(vcpu).context.load(Relaxed));
-        format!("vCPU {vcpu} {}", sentence(context))
-    });
-    vcpus.collect::<Vec<_>>().join("; ")
+/// Threads that sleep of which each is told; of more the number.
+const TOLD: usize = 8;
+
+/// A vCPU, or a thread: one that waits, or that holds what others wait for.
+#[derive(Default)]
+struct Party {
+    number: u32,
+    /// What it waits for; of a thread that does not sleep, nothing.
+    context: Context,
+    /// The thread that runs on a vCPU; the vCPU, if any, that a thread sleeps on.
+    other: Option<u32>,
+    /// A vCPU's spinlocks; a thread's mutexes and semaphores.
+    holds: Vec<u32>,
 }
 
-fn sentence(context: Context) -> String {
-    let (wait, object) = context.wait();
-    let mut words = match wait {
-        Wait::None => "runs".to_owned(),
-        Wait::Lock => format!("waits for the spinlock {object:#x}"),
-        Wait::GracePeriod => format!("waits for grace period {object}"),
-        Wait::Ipi => format!("waits for vCPU {object} to answer an interrupt"),
-        Wait::Interrupt => "is idle".to_owned(),
-        Wait::Window => format!("waits for page {object:#x}, which the guest moves"),
-        Wait::Mutex => format!("waits for the mutex {object:#x}"),
-        Wait::SeqCount => format!("waits for a writer to leave the sequence count {object:#x}"),
-        Wait::Semaphore => format!("waits for the read-write semaphore {object:#x}"),
-    };
-    for (holds, what) in [
+/// What all of them say at one time.
+#[derive(Default)]
+struct Waits {
+    vcpus: Vec<Party>,
+    threads: Vec<Party>,
+    /// The vCPUs that a grace period of classic RCU waits for; none if none is in progress.
+    grace: Vec<u32>,
+}
+
+/// What each vCPU does, which threads sleep, what they wait for, and who holds that.
+pub fn describe(shared: &SharedRegion) -> String {
+    Waits::read(shared).to_string()
+}
+
+impl Waits {
+    fn read(shared: &SharedRegion) -> Self {
+        let vcpus = (0..shared.cpus()).map(|number| {
+            let area = shared.vcpu(number);
+            Party {
+                number,
+                context: Context(area.context.load(Relaxed)),
+                other: Some(area.thread.load(Relaxed)),
+                holds: area.holds.iter().collect(),
+            }
+        });
+        let threads = (0..).zip(shared.header().threads).map(|(number, words)| {
+            let other = words.asleep.load(Relaxed).checked_sub(1);
+            let context = other.map_or(0, |_| words.context.load(Relaxed));
+            Party {
+                number,
+                context: Context(context),
+                other,
+                holds: words.holds.iter().collect(),
+            }
+        });
+        let says_something = |it: &Party| it.other.is_some() || !it.holds.is_empty();
+        Self {
+            vcpus: vcpus.collect(),
+            threads: threads.filter(says_something).collect(),
+            grace: awaited(shared),
+        }
+    }
+
+    fn vcpu(&self, vcpu: &Party) -> String {
+        let number = vcpu.number;
+        let mut words = format!("vCPU {number} {}", self.verb(vcpu.context));
+        if let Some(thread) = vcpu.other
+            && vcpu.context.wait().0 != Wait::Interrupt
+        {
+            words.push_str(&format!(", in thread {thread}"));
+        }
+        words + &circumstances(vcpu, "spinlock")
+    }
+
+    /// Threads that sleep and wait for somebody, and how many others do.
+    fn sleepers(&self) -> Vec<String> {
+        let asleep = self.threads.iter().filter(|it| it.other.is_some());
+        let (told, others): (Vec<_>, Vec<_>) =
+            asleep.partition(|it| waits_for_somebody(it.context));
+        let sentence = |it: &&Party| {
+            let (number, vcpu) = (it.number, it.other.unwrap_or_default());
+            let words = circumstances(it, "sleeping lock");
+            format!(
+                "thread {number} of vCPU {vcpu} sleeps and {}{words}",
+                self.verb(it.context)
+            )
+        };
+        let left = told.len().saturating_sub(TOLD) + others.len();
+        let mut sentences: Vec<_> = told.iter().take(TOLD).map(sentence).collect();
+        if left > 0 {
+            sentences.push(format!("{left} other threads sleep"));
+        }
+        sentences
+    }
+
+    /// What somebody does, with who holds what is waited for.
+    fn verb(&self, context: Context) -> String {
+        let (wait, object) = context.wait();
+        match wait {
+            Wait::None => "runs".to_owned(),
+            Wait::Lock => {
+                let holders = holders("vCPU", &self.vcpus, object);
+                format!("waits for the spinlock {object:#x}, {holders}")
+            }
+            Wait::GracePeriod => format!("waits for grace period {object}"),
+            Wait::Ipi => format!("waits for vCPU {object} to answer an interrupt"),
+            Wait::Interrupt => "is idle".to_owned(),
+            Wait::Window => format!("waits for page {object:#x}, which the guest moves"),
+            Wait::Mutex => {
+                let holders = holders("thread", &self.threads, object);
+                format!("waits for the mutex {object:#x}, {holders}")
+            }
+            Wait::Semaphore => {
+                let holders = holders("thread", &self.threads, object);
+                format!("waits for the read-write semaphore {object:#x}, {holders}")
+            }
+            Wait::SeqCount => format!("waits for a writer to leave the sequence count {object:#x}"),
+            Wait::Thread => format!("waits for the end of thread {object}"),
+            Wait::Queue => format!("waits in the queue {object:#x}"),
+            Wait::Time => "sleeps until a time".to_owned(),
+            Wait::Page => "waits for a page of which KVM said that it is away".to_owned(),
+        }
+    }
+}
+
+impl Display for Waits {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let vcpus = self.vcpus.iter().map(|vcpu| self.vcpu(vcpu));
+        let mut sentences: Vec<_> = vcpus.chain(self.sleepers()).collect();
+        if !self.grace.is_empty() {
+            let whom = numbers("vCPU", &self.grace);
+            sentences.push(format!("a grace period of classic RCU waits for {whom}"));
+        }
+        f.write_str(&sentences.join("; "))
+    }
+}
+
+/// Whether it is another's doing that this sleep does not end.
+fn waits_for_somebody(context: Context) -> bool {
+    !matches!(context.wait().0, Wait::None | Wait::Queue | Wait::Time)
+}
+
+/// In what it is, beside its wait, and what it holds.
+fn circumstances(party: &Party, lock: &str) -> String {
+    let context = party.context;
+    let held: Vec<_> = party.holds.iter().map(|it| format!("{it:#x}")).collect();
+    let plural = if held.len() == 1 { "" } else { "s" };
+    let parts = [
         (context.rcu_depth() > 0, "in a read section".to_owned()),
         (
-            context.locks() > 0,
-            format!("with {} locks held", context.locks()),
+            !held.is_empty(),
+            format!("holds the {lock}{plural} {}", held.join(" and ")),
         ),
         (context.masked(), "interrupts masked".to_owned()),
         (context.in_bottom_half(), "in a bottom half".to_owned()),
@@ -38,47 +160,41 @@ fn sentence(context: Context) -> String {
             context.in_interrupt() && !context.in_bottom_half(),
             "in an interrupt".to_owned(),
         ),
-    ] {
-        if holds {
-            words.push_str(", ");
-            words.push_str(&what);
-        }
+    ];
+    let parts = parts.into_iter().filter(|(holds, _)| *holds);
+    parts.map(|(_, what)| format!(", {what}")).collect()
+}
+
+/// Who of `parties` holds `lock`.
+fn holders(what: &str, parties: &[Party], lock: u32) -> String {
+    let holds = parties.iter().filter(|it| it.holds.contains(&lock));
+    let holders: Vec<_> = holds.map(|it| it.number).collect();
+    match holders.len() {
+        0 => "which nobody says to hold".to_owned(),
+        1 => format!("which {} holds", numbers(what, &holders)),
+        _ => format!("which {} hold", numbers(what, &holders)),
     }
-    words
+}
+
+/// "vCPU 1", "vCPU 1 and 2".
+fn numbers(what: &str, numbers: &[u32]) -> String {
+    let numbers: Vec<_> = numbers.iter().map(ToString::to_string).collect();
+    format!("{what} {}", numbers.join(" and "))
+}
+
+/// The vCPUs that a grace period of classic RCU in progress still waits for.
+fn awaited(shared: &SharedRegion) -> Vec<u32> {
+    let header = shared.header();
+    let number = header.grace_number.load(Acquire);
+    let began = header.grace_cpus.load(Acquire);
+    let is_awaited = |cpu: &u32| {
+        let passed = shared.vcpu(*cpu).grace_passed.load(Acquire);
+        began & 1 << cpu != 0 && passed != number
+    };
+    let in_progress = !number.is_multiple_of(2);
+    let cpus = (0..shared.cpus()).filter(is_awaited);
+    cpus.filter(|_| in_progress).collect()
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_context_is_told_in_words() {
-        let holds = Context(Context::RCU_ONE + 2 * Context::LOCK_ONE + Context::MASKED);
-        for (context, words) in [
-            (Context(0), "runs"),
-            (Context(0).with_wait(Wait::Interrupt, 0), "is idle"),
-            (
-                holds.with_wait(Wait::Ipi, 3),
-                "waits for vCPU 3 to answer an interrupt, in a read section, with 2 locks held, interrupts masked",
-            ),
-            (
-                Context(0).with_wait(Wait::Window, 0x4c),
-                "waits for page 0x4c, which the guest moves",
-            ),
-            (
-                Context(0).with_wait(Wait::Mutex, 0x2e),
-                "waits for the mutex 0x2e",
-            ),
-            (
-                Context(0).with_wait(Wait::Semaphore, 0x3d),
-                "waits for the read-write semaphore 0x3d",
-            ),
-            (
-                Context(Context::INTERRUPT).with_wait(Wait::Lock, 0x1f),
-                "waits for the spinlock 0x1f, in an interrupt",
-            ),
-        ] {
-            assert_eq!(sentence(context), words);
-        }
-    }
-}
+mod tests;

@@ -1,11 +1,12 @@
 //! What threads ask of the scheduler.
 
-use super::{Back, Scheduler};
+use super::{Back, Scheduler, falls_asleep, is_awake};
 use crate::Cpu;
 use crate::arch::tsc;
 use crate::sched::thread::{Life, Main};
 use crate::sched::{Priority, Sched, ThreadId, ThreadLocal};
 use core::sync::atomic::Ordering::Relaxed;
+use underfoot_abi::Wait;
 
 impl Sched for Scheduler {
     fn current(&self, cpu: &Cpu) -> ThreadId {
@@ -21,16 +22,21 @@ impl Sched for Scheduler {
     }
 
     fn park(&self, cpu: &Cpu) {
-        let thread = &self.threads[self.current(cpu).0 as usize];
+        let me = self.current(cpu).0;
+        let thread = &self.threads[me as usize];
         if thread.token.take() {
             return;
         }
+        let context = cpu.context();
         let open = cpu.ops.irq_save(cpu);
+        // Before the token says so: after that others may say that it is awake.
+        falls_asleep(cpu, context);
         if thread.token.sleep() {
             self.schedule(cpu, Back::Nowhere);
         }
         // Still parked if nobody else could run.
         thread.token.awake();
+        is_awake(cpu, me);
         cpu.ops.irq_restore(cpu, open);
     }
 
@@ -102,6 +108,10 @@ impl Sched for Scheduler {
         let me = self.current(cpu).0;
         let thread = &self.threads[me as usize];
         let sleepers = &self.places[cpu.id].sleepers;
+        let before = cpu.context().wait();
+        if before.0 == Wait::None {
+            cpu.waits_for(Wait::Time, 0);
+        }
         let open = cpu.ops.irq_save(cpu);
         thread.deadline_tsc.store(deadline, Relaxed);
         thread
@@ -118,6 +128,7 @@ impl Sched for Scheduler {
         let open = cpu.ops.irq_save(cpu);
         self.forget_sleeper(cpu, me);
         cpu.ops.irq_restore(cpu, open);
+        cpu.waits_for(before.0, before.1);
     }
 
     fn begin(&self, cpu: &'static Cpu) -> ! {

@@ -1,6 +1,6 @@
 use super::*;
 use crate::fixture::Fixture;
-use underfoot_abi::{Metric, RecordedPhase::Moving};
+use underfoot_abi::{Context, Metric, RecordedPhase::Moving};
 
 #[test]
 fn no_update_is_lost() {
