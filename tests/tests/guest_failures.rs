@@ -4,6 +4,9 @@ use std::fs;
 
 use underfoot_tests::{Command, Finished, Scratch, attempt, kvm, turn};
 
+/// Runs until one stands still where it should.
+const STANDSTILLS: u32 = 5;
+
 fn failing(scratch: &Scratch, variant: &str) -> Finished {
     ending(scratch, variant, "5s", 1)
 }
@@ -96,6 +99,56 @@ fn a_vcpu_that_stands_still_is_ended_by_the_watchdog() {
         let scratch = Scratch::new();
         let finished = ending(&scratch, "busted-stuck", "20s", 3);
         finished.assert_says(&["vCPU", "got nowhere for"]);
+    }
+}
+
+/// What a guest that hangs is waiting for, and who holds that: spinlocks are held by vCPUs, locks that sleep by threads.
+/// Where the CPU that gets stuck holds nothing that others want, another run does.
+#[test]
+#[cfg_attr(no_kvm, ignore = "this host has no /dev/kvm for us")]
+fn a_guest_that_stands_still_is_told_with_who_holds_what_is_waited_for() {
+    if !kvm() {
+        return;
+    }
+    for (more, parts) in [
+        (
+            "busted-stuck --workload lock --parameters locks=1,threads=1,section-ns=100000",
+            [
+                "vCPU 0 waits for the spinlock 0x",
+                ", which vCPU 1 holds, in thread ",
+                "vCPU 1 runs, in thread ",
+                ", holds the spinlock 0x",
+            ],
+        ),
+        (
+            "busted-stuck --workload fault --parameters path=mmap-lock,mappers=2",
+            [
+                "thread 0 of vCPU 0 sleeps and waits for the end of thread ",
+                " sleeps and waits for the read-write semaphore 0x",
+                ", which thread ",
+                " of vCPU 1 holds",
+            ],
+        ),
+        (
+            "busted-plain-lock --workload mmap1",
+            [
+                " waits for the spinlock 0x",
+                ", which vCPU 0 holds, in thread ",
+                ", holds the spinlock 0x",
+                "in a bottom half",
+            ],
+        ),
+    ] {
+        let mut said = Vec::new();
+        let is_told = (0..STANDSTILLS).any(|_| {
+            let _turn = turn();
+            let line = format!("--cpus 2 --control 0% --duration 8s --variant {more}");
+            let (_, finished) = attempt(&Scratch::new(), &line);
+            let told = parts.iter().all(|part| finished.stderr.contains(part));
+            said.push(finished.stderr);
+            told
+        });
+        assert!(is_told, "{more}: {said:#?}");
     }
 }
 

@@ -33,7 +33,9 @@ impl Holds {
     /// This lock, which was held, is not any more.
     #[inline]
     pub fn let_go(&self, lock: u32) {
-        let last = self.count.load(Relaxed).wrapping_sub(1);
+        let Some(last) = self.count.load(Relaxed).checked_sub(1) else {
+            return;
+        };
         let place = self.locks.get(last as usize);
         // Mostly the last that was taken is let go first.
         if place.is_none_or(|place| place.load(Relaxed) != lock) {
@@ -71,11 +73,16 @@ impl Holds {
 pub struct ThreadWords {
     /// The [`Context`](crate::Context) in which it sleeps.
     pub context: AtomicU64,
-    /// The vCPU that it sleeps on, plus one; 0: it runs, can run, or is no thread. Written by itself, and by who wakes
-    /// it.
-    pub asleep: AtomicU32,
-    /// The sleeping locks that it holds: mutexes and semaphores. Spinlocks are a vCPU's.
+    /// The vCPU that it belongs to, and [`ASLEEP`](Self::ASLEEP) while it sleeps. Written by itself, and by who wakes it.
+    pub place: AtomicU32,
+    /// The sleeping locks that it holds: mutexes and semaphores. Spinlocks are a vCPU's. Written by itself, and while it
+    /// waits for one of them by who gives it that.
     pub holds: Holds,
+}
+
+impl ThreadWords {
+    /// In [`Self::place`]: it neither runs nor can run.
+    pub const ASLEEP: u32 = 1 << 31;
 }
 
 const _: () = assert!(size_of::<ThreadWords>() == 64);

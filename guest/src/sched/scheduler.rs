@@ -14,7 +14,7 @@ use core::ops::Range;
 use core::ptr::null_mut;
 use core::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release, SeqCst};
 use core::sync::atomic::{AtomicPtr, AtomicU32};
-use underfoot_abi::{Context, MAX_CPUS, Metric, Wait};
+use underfoot_abi::{Context, MAX_CPUS, Metric, ThreadWords, Wait};
 
 /// What the kernel does as threads change.
 #[derive(Clone, Copy)]
@@ -238,7 +238,7 @@ impl Scheduler {
     /// Interrupts masked.
     pub fn resume(&self, cpu: &Cpu, thread: ThreadId) {
         let resumed = &self.threads[thread.0 as usize];
-        is_awake(cpu, thread.0);
+        is_awake(cpu, thread.0, cpu.id);
         resumed.woken_tsc.store(tsc(), Relaxed);
         self.with_queue(cpu, cpu.id, |queue| {
             queue.push(&self.threads, thread.0, true);
@@ -332,9 +332,9 @@ impl Scheduler {
 
     /// Puts a thread that sleeps nowhere on the queue of its CPU, and sees to it that it runs.
     fn enqueue(&self, cpu: &Cpu, number: u32) {
-        is_awake(cpu, number);
         let thread = &self.threads[number as usize];
         let on = thread.cpu.load(Relaxed) as usize;
+        is_awake(cpu, number, on);
         thread.woken_tsc.store(tsc(), Relaxed);
         let open = cpu.ops.irq_save(cpu);
         self.with_queue(cpu, on, |queue| queue.push(&self.threads, number, false));
@@ -391,13 +391,15 @@ impl Scheduler {
 fn falls_asleep(cpu: &Cpu, context: Context) {
     let words = cpu.thread_words();
     words.context.store(context.0, Relaxed);
-    words.asleep.store(cpu.id as u32 + 1, Relaxed);
+    words
+        .place
+        .store(cpu.id as u32 | ThreadWords::ASLEEP, Relaxed);
 }
 
-/// Tells the host that a thread sleeps no more.
-fn is_awake(cpu: &Cpu, number: u32) {
+/// Tells the host that a thread of CPU `on` sleeps no more.
+fn is_awake(cpu: &Cpu, number: u32, on: usize) {
     let words = &cpu.header.threads[number as usize];
-    words.asleep.store(0, Relaxed);
+    words.place.store(on as u32, Relaxed);
 }
 
 /// A new thread's first function, on its own stack; `cpu` is the address of its CPU.

@@ -114,7 +114,6 @@ impl<T, const RECORDED: bool, C: Classed> Mutex<T, RECORDED, C> {
 
     #[inline]
     fn guard<'a>(&'a self, cpu: &'a Cpu, times: LockTimes) -> MutexGuard<'a, T, RECORDED, C> {
-        cpu.thread_words().holds.took(self.identity());
         MutexGuard {
             mutex: self,
             cpu,
@@ -140,11 +139,21 @@ impl<T, const RECORDED: bool, C: Classed> Mutex<T, RECORDED, C> {
                 .state
                 .compare_exchange_weak(state, taken, Acquire, Relaxed)
             {
-                Ok(_) => return true,
+                Ok(_) => {
+                    self.owned(cpu, cpu.sched.current(cpu));
+                    return true;
+                }
                 Err(now) => state = now,
             }
         }
         false
+    }
+
+    /// Publishes that `thread` has it. By itself, or under the list's lock by who hands it over.
+    #[inline]
+    fn owned(&self, cpu: &Cpu, thread: ThreadId) {
+        let words = &cpu.header.threads[thread.0 as usize];
+        words.holds.took(self.identity());
     }
 
     #[cold]
@@ -186,7 +195,10 @@ impl<T, const RECORDED: bool, C: Classed> Mutex<T, RECORDED, C> {
                 .state
                 .compare_exchange_weak(state, wanted, Acquire, Relaxed)
             {
-                Ok(_) if owner == 0 => break,
+                Ok(_) if owner == 0 => {
+                    self.owned(cpu, thread);
+                    break;
+                }
                 Ok(_) => return false,
                 Err(now) => state = now,
             }
@@ -219,7 +231,10 @@ impl<T, const RECORDED: bool, C: Classed> Mutex<T, RECORDED, C> {
         let state = self.state.load(Relaxed);
         let next = match first {
             None => 0,
-            Some(thread) if state & HANDOFF != 0 => WAITERS | (thread.0 + 1),
+            Some(thread) if state & HANDOFF != 0 => {
+                self.owned(cpu, thread);
+                WAITERS | (thread.0 + 1)
+            }
             Some(_) => WAITERS,
         };
         // Pairs with the acquires in `attempt` and `take_turn`.

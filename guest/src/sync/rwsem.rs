@@ -10,7 +10,7 @@ use super::{
     lockdep::{self, Classed, Unclassed},
     wait_list::WaitList,
 };
-use crate::Cpu;
+use crate::{Cpu, sched::ThreadId};
 use core::{
     cell::UnsafeCell,
     marker::PhantomData,
@@ -110,7 +110,10 @@ impl<T, C: Classed> RwSemaphore<T, C> {
     #[inline]
     pub fn read<'a>(&'a self, cpu: &'a Cpu) -> ReadGuard<'a, T, C> {
         self.enter(cpu, Mode::Read, 0);
-        self.read_guard(cpu)
+        ReadGuard {
+            semaphore: self,
+            cpu,
+        }
     }
 
     /// Enters as the writer, sleeping as long as others are inside.
@@ -123,55 +126,46 @@ impl<T, C: Classed> RwSemaphore<T, C> {
     #[inline]
     pub fn write_nested<'a>(&'a self, cpu: &'a Cpu, level: usize) -> WriteGuard<'a, T, C> {
         self.enter(cpu, Mode::Write, level);
-        self.write_guard(cpu)
-    }
-
-    /// Enters as a reader if no writer is inside and nobody waits.
-    #[inline]
-    pub fn try_read<'a>(&'a self, cpu: &'a Cpu) -> Option<ReadGuard<'a, T, C>> {
-        self.attempt(Mode::Read).then(|| {
-            lockdep::acquired::<C>(cpu, self.address());
-            self.read_guard(cpu)
-        })
-    }
-
-    /// Enters as the writer if nobody is inside.
-    #[inline]
-    pub fn try_write<'a>(&'a self, cpu: &'a Cpu) -> Option<WriteGuard<'a, T, C>> {
-        self.attempt(Mode::Write).then(|| {
-            lockdep::acquired::<C>(cpu, self.address());
-            self.write_guard(cpu)
-        })
-    }
-
-    #[inline]
-    fn read_guard<'a>(&'a self, cpu: &'a Cpu) -> ReadGuard<'a, T, C> {
-        cpu.thread_words().holds.took(self.identity());
-        ReadGuard {
-            semaphore: self,
-            cpu,
-        }
-    }
-
-    #[inline]
-    fn write_guard<'a>(&'a self, cpu: &'a Cpu) -> WriteGuard<'a, T, C> {
-        cpu.thread_words().holds.took(self.identity());
         WriteGuard {
             semaphore: self,
             cpu,
         }
     }
 
+    /// Enters as a reader if no writer is inside and nobody waits.
+    #[inline]
+    pub fn try_read<'a>(&'a self, cpu: &'a Cpu) -> Option<ReadGuard<'a, T, C>> {
+        self.attempt(cpu, Mode::Read).then(|| {
+            lockdep::acquired::<C>(cpu, self.address());
+            ReadGuard {
+                semaphore: self,
+                cpu,
+            }
+        })
+    }
+
+    /// Enters as the writer if nobody is inside.
+    #[inline]
+    pub fn try_write<'a>(&'a self, cpu: &'a Cpu) -> Option<WriteGuard<'a, T, C>> {
+        self.attempt(cpu, Mode::Write).then(|| {
+            lockdep::acquired::<C>(cpu, self.address());
+            WriteGuard {
+                semaphore: self,
+                cpu,
+            }
+        })
+    }
+
     #[inline]
     fn enter(&self, cpu: &Cpu, mode: Mode, level: usize) {
         lockdep::acquire::<C>(cpu, self.address(), level);
-        if !self.attempt(mode) {
+        if !self.attempt(cpu, mode) {
             self.wait(cpu, mode);
         }
     }
 
     #[inline]
-    fn attempt(&self, mode: Mode) -> bool {
+    fn attempt(&self, cpu: &Cpu, mode: Mode) -> bool {
         let mut state = self.state.load(Relaxed);
         while state & WAITERS == 0 && mode.fits(state) {
             // Pairs with the releases in `leave` and `downgrade`.
@@ -179,11 +173,21 @@ impl<T, C: Classed> RwSemaphore<T, C> {
                 .state
                 .compare_exchange_weak(state, state + mode.entry(), Acquire, Relaxed)
             {
-                Ok(_) => return true,
+                Ok(_) => {
+                    self.entered(cpu, cpu.sched.current(cpu));
+                    return true;
+                }
                 Err(now) => state = now,
             }
         }
         false
+    }
+
+    /// Publishes that `thread` is inside. By itself, or under the list's lock by who lets it in.
+    #[inline]
+    fn entered(&self, cpu: &Cpu, thread: ThreadId) {
+        let words = &cpu.header.threads[thread.0 as usize];
+        words.holds.took(self.identity());
     }
 
     #[cold]
@@ -224,7 +228,10 @@ impl<T, C: Classed> RwSemaphore<T, C> {
                 .state
                 .compare_exchange_weak(state, next, Acquire, Relaxed)
             {
-                Ok(_) if free => return true,
+                Ok(_) if free => {
+                    self.entered(cpu, cpu.sched.current(cpu));
+                    return true;
+                }
                 Ok(_) => break,
                 Err(now) => state = now,
             }
@@ -258,6 +265,7 @@ impl<T, C: Classed> RwSemaphore<T, C> {
                 break;
             }
             self.state.fetch_add(mode.entry(), Relaxed);
+            self.entered(cpu, thread);
             waiters.pop(cpu.sched);
             if waiters.is_empty() {
                 self.state.fetch_and(!WAITERS, Relaxed);

@@ -3,7 +3,7 @@
 
 use std::fmt::{self, Display, Formatter};
 use std::sync::atomic::Ordering::{Acquire, Relaxed};
-use underfoot_abi::{Context, Wait};
+use underfoot_abi::{Context, ThreadWords, Wait};
 use underfoot_vmm::SharedRegion;
 
 /// Threads that sleep of which each is told; of more the number.
@@ -13,10 +13,12 @@ const TOLD: usize = 8;
 #[derive(Default)]
 struct Party {
     number: u32,
-    /// What it waits for; of a thread that does not sleep, nothing.
+    /// What it waits for; of a thread, when it last slept.
     context: Context,
-    /// The thread that runs on a vCPU; the vCPU, if any, that a thread sleeps on.
-    other: Option<u32>,
+    /// The thread that runs on a vCPU; the vCPU that a thread belongs to.
+    other: u32,
+    /// A thread that sleeps.
+    asleep: bool,
     /// A vCPU's spinlocks; a thread's mutexes and semaphores.
     holds: Vec<u32>,
 }
@@ -42,21 +44,22 @@ impl Waits {
             Party {
                 number,
                 context: Context(area.context.load(Relaxed)),
-                other: Some(area.thread.load(Relaxed)),
+                other: area.thread.load(Relaxed),
+                asleep: false,
                 holds: area.holds.iter().collect(),
             }
         });
         let threads = (0..).zip(shared.header().threads).map(|(number, words)| {
-            let other = words.asleep.load(Relaxed).checked_sub(1);
-            let context = other.map_or(0, |_| words.context.load(Relaxed));
+            let place = words.place.load(Relaxed);
             Party {
                 number,
-                context: Context(context),
-                other,
+                context: Context(words.context.load(Relaxed)),
+                other: place & !ThreadWords::ASLEEP,
+                asleep: place & ThreadWords::ASLEEP != 0,
                 holds: words.holds.iter().collect(),
             }
         });
-        let says_something = |it: &Party| it.other.is_some() || !it.holds.is_empty();
+        let says_something = |it: &Party| it.asleep || !it.holds.is_empty();
         Self {
             vcpus: vcpus.collect(),
             threads: threads.filter(says_something).collect(),
@@ -65,23 +68,19 @@ impl Waits {
     }
 
     fn vcpu(&self, vcpu: &Party) -> String {
-        let number = vcpu.number;
-        let mut words = format!("vCPU {number} {}", self.verb(vcpu.context));
-        if let Some(thread) = vcpu.other
-            && vcpu.context.wait().0 != Wait::Interrupt
-        {
-            words.push_str(&format!(", in thread {thread}"));
-        }
-        words + &circumstances(vcpu, "spinlock")
+        let (number, thread) = (vcpu.number, vcpu.other);
+        let verb = self.verb(vcpu.context);
+        let words = circumstances(vcpu, "spinlock");
+        format!("vCPU {number} {verb}, in thread {thread}{words}")
     }
 
     /// Threads that sleep and wait for somebody, and how many others do.
     fn sleepers(&self) -> Vec<String> {
-        let asleep = self.threads.iter().filter(|it| it.other.is_some());
+        let asleep = self.threads.iter().filter(|it| it.asleep);
         let (told, others): (Vec<_>, Vec<_>) =
             asleep.partition(|it| waits_for_somebody(it.context));
         let sentence = |it: &&Party| {
-            let (number, vcpu) = (it.number, it.other.unwrap_or_default());
+            let (number, vcpu) = (it.number, it.other);
             let words = circumstances(it, "sleeping lock");
             format!(
                 "thread {number} of vCPU {vcpu} sleeps and {}{words}",
@@ -102,19 +101,21 @@ impl Waits {
         match wait {
             Wait::None => "runs".to_owned(),
             Wait::Lock => {
-                let holders = holders("vCPU", &self.vcpus, object);
+                let holders = holders(&self.vcpus, object, |it| format!("vCPU {}", it.number));
                 format!("waits for the spinlock {object:#x}, {holders}")
             }
             Wait::GracePeriod => format!("waits for grace period {object}"),
             Wait::Ipi => format!("waits for vCPU {object} to answer an interrupt"),
+            // Not in the midst of what interrupted it.
+            Wait::Interrupt if context.in_interrupt() => "runs".to_owned(),
             Wait::Interrupt => "is idle".to_owned(),
             Wait::Window => format!("waits for page {object:#x}, which the guest moves"),
             Wait::Mutex => {
-                let holders = holders("thread", &self.threads, object);
+                let holders = holders(&self.threads, object, thread);
                 format!("waits for the mutex {object:#x}, {holders}")
             }
             Wait::Semaphore => {
-                let holders = holders("thread", &self.threads, object);
+                let holders = holders(&self.threads, object, thread);
                 format!("waits for the read-write semaphore {object:#x}, {holders}")
             }
             Wait::SeqCount => format!("waits for a writer to leave the sequence count {object:#x}"),
@@ -131,7 +132,8 @@ impl Display for Waits {
         let vcpus = self.vcpus.iter().map(|vcpu| self.vcpu(vcpu));
         let mut sentences: Vec<_> = vcpus.chain(self.sleepers()).collect();
         if !self.grace.is_empty() {
-            let whom = numbers("vCPU", &self.grace);
+            let whom = self.grace.iter().map(|vcpu| format!("vCPU {vcpu}"));
+            let whom = whom.collect::<Vec<_>>().join(" and ");
             sentences.push(format!("a grace period of classic RCU waits for {whom}"));
         }
         f.write_str(&sentences.join("; "))
@@ -166,20 +168,19 @@ fn circumstances(party: &Party, lock: &str) -> String {
 }
 
 /// Who of `parties` holds `lock`.
-fn holders(what: &str, parties: &[Party], lock: u32) -> String {
+fn holders(parties: &[Party], lock: u32, name: impl Fn(&Party) -> String) -> String {
     let holds = parties.iter().filter(|it| it.holds.contains(&lock));
-    let holders: Vec<_> = holds.map(|it| it.number).collect();
-    match holders.len() {
-        0 => "which nobody says to hold".to_owned(),
-        1 => format!("which {} holds", numbers(what, &holders)),
-        _ => format!("which {} hold", numbers(what, &holders)),
+    let holders: Vec<_> = holds.map(name).collect();
+    match &holders[..] {
+        [] => "which nobody says to hold".to_owned(),
+        [holder] => format!("which {holder} holds"),
+        holders => format!("which {} hold", holders.join(" and ")),
     }
 }
 
-/// "vCPU 1", "vCPU 1 and 2".
-fn numbers(what: &str, numbers: &[u32]) -> String {
-    let numbers: Vec<_> = numbers.iter().map(ToString::to_string).collect();
-    format!("{what} {}", numbers.join(" and "))
+/// A thread as the holder of a lock.
+fn thread(thread: &Party) -> String {
+    format!("thread {} of vCPU {}", thread.number, thread.other)
 }
 
 /// The vCPUs that a grace period of classic RCU in progress still waits for.

@@ -36,7 +36,7 @@ impl Sched for Scheduler {
         }
         // Still parked if nobody else could run.
         thread.token.awake();
-        is_awake(cpu, me);
+        is_awake(cpu, me, cpu.id);
         cpu.ops.irq_restore(cpu, open);
     }
 

@@ -1,4 +1,9 @@
 use super::*;
+
+/// What the thread of a CPU says that it holds.
+fn holds(cpu: &Cpu) -> Vec<u32> {
+    cpu.thread_words().holds.iter().collect()
+}
 use crate::fixture::Fixture;
 use underfoot_abi::{Context, Metric, RecordedPhase::Moving};
 
@@ -42,6 +47,7 @@ fn the_context_word_says_what_is_waited_for() {
     let held = mutex.lock(&cpu);
     assert_eq!(mutex.owner(), Some(ThreadId(0)));
     assert!(mutex.try_lock(&other).is_none());
+    assert_eq!(holds(&cpu), [mutex.identity()]);
     std::thread::scope(|scope| {
         let waiter = scope.spawn(|| drop(mutex.lock(&other)));
         while fixture.cpu(1).context().wait() != (Wait::Mutex, mutex.identity()) {
@@ -52,6 +58,7 @@ fn the_context_word_says_what_is_waited_for() {
     });
     assert_eq!(mutex.owner(), None);
     assert_eq!(other.context(), Context::default());
+    assert_eq!((holds(&cpu), holds(&other)), (vec![], vec![]));
 }
 
 /// The steps of two waiters, one by one.
@@ -75,6 +82,7 @@ fn a_waiter_woken_in_vain_is_handed_the_mutex() {
     assert!(!mutex.take_turn(&first, true));
     drop(again);
     assert_eq!(mutex.owner(), Some(ThreadId(1)));
+    assert_eq!(holds(&first), [mutex.identity()], "asleep or not");
     assert!(mutex.try_lock(&owner).is_none());
     assert!(mutex.take_turn(&first, true));
     mutex.unlock(&first);

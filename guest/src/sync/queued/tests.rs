@@ -48,6 +48,7 @@ fn the_context_word_says_what_is_held_and_what_is_waited_for() {
     assert!(!cpu.hold.is_preemptible());
     assert!(lock.try_lock(&other).is_none());
     assert!(other.hold.is_preemptible());
+    assert_eq!(cpu.area.holds.iter().collect::<Vec<_>>(), [lock.identity()]);
     std::thread::scope(|scope| {
         let waiter = scope.spawn(|| drop(lock.lock(&other)));
         while fixture.cpu(1).context().wait() != (Wait::Lock, lock.identity()) {
@@ -58,6 +59,7 @@ fn the_context_word_says_what_is_held_and_what_is_waited_for() {
     });
     assert_eq!(cpu.context(), Context::default());
     assert_eq!(other.context(), Context::default());
+    assert!(cpu.area.holds.is_empty() && other.area.holds.is_empty());
     assert!(cpu.hold.is_preemptible());
     assert_eq!(fixture.count(Moving, Metric::LockHold), 0, "not recorded");
 }

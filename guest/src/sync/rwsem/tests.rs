@@ -1,4 +1,9 @@
 use super::*;
+
+/// What the thread of a CPU says that it holds.
+fn holds(cpu: &Cpu) -> Vec<u32> {
+    cpu.thread_words().holds.iter().collect()
+}
 use crate::fixture::Fixture;
 use std::sync::atomic::AtomicU64;
 use underfoot_abi::Context;
@@ -71,6 +76,14 @@ fn a_writer_that_waits_keeps_later_readers_out_and_those_enter_together() {
     assert_eq!([1, 2, 3, 4].map(waits), [false, true, true, true]);
     semaphore.downgrade(&cpus[1]);
     assert_eq!([2, 3, 4].map(waits), [false, false, true]);
+    let identity = semaphore.identity();
+    let inside = [1, 2, 3].map(|id: usize| holds(&cpus[id]));
+    assert_eq!(
+        inside,
+        [(); 3].map(|()| vec![identity]),
+        "as they were let in"
+    );
+    assert_eq!(holds(&cpus[4]), []);
     for id in [1, 3, 2] {
         assert!(waits(4), "three readers are inside");
         semaphore.leave(&cpus[id], Mode::Read);
@@ -87,6 +100,7 @@ fn the_context_word_says_what_is_waited_for() {
     let (cpu, other) = (fixture.cpu(0), fixture.cpu(1));
     let semaphore = RwSemaphore::<()>::new(());
     let held = semaphore.write(&cpu);
+    assert_eq!(holds(&cpu), [semaphore.identity()]);
     std::thread::scope(|scope| {
         let waiter = scope.spawn(|| drop(semaphore.read(&other)));
         while fixture.cpu(1).context().wait() != (Wait::Semaphore, semaphore.identity()) {
@@ -96,4 +110,5 @@ fn the_context_word_says_what_is_waited_for() {
         waiter.join().expect("the reader gets in");
     });
     assert_eq!(other.context(), Context::default());
+    assert_eq!((holds(&cpu), holds(&other)), (vec![], vec![]));
 }

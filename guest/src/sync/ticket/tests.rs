@@ -30,6 +30,7 @@ fn the_context_word_says_what_is_held_and_what_is_waited_for() {
     let lock = TicketLock::<(), false>::new(());
     let held = lock.lock_irqsave(&cpu);
     assert_eq!((cpu.context().locks(), cpu.context().masked()), (1, true));
+    assert_eq!(cpu.area.holds.iter().collect::<Vec<_>>(), [lock.identity()]);
     std::thread::scope(|scope| {
         let waiter = scope.spawn(|| drop(lock.lock(&other)));
         while fixture.cpu(1).context().wait() != (Wait::Lock, lock.identity()) {
@@ -40,6 +41,7 @@ fn the_context_word_says_what_is_held_and_what_is_waited_for() {
     });
     assert_eq!(cpu.context(), Context::default());
     assert_eq!(other.context(), Context::default());
+    assert!(cpu.area.holds.is_empty() && other.area.holds.is_empty());
     assert_eq!(fixture.count(Moving, Metric::LockHold), 0, "not recorded");
 }
 

@@ -1,10 +1,13 @@
 use super::*;
+use underfoot_vmm::{Backing, GuestRam, MemorySize};
+use vm_memory::{Bytes, GuestAddress};
 
 fn party(number: u32, wait: Wait, object: u32, other: u32, holds: &[u32]) -> Party {
     Party {
         number,
         context: Context(0).with_wait(wait, object),
-        other: Some(other),
+        other,
+        asleep: true,
         holds: holds.to_vec(),
     }
 }
@@ -17,7 +20,12 @@ fn a_context_is_told_in_words() {
         (
             Context(0).with_wait(Wait::Interrupt, 0),
             &[],
-            "vCPU 0 is idle",
+            "vCPU 0 is idle, in thread 64",
+        ),
+        (
+            Context(Context::INTERRUPT).with_wait(Wait::Interrupt, 0),
+            &[],
+            "vCPU 0 runs, in thread 64, in an interrupt",
         ),
         (
             sections.with_wait(Wait::Ipi, 3),
@@ -45,7 +53,7 @@ fn a_context_is_told_in_words() {
         let waits = Waits {
             vcpus: vec![Party {
                 context,
-                other: Some(64),
+                other: 64,
                 holds: holds.to_vec(),
                 ..Party::default()
             }],
@@ -68,6 +76,7 @@ fn waiters_are_told_with_the_holders() {
             party(1, Wait::None, 0, 1, &[]),
             Party {
                 number: 66,
+                other: 1,
                 holds: vec![0x2e, 0x3d],
                 ..Party::default()
             },
@@ -83,12 +92,12 @@ fn waiters_are_told_with_the_holders() {
         [
             "vCPU 0 waits for the spinlock 0x1f, which vCPU 1 holds, in thread 65",
             "vCPU 1 runs, in thread 66, holds the spinlock 0x1f",
-            "vCPU 2 is idle",
+            "vCPU 2 is idle, in thread 68",
             "thread 0 of vCPU 0 sleeps and waits for the end of thread 65",
-            "thread 70 of vCPU 0 sleeps and waits for the mutex 0x2e, which thread 66 holds, \
+            "thread 70 of vCPU 0 sleeps and waits for the mutex 0x2e, which thread 66 of vCPU 1 holds, \
              holds the sleeping lock 0x3d",
             "thread 71 of vCPU 2 sleeps and waits for the read-write semaphore 0x3d, \
-             which thread 66 and 70 hold",
+             which thread 66 of vCPU 1 and thread 70 of vCPU 0 hold",
             "3 other threads sleep",
             "a grace period of classic RCU waits for vCPU 1 and 2",
         ]
@@ -109,4 +118,25 @@ fn of_many_sleepers_the_first_are_told() {
         TOLD
     );
     assert!(text.ends_with("; 504 other threads sleep"), "{text}");
+}
+
+/// Ones all over: numbers and counts beyond everything.
+#[test]
+fn a_guest_that_scribbles_is_told_in_bounds() {
+    let size = MemorySize::new(16 << 20, 16 << 20).unwrap();
+    let ram = GuestRam::new(size, 2, Backing::Small).unwrap();
+    let shared = SharedRegion::new(&ram);
+    let text = describe(&shared);
+    assert!(
+        text.starts_with("vCPU 0 runs, in thread 0; vCPU 1 runs"),
+        "{text}"
+    );
+    let ones = vec![0xff; shared.size()];
+    let memory = ram.memory();
+    memory
+        .write_slice(&ones, GuestAddress(shared.gpa()))
+        .unwrap();
+    let text = describe(&shared);
+    assert!(text.contains("512 other threads sleep"), "{text}");
+    assert!(text.len() < 2_000, "{text}");
 }
