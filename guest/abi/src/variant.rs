@@ -331,7 +331,8 @@ mod tests {
             (W::Mmap1, Some(1)),
             (W::Exit, Some(1)),
             (W::Fault, Some(1)),
-            (W::Mix, None),
+            (W::Mix, Some(1)),
+            (W::Order, None),
         ] {
             let index = workload
                 .parameters()

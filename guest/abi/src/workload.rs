@@ -228,6 +228,13 @@ impl WorkloadId {
     }
 }
 
+/// Whether locks are checked; what all workloads can be told but the one that is about it.
+const LOCKDEP: Parameter = Parameter::choice(
+    "lockdep",
+    "whether the lock-order checker watches",
+    &["off", "on"],
+);
+
 /// What most workloads can be told first.
 const THREADS: Parameter = Parameter::number("threads", "threads on each CPU", 1, 4, 2);
 

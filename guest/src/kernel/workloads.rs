@@ -5,6 +5,7 @@ use super::{fail, ipi, work};
 use underfoot_abi::{MIX_PARTS, PageByte, PageKind, WorkloadId};
 use underfoot_guest::Cpu;
 use underfoot_guest::mm::{MapError, PageAllocator, PageTable};
+use underfoot_guest::sync::lockdep;
 use underfoot_guest::workload::{
     Chase, Churn, Dma, Exit, Fault, Idle, Lock, Mix, Mmap1, Order, Parameters, Pressure, Shootdown,
     Targets, Torture, Tree, Walk, Workload,
@@ -30,6 +31,10 @@ pub fn build(ground: &Ground<'_>) -> &'static dyn Workload {
     let Some(workload) = WorkloadId::from_number(number) else {
         panic!("the host asks for workload {number}, which this guest does not have")
     };
+    let mut told = workload.parameters().iter().zip(&header.parameters);
+    if told.any(|(parameter, value)| parameter.name == "lockdep" && *value != 0) {
+        lockdep::enable();
+    }
     ground.build(workload, &header.parameters)
 }
 

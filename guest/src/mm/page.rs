@@ -38,6 +38,11 @@ unsafe impl ZeroValid for AtomicUsize {}
 // SAFETY: integers.
 unsafe impl ZeroValid for Frame {}
 
+crate::lock_class!(
+    /// Of the free lists.
+    PageLists = "page_lists"
+);
+
 #[derive(Debug)]
 struct Lists {
     by_order: [FreeList; MAX_ORDER + 1],
@@ -61,7 +66,7 @@ pub struct PageAllocator {
     base: usize,
     frames: &'static [Frame],
     map: &'static [AtomicU8],
-    lists: TicketLock<Lists>,
+    lists: TicketLock<Lists, true, PageLists>,
     /// [`Lists::free_pages`] as of the last change, for those who cannot wait for the lock.
     free_estimate: AtomicUsize,
     /// Single free pages that CPUs keep for themselves, by index.

@@ -33,6 +33,11 @@ pub struct SlabPage {
 // SAFETY: integers.
 unsafe impl ZeroValid for SlabPage {}
 
+crate::lock_class!(
+    /// Of the slabs with free objects, of any cache.
+    SlabList = "slab_list"
+);
+
 #[derive(Debug)]
 struct Partial {
     /// Slabs in use.
@@ -52,7 +57,7 @@ pub struct SlabCache {
     pages: &'static PageAllocator,
     stride: usize,
     slabs: &'static [SlabPage],
-    partial: TicketLock<Partial>,
+    partial: TicketLock<Partial, true, SlabList>,
     magazines: [Magazine; MAX_CPUS],
 }
 

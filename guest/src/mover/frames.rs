@@ -37,6 +37,8 @@ const PINNED: u8 = 1;
 /// A stack that may move: its thread never runs while the mover does.
 const OWN_STACK: u8 = 2;
 
+crate::lock_class!(pub(super) LimboLock = "limbo");
+
 /// Frames in limbo, the one that was left longest first.
 #[derive(Debug)]
 pub(super) struct Limbo {
@@ -74,7 +76,7 @@ pub struct Frames {
     direct: usize,
     /// Pages moved so far.
     moves: AtomicU64,
-    pub(super) limbo: TicketLock<Limbo, false>,
+    pub(super) limbo: TicketLock<Limbo, false, LimboLock>,
 }
 
 impl Frames {

@@ -25,10 +25,12 @@ pub struct Hooks {
     pub bottom_halves: fn(&Cpu, u32),
 }
 
+crate::lock_class!(RunQueueLock = "run_queue");
+
 /// What each CPU has of its own.
 struct Place {
     cpu: AtomicPtr<Cpu>,
-    queue: TicketLock<RunQueue, false>,
+    queue: TicketLock<RunQueue, false, RunQueueLock>,
     /// [`RunQueue::ready`], and the running thread's number less the CPU's.
     crossing: Crossing,
     /// Changes of threads so far; only the CPU itself.

@@ -17,6 +17,11 @@ use core::{
 use underfoot_abi::{PAGE_SIZE, SPLITS, Variant};
 
 lock_class!(
+    /// Of a mapping: faults read it, and never wait for it.
+    pub(super) VmaLock = "vma_lock"
+);
+
+lock_class!(
     /// Write sections of the mappings' sequence counts.
     VmSequence = "vm_sequence"
 );
@@ -309,9 +314,10 @@ impl Spaces {
         let old = self.tree(space);
         let gone = || old.overlapping(range);
         // Any number of mappings at once, which nobody else changes: one stretch for the checker.
+        let locked = lockdep::enter::<VmaLock>(cpu);
         let sections = lockdep::enter::<VmSequence>(cpu);
         for vma in gone() {
-            lock_vma(cpu, vma);
+            lock_unchecked(cpu, vma);
             vma.seq.write_begin();
             vma.detach();
         }
@@ -334,11 +340,11 @@ impl Spaces {
         }
         for vma in gone() {
             vma.seq.write_end();
-            unlock_vma(cpu, vma);
+            unlock_unchecked(cpu, vma);
             // SAFETY: detached, and in no tree from now on but one that dies with the space.
             unsafe { self.free_vma(cpu, vma) };
         }
-        drop(sections);
+        drop((sections, locked));
         gather.finish(cpu);
         if let Some(edit) = edit {
             self.finish(cpu, edit);
@@ -370,7 +376,7 @@ impl Spaces {
 
 /// Locks a mapping for a change, within `level` others; faults on it wait, or fall back.
 pub(super) fn begin(cpu: &Cpu, vma: &Vma, level: usize) {
-    lock_vma(cpu, vma);
+    lock_vma(cpu, vma, level);
     begin_locked(cpu, vma, level);
 }
 
@@ -385,14 +391,25 @@ pub(super) fn end(cpu: &Cpu, vma: &Vma) {
     unlock_vma(cpu, vma);
 }
 
-/// Waits for the faults on a mapping. The busted form does not.
-pub(super) fn lock_vma(cpu: &Cpu, vma: &Vma) {
+/// Waits for the faults on a mapping, within `level` others. The busted form does not.
+pub(super) fn lock_vma(cpu: &Cpu, vma: &Vma, level: usize) {
+    lockdep::acquire::<VmaLock>(cpu, vma.lock_address(), level);
+    lock_unchecked(cpu, vma);
+}
+
+pub(super) fn unlock_vma(cpu: &Cpu, vma: &Vma) {
+    lockdep::release::<VmaLock>(cpu, vma.lock_address());
+    unlock_unchecked(cpu, vma);
+}
+
+/// As [`lock_vma`], where the lock-order checker knows already.
+fn lock_unchecked(cpu: &Cpu, vma: &Vma) {
     if cpu.header.variant != Variant::NoVmaLock as u32 {
         vma.lock.write(cpu);
     }
 }
 
-pub(super) fn unlock_vma(cpu: &Cpu, vma: &Vma) {
+fn unlock_unchecked(cpu: &Cpu, vma: &Vma) {
     if cpu.header.variant != Variant::NoVmaLock as u32 {
         vma.lock.write_end();
     }

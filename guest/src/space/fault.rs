@@ -1,5 +1,6 @@
 //! Page faults, by three ways.
 
+use super::change::VmaLock;
 use super::{
     entry::{Entry, index},
     object::Space,
@@ -8,7 +9,7 @@ use super::{
     spaces::{Fallback, Path, Spaces},
     vma::Vma,
 };
-use crate::{Cpu, mm::watermark::Mode, record::Span, workload::is_over};
+use crate::{Cpu, mm::watermark::Mode, record::Span, sync::lockdep, workload::is_over};
 use core::{
     fmt,
     sync::atomic::Ordering::{Acquire, Relaxed, Release},
@@ -150,6 +151,7 @@ impl Spaces {
         if !vma.lock.try_read() {
             return Err(Outcome::Busy);
         }
+        lockdep::acquired::<VmaLock>(cpu, vma.lock_address());
         // Who detaches it waits for the lock first: it stays without the section.
         drop(section);
         let result = if !vma.is_live(space.id(), address) {
@@ -163,6 +165,7 @@ impl Spaces {
             });
             self.populate(cpu, space, vma, address, hold)
         };
+        lockdep::release::<VmaLock>(cpu, vma.lock_address());
         vma.lock.read_end();
         result.map(|mapped| mapped.unwrap_or(Outcome::VmaLock))
     }

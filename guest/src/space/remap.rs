@@ -71,7 +71,7 @@ impl Spaces {
         let mut edit = self.edit(cpu, space);
         let edited = edit.remove(from.start).and_then(|()| edit.insert(new));
         // Faults under this lock make tables: from here on there are as many as will be moved.
-        lock_vma(cpu, old);
+        lock_vma(cpu, old, 0);
         if let Err(refused) = edited.and_then(|()| self.make_tables(cpu, space, &from, &to)) {
             unlock_vma(cpu, old);
             self.prune(cpu, space, &to, &self.tree(space).hole(&to));

@@ -73,6 +73,11 @@ impl Vma {
         self.padding.store(0, Relaxed);
     }
 
+    /// What the lock-order checker knows [`Self::lock`] by.
+    pub(super) fn lock_address(&self) -> usize {
+        core::ptr::from_ref(&self.lock).addr()
+    }
+
     /// The addresses that it maps.
     #[must_use]
     pub fn range(&self) -> Range<usize> {

@@ -27,6 +27,8 @@ const HANDOFF: u32 = 1 << 30;
 /// The owner's number plus one; 0 while the mutex is free.
 const OWNER: u32 = HANDOFF - 1;
 
+crate::lock_class!(MutexWaiters = "mutex_waiters");
+
 /// A lock whose waiters sleep. Not for interrupts and bottom halves.
 ///
 /// As Linux's (Documentation/locking/mutex-design.rst): whoever runs may take a free mutex before
@@ -39,7 +41,7 @@ const OWNER: u32 = HANDOFF - 1;
 #[derive(Debug, Default)]
 pub struct Mutex<T, const RECORDED: bool = false, C = Unclassed> {
     state: AtomicU32,
-    waiters: TicketLock<WaitList, false>,
+    waiters: TicketLock<WaitList, false, MutexWaiters>,
     class: PhantomData<fn() -> C>,
     value: UnsafeCell<T>,
 }

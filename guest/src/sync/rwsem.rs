@@ -51,6 +51,8 @@ impl Mode {
     }
 }
 
+crate::lock_class!(SemaphoreWaiters = "rwsem_waiters");
+
 /// Readers share what it guards, a writer has it alone. Not for interrupts and bottom halves.
 ///
 /// Waiters enter in the order in which they came, the readers among them who follow each other
@@ -60,7 +62,7 @@ impl Mode {
 #[derive(Debug, Default)]
 pub struct RwSemaphore<T, C = Unclassed> {
     state: AtomicU32,
-    waiters: TicketLock<WaitList, false>,
+    waiters: TicketLock<WaitList, false, SemaphoreWaiters>,
     class: PhantomData<fn() -> C>,
     value: UnsafeCell<T>,
 }

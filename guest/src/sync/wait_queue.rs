@@ -4,6 +4,8 @@ use super::{TicketLock, wait_list::WaitList};
 use crate::Cpu;
 use underfoot_abi::Wait;
 
+crate::lock_class!(QueueWaiters = "wait_queue");
+
 /// A queue of threads that wait until something is so.
 ///
 /// As Linux's wait queues (include/linux/wait.h): a waiter is in the queue before it looks whether
@@ -13,7 +15,7 @@ use underfoot_abi::Wait;
 /// time.
 #[derive(Debug, Default)]
 pub struct WaitQueue {
-    waiters: TicketLock<WaitList, false>,
+    waiters: TicketLock<WaitList, false, QueueWaiters>,
 }
 
 impl WaitQueue {

@@ -3,7 +3,7 @@
 
 use super::audit::Audit;
 use super::plan::{Parameters, Workload, is_over};
-use super::spinlock::Spinlock;
+use super::spinlock::{Spinlock, TestLock};
 use crate::Cpu;
 use crate::arch::tsc;
 use crate::mm::PageAllocator;
@@ -97,7 +97,7 @@ impl Lock {
     }
 
     /// Reads a page beside the writers of `lock`: both ends are of one touch.
-    fn read(&self, cpu: &Cpu, lock: &SeqLock<true>, page: &[AtomicU64]) {
+    fn read(&self, cpu: &Cpu, lock: &SeqLock<true, TestLock>, page: &[AtomicU64]) {
         let (first, last) = (&page[0], &page[WORDS - 1]);
         let address = core::ptr::from_ref(first).addr();
         let ends = || access(cpu, address, || [first, last].map(|end| end.load(Relaxed)));

@@ -99,12 +99,15 @@ impl Protection {
     }
 }
 
+crate::lock_class!(pub(super) DentryLock = "dentry_lock");
+crate::lock_class!(pub(super) DentryMutex = "dentry_mutex");
+
 /// What an object has for every form; one of the two is used.
 #[derive(Default)]
 #[repr(C)]
 pub(super) struct ObjectLock {
-    spinning: TicketLock<()>,
-    sleeping: Mutex<(), true>,
+    spinning: TicketLock<(), true, DentryLock>,
+    sleeping: Mutex<(), true, DentryMutex>,
 }
 
 impl ObjectLock {
@@ -119,12 +122,12 @@ impl ObjectLock {
 #[must_use]
 #[expect(dead_code, reason = "guards are held, not read")]
 pub(super) enum Locked<'a> {
-    Spinning(TicketGuard<'a, (), true>),
-    Mutex(MutexGuard<'a, (), true>),
+    Spinning(TicketGuard<'a, (), true, DentryLock>),
+    Mutex(MutexGuard<'a, (), true, DentryMutex>),
     SleepingSpinlock {
         /// Ends before the lock is free.
         section: FlavourGuard<'a>,
-        lock: MutexGuard<'a, (), true>,
+        lock: MutexGuard<'a, (), true, DentryMutex>,
     },
 }
 

@@ -5,12 +5,17 @@ use crate::{
     sync::{QueuedGuard, QueuedLock, SeqLock, SeqLockGuard, TicketGuard, TicketLock},
 };
 
+crate::lock_class!(
+    /// Those that `lock` contends for.
+    pub(super) TestLock = "test_lock"
+);
+
 /// One lock.
 pub(super) enum Spinlock {
-    Ticket(TicketLock<()>),
-    Queued(QueuedLock<()>),
+    Ticket(TicketLock<(), true, TestLock>),
+    Queued(QueuedLock<(), true, TestLock>),
     /// Its writers exclude each other; readers go on beside them.
-    Sequence(SeqLock<true>),
+    Sequence(SeqLock<true, TestLock>),
 }
 
 impl Spinlock {
@@ -38,7 +43,7 @@ impl Spinlock {
 #[must_use]
 #[expect(dead_code, reason = "guards are held, not read")]
 pub(super) enum Held<'a> {
-    Ticket(TicketGuard<'a, (), true>),
-    Queued(QueuedGuard<'a, (), true>),
-    Sequence(SeqLockGuard<'a, true>),
+    Ticket(TicketGuard<'a, (), true, TestLock>),
+    Queued(QueuedGuard<'a, (), true, TestLock>),
+    Sequence(SeqLockGuard<'a, true, TestLock>),
 }

@@ -12,7 +12,7 @@ use crate::{
     space::{
         ChangeError, Fallback, Outcome, Path, Rules, Space, SpaceReclaim, Spaces, Translations,
     },
-    sync::{Rcu, lockdep},
+    sync::Rcu,
     tlb::{HostWords, Tlb, Way},
 };
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -25,7 +25,6 @@ const TABLES: usize = 0;
 const PATH: usize = 1;
 const FALLBACK: usize = 2;
 const RESERVE: usize = 3;
-const LOCKDEP: usize = 4;
 const SHOOTDOWN: usize = 5;
 /// The first of a workload's own.
 pub(super) const OWN: usize = 6;
@@ -71,9 +70,6 @@ impl Stage {
         wait_at_exit: bool,
     ) -> Option<Self> {
         let SpaceParts { pages, rcu, .. } = parts;
-        if parameters[LOCKDEP] != 0 {
-            lockdep::enable();
-        }
         let data = PageByte::new(PageKind::Data, false);
         let reclaimer = SpaceReclaim::new(AfterGracePeriod { rcu });
         let reclaimer = pages.place(cpu, data, reclaimer)?;

@@ -1,6 +1,6 @@
 //! Workloads over the kernel's own structures.
 
-use super::{Counter, Description, OPERATIONS, Parameter, THREADS};
+use super::{Counter, Description, LOCKDEP, OPERATIONS, Parameter, THREADS};
 
 /// How a tree's readers and objects are protected.
 pub(super) const PROTECT: Parameter = Parameter::choice(
@@ -41,6 +41,7 @@ pub(super) const WALK: Description = Description {
     parameters: &[
         PROTECT,
         Parameter::number("threads", "threads on each CPU", 1, 4, 1),
+        LOCKDEP,
     ],
     counters: &[OPERATIONS],
 };
@@ -64,6 +65,7 @@ pub(super) const LOCK: Description = Description {
             "kind of spinlock; seqlock: critical sections are its writers', and half of the operations read beside them",
             &["ticket", "queued", "seqlock"],
         ),
+        LOCKDEP,
     ],
     counters: &[
         OPERATIONS,
@@ -83,6 +85,7 @@ pub(super) const CHASE: Description = Description {
             "whether timer ticks are timed where they interrupt (guest.tick)",
             &["off", "on"],
         ),
+        LOCKDEP,
     ],
     counters: &[
         OPERATIONS,
@@ -141,6 +144,7 @@ pub(super) const DMA: Description = Description {
             "whether it also registers a range anew in which it finds a page being moved",
             &["off", "on"],
         ),
+        LOCKDEP,
     ],
     counters: &[
         OPERATIONS,
@@ -170,7 +174,7 @@ pub const DMA_RENEW_BUSY: usize = 9;
 pub(super) const IDLE: Description = Description {
     name: "idle",
     about: "one thread that wakes ten times a second: what a guest costs that does nothing",
-    parameters: &[],
+    parameters: &[LOCKDEP],
     counters: &[OPERATIONS],
 };
 
@@ -188,6 +192,7 @@ pub(super) const CHURN: Description = Description {
         ),
         Parameter::number("readers", "readers on each CPU", 0, 4, 1),
         Parameter::number("hold-us", "length of a read section, us", 0, 100_000, 100),
+        LOCKDEP,
     ],
     counters: &[
         OPERATIONS,
@@ -215,6 +220,7 @@ pub(super) const TORTURE: Description = Description {
             "a thread on each CPU that keeps it from readers, in bursts",
             &["off", "on"],
         ),
+        LOCKDEP,
     ],
     counters: &[
         OPERATIONS,
@@ -271,6 +277,7 @@ pub(super) const SHOOTDOWN: Description = Description {
         Parameter::number("pages", "pages in one shootdown", 1, 64, 8),
         Parameter::number("initiators", "threads that shoot, CPU by CPU", 1, 16, 2),
         Parameter::number("readers", "threads that read, on each CPU", 1, 4, 1),
+        LOCKDEP,
     ],
     counters: &[
         OPERATIONS,

@@ -1,7 +1,7 @@
 //! Several workloads side by side.
 
 use super::{
-    Counter, Description, OPERATIONS, Parameter, WorkloadId,
+    Counter, Description, LOCKDEP, OPERATIONS, Parameter, WorkloadId,
     kernel::{CHURN, LOCK, PROTECT, SHOOTDOWN, TORTURE, WALK},
     spaces::MMAP1,
 };
@@ -126,6 +126,7 @@ pub(super) const MIX: Description = Description {
         part(&PARTS[4]),
         part(&PARTS[5]),
         PROTECT,
+        LOCKDEP,
     ],
     counters: &COUNTERS,
 };

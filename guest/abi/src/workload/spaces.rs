@@ -1,6 +1,6 @@
 //! Workloads over address spaces.
 
-use super::{Counter, Description, OPERATIONS, Parameter, THREADS};
+use super::{Counter, Description, LOCKDEP, OPERATIONS, Parameter, THREADS};
 
 /// What became of page faults: what workloads over address spaces count after their operations.
 pub const FAULT_OUTCOMES: [Counter; 12] = [
@@ -51,12 +51,6 @@ const RESERVE: Parameter = Parameter::number(
     0,
     1 << 20,
     64,
-);
-
-const LOCKDEP: Parameter = Parameter::choice(
-    "lockdep",
-    "whether the lock-order checker watches",
-    &["off", "on"],
 );
 
 /// How what is unmapped is taken away from those who may be using it.

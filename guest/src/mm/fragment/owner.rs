@@ -16,6 +16,7 @@ use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 use underfoot_abi::{ReportKind, Variant};
 
 lock_class!(TableListLock = "table_list_lock");
+lock_class!(UnusedOwners = "unused_owners");
 
 /// Who takes the lock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -188,7 +189,7 @@ impl List for Place<'_> {
 pub(super) struct Owners {
     pub(super) objects: Objects<TableOwner>,
     /// The first without a life.
-    unused: TicketLock<usize, false>,
+    unused: TicketLock<usize, false, UnusedOwners>,
     lives: AtomicU64,
     made: AtomicU64,
 }

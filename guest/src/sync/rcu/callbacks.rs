@@ -73,11 +73,16 @@ impl Segments {
     }
 }
 
+crate::lock_class!(
+    /// Of one CPU's callbacks, of any kind of RCU.
+    CallbackList = "rcu_callbacks"
+);
+
 /// The callbacks of all CPUs.
 ///
 /// The locks mask interrupts: threads, bottom halves and interrupts of one CPU may all be here.
 pub(super) struct Callbacks {
-    lists: [TicketLock<Segments, false>; CPUS],
+    lists: [TicketLock<Segments, false, CallbackList>; CPUS],
     waiting: [Waiting; CPUS],
 }
 
@@ -189,7 +194,12 @@ impl Callbacks {
     ///
     /// # Safety
     /// As [`Self::drain`].
-    unsafe fn drain_list(&self, cpu: &Cpu, id: usize, list: &TicketLock<Segments, false>) -> bool {
+    unsafe fn drain_list(
+        &self,
+        cpu: &Cpu,
+        id: usize,
+        list: &TicketLock<Segments, false, CallbackList>,
+    ) -> bool {
         let mut ran = false;
         loop {
             let head = {

@@ -54,6 +54,11 @@ enum Stage {
     Second,
 }
 
+crate::lock_class!(
+    /// Of a domain's [`Stage`].
+    StageLock = "srcu_stage"
+);
+
 /// A domain of sleepable RCU, with its readers, grace periods and callbacks.
 pub struct SrcuDomain {
     sequence: Sequence,
@@ -61,7 +66,7 @@ pub struct SrcuDomain {
     index: AtomicU64,
     counts: [Counts; CPUS],
     /// Held with interrupts masked, and only if it is free: one CPU moves a grace period on.
-    stage: TicketLock<Stage, false>,
+    stage: TicketLock<Stage, false, StageLock>,
     pub(super) callbacks: Callbacks,
 }
 

@@ -99,7 +99,7 @@ fn waiters_are_told_with_the_holders() {
             "thread 71 of vCPU 2 sleeps and waits for the read-write semaphore 0x3d, \
              which thread 66 of vCPU 1 and thread 70 of vCPU 0 hold",
             "3 other threads sleep",
-            "a grace period of classic RCU waits for vCPU 1 and 2",
+            "a grace period of classic RCU waits for vCPU 1 and vCPU 2",
         ]
     );
 }
