@@ -72,6 +72,29 @@ fn each_workload_runs_on_sixteen_vcpus() {
     each_for(seconds().div_ceil(2), &workloads(), 16, "all");
 }
 
+/// Every lock of the kernel has a class: no workload takes two of them in an order, or where an interrupt or a bottom
+/// half comes, that could hang. `lock-order` is always watched.
+#[test]
+#[cfg_attr(no_kvm, ignore = "this host has no /dev/kvm for us")]
+fn the_checker_of_lock_orders_has_nothing_to_say() {
+    let watched = |name: &String| name != "lock-order";
+    let names = workloads().into_iter().filter(watched);
+    let mut lines: Vec<_> = names
+        .map(|name| format!("{name} --parameters lockdep=on"))
+        .collect();
+    let more = [
+        "walk --parameters lockdep=on,protect=mutex-srcu",
+        "walk --parameters lockdep=on,protect=sleeping-spinlock",
+        "lock --parameters lockdep=on,kind=queued",
+        "churn --parameters lockdep=on,kind=sleepable",
+        "mmap1 --parameters lockdep=on,path=speculative,remap=on,protect=on",
+        "fault --parameters lockdep=on,fallback=ordinary,mappers=2",
+        "pressure --memory 16MiB --parameters lockdep=on,shootdown=ipi",
+    ];
+    lines.extend(more.map(str::to_owned));
+    each(&lines, 4, "all");
+}
+
 #[test]
 #[cfg_attr(no_kvm, ignore = "this host has no /dev/kvm for us")]
 fn page_tables_move_alone_under_those_who_change_them() {

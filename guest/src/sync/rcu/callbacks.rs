@@ -210,13 +210,9 @@ impl Callbacks {
                 Self::note_run(cpu, head);
                 head
             };
-            // They may rely on running in a bottom half, for a lock that others take with these held
-            // back.
-            cpu.bottom_half_disable();
             // SAFETY: queued by `call` and in no list now; that no section is left is the caller's
             // promise, and as good as a grace period.
             unsafe { self.run(cpu, id, head) };
-            cpu.bottom_half_enable();
             ran = true;
         }
     }
@@ -241,8 +237,12 @@ impl Callbacks {
     unsafe fn run(&self, cpu: &Cpu, id: usize, head: NonNull<RcuHead>) {
         // SAFETY: valid until it has run, by the promise made to `call`.
         let bytes = unsafe { head.as_ref() }.bytes();
+        // Threads run callbacks too. These may rely on running in a bottom half, for a lock that others take with
+        // these held back.
+        cpu.bottom_half_disable();
         // SAFETY: the caller's promise.
         unsafe { RcuHead::run(cpu, head) };
+        cpu.bottom_half_enable();
         // It waited until now: one that is in no list may not have run yet, and what it queues is
         // counted before this.
         self.waiting[id].remove(bytes);

@@ -44,8 +44,9 @@ fn call(rcu: RcuFlavour<'_>, cpu: &Cpu) -> &'static Counter {
     counter
 }
 
+/// Whether a thread drains them, or runs those whose time has come.
 #[test]
-fn drained_callbacks_find_bottom_halves_held_back() {
+fn callbacks_that_threads_run_find_bottom_halves_held_back() {
     /// # Safety
     /// As [`bump`].
     unsafe fn bump_if_held(cpu: &Cpu, head: NonNull<RcuHead>, value: usize) {
@@ -58,15 +59,22 @@ fn drained_callbacks_find_bottom_halves_held_back() {
     let classic = Rcu::new(LONG_NS, silent);
     let cpus = online(&fixture, RcuFlavour::Classic(&classic));
     // SAFETY: leaked and zeroed; zeroes are a valid head and a valid counter.
-    let (head, counter) = unsafe { (&*leak::<RcuHead>(), &*leak::<Counter>()) };
+    let (heads, counter) = unsafe { (&*leak::<[RcuHead; 2]>(), &*leak::<Counter>()) };
     let value = core::ptr::from_ref(counter).expose_provenance();
-    // SAFETY: the head is leaked and queued once; the value is a counter's address. No CPU is in a
-    // read section.
-    unsafe {
-        classic.call(&cpus[0], NonNull::from(head), bump_if_held, value);
-        classic.drain(&cpus[0]);
-    }
+    let queue = |head| {
+        // SAFETY: the head is leaked and queued once; the value is a counter's address.
+        unsafe { classic.call(&cpus[0], NonNull::from(head), bump_if_held, value) };
+    };
+    queue(&heads[0]);
+    // SAFETY: no CPU is in a read section.
+    unsafe { classic.drain(&cpus[0]) };
     assert_eq!(counter.load(Relaxed), 1);
+    queue(&heads[1]);
+    for _ in 0..8 {
+        classic.quiescent(&cpus[0]);
+        classic.process(&cpus[0]);
+    }
+    assert_eq!(counter.load(Relaxed), 2);
     assert!(!cpus[0].hold.holds_bottom_halves());
 }
 
