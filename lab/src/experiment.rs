@@ -1,6 +1,7 @@
 //! One experiment: everything that a run depends on, validated once, at the edge.
 
 mod check;
+mod want;
 
 use crate::dma_variants;
 use crate::frame_pool;
@@ -219,6 +220,7 @@ impl Experiment {
         guest_mover::check(&experiment, settings)?;
         dma_variants::check(&experiment)?;
         experiment.check_combination()?;
+        experiment.check_memory()?;
         Ok(experiment)
     }
 

@@ -96,6 +96,21 @@ impl Parameters {
         self.values
     }
 
+    /// The value of the parameter `name`; `None` if the workload has no such parameter.
+    #[must_use]
+    pub fn value(&self, name: &str) -> Option<u64> {
+        Some(self.values[self.index(name).ok()?])
+    }
+
+    /// The same as the user writes it.
+    ///
+    /// # Panics
+    /// If there is no such parameter.
+    #[must_use]
+    pub fn shown(&self, name: &str) -> String {
+        self.shown_with_others(name, &[]).0
+    }
+
     /// The value of the parameter `name` as the user writes it, and what else it may be: all that is
     /// not among `ruled_out`.
     ///

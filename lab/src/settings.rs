@@ -1,7 +1,7 @@
 //! What the user wrote, before it is understood: flags over the experiment file.
 
 use crate::names::{Named, hint};
-use crate::units::{Span, ValueError};
+use crate::units::{Size, Span, ValueError};
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -114,6 +114,30 @@ pub enum ExperimentError {
         combination: String,
         /// Why, and what to use instead.
         reason: &'static str,
+    },
+    /// More than guest memory can hold.
+    #[error(
+        "--memory {memory} is too little for workload {workload} with --cpus {cpus} and --parameters \
+         {parameter}={value}, which wants {pages} free pages of the {free} that there would be: give it --memory \
+         {least} or more, or a lower {parameter}"
+    )]
+    TooLittleMemory {
+        /// Guest memory.
+        memory: Size,
+        /// The workload.
+        workload: &'static str,
+        /// vCPUs.
+        cpus: u16,
+        /// The parameter that wants most.
+        parameter: &'static str,
+        /// Its value.
+        value: String,
+        /// Pages that must be free for it.
+        pages: u64,
+        /// Those that would be.
+        free: u64,
+        /// The least memory that would do.
+        least: Size,
     },
     /// A wrong form of what the workload does not do.
     #[error(

@@ -152,39 +152,66 @@ fn a_guest_that_stands_still_is_told_with_who_holds_what_is_waited_for() {
     }
 }
 
-/// What lacked, the value, the bound and the remedy; no registers, and nothing left behind.
+/// Refused before anything runs, with the value, the bound and the least memory that would do: and in so much it runs.
 #[test]
 #[cfg_attr(no_kvm, ignore = "this host has no /dev/kvm for us")]
-fn too_little_memory_for_a_workload_is_an_error_and_no_panic() {
+fn parameters_that_memory_cannot_hold_are_refused_with_what_would_do() {
     if !kvm() {
         return;
     }
     for (line, told) in [
         (
-            "--workload chase --parameters pages=1048576",
-            "pages=1048576",
-        ),
-        (
-            "--workload pressure --parameters reserve=1048576",
-            "reserve=1048576",
+            "--workload mmap1 --parameters reserve=20000",
+            "reserve=20000",
         ),
         (
             "--workload exit --parameters reserve=20000",
             "reserve=20000",
         ),
+        (
+            "--workload fault --parameters reserve=11000",
+            "reserve=11000",
+        ),
+        (
+            "--workload pressure --parameters reserve=20000",
+            "reserve=20000",
+        ),
+        (
+            "--workload dma --cpus 16 --parameters depth=64,bytes=16384",
+            "depth=64",
+        ),
+        (
+            "--workload lock --cpus 48 --memory 28MiB --parameters threads=4",
+            "threads=4",
+        ),
     ] {
         let scratch = Scratch::new();
         let _turn = turn();
-        let finished = Command::underfoot(&scratch)
-            .words(&format!("run --memory 64MiB {line} --out"))
-            .args([scratch.join("run")])
-            .run();
-        finished.assert_status(1);
-        finished.assert_says(&["--memory 64MiB", "free pages", "give the guest more", told]);
-        for unwanted in ["rip", "panic"] {
-            assert!(!finished.stderr.contains(unwanted), "{}", finished.stderr);
-        }
+        let words = format!("run --duration 1s --control 0% --warmup 0s {line} --out");
+        let run = |memory: &str| {
+            Command::underfoot(&scratch)
+                .words(&format!(
+                    "{words} {} {memory}",
+                    scratch.join("run").display()
+                ))
+                .run()
+        };
+        let finished = run("");
+        finished.assert_status(2);
+        finished.assert_says(&[
+            "is too little for workload",
+            told,
+            "free pages of the",
+            "or a lower",
+        ]);
         assert!(!scratch.join("run").exists(), "{line}");
+        let least = finished.stderr.split("give it ").nth(1);
+        let least = least.and_then(|rest| rest.split(" or more").next());
+        let least = least.unwrap_or_else(|| panic!("{}", finished.stderr));
+        if line.contains("--memory") {
+            continue;
+        }
+        run(least).assert_status(0);
     }
 }
 

@@ -3,7 +3,7 @@
 //! `UNDERFOOT_WORKLOAD_SECONDS` says how long each runs; without it just long enough to move
 //! something.
 
-use std::env;
+use std::{env, fs};
 
 use underfoot_tests::{Scratch, Summary, at_least, kvm, run, workloads};
 
@@ -93,6 +93,55 @@ fn the_checker_of_lock_orders_has_nothing_to_say() {
     ];
     lines.extend(more.map(str::to_owned));
     each(&lines, 4, "all");
+}
+
+/// What the checker says that it has watched: the kernel's locks, and the workload's.
+#[test]
+#[cfg_attr(no_kvm, ignore = "this host has no /dev/kvm for us")]
+fn the_checker_of_lock_orders_watches_the_kernels_locks() {
+    const KERNEL: [&str; 3] = ["run_queue", "page_lists", "rcu_callbacks"];
+    if !kvm() {
+        return;
+    }
+    for (line, more) in [
+        (
+            "walk --parameters lockdep=on",
+            &["slab_list", "dentry_lock"][..],
+        ),
+        (
+            "walk --parameters lockdep=on,protect=mutex-srcu",
+            &["dentry_mutex", "mutex_waiters", "srcu_stage"],
+        ),
+        ("lock --parameters lockdep=on", &["test_lock"]),
+        (
+            "fault --parameters lockdep=on,mappers=2",
+            &[
+                "mmap_lock",
+                "rwsem_waiters",
+                "vma_lock",
+                "vm_sequence",
+                "page_table_lock",
+                "table_list_lock",
+                "unused_owners",
+                "fs_reclaim",
+                "wait_queue",
+            ],
+        ),
+        ("walk --mover guest --parameters lockdep=on", &["limbo"]),
+    ] {
+        let scratch = Scratch::new();
+        let line = format!("--workload {line} --cpus 2 --duration 2s");
+        let _ = run(&scratch, &line);
+        let console = fs::read_to_string(scratch.join("run/console.log")).expect("the console");
+        let watched = console
+            .lines()
+            .find_map(|line| line.split_once("lockdep: watched"));
+        let (_, watched) = watched.unwrap_or_else(|| panic!("{line}: {console}"));
+        let watched: Vec<_> = watched.split_whitespace().collect();
+        for name in KERNEL.iter().chain(more) {
+            assert!(watched.contains(name), "{line}: no {name} in {watched:?}");
+        }
+    }
 }
 
 #[test]

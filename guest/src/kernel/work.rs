@@ -2,12 +2,14 @@
 
 use super::state::{self, Kernel};
 use super::{fail, ipi, mover, page_event, threads};
+use core::fmt::Write;
 use core::sync::atomic::AtomicU64;
 use core::sync::atomic::Ordering::{Relaxed, Release};
 use underfoot_abi::{GuestState, Header, Phase, Variant};
 use underfoot_guest::Cpu;
 use underfoot_guest::arch::tsc;
 use underfoot_guest::sched::{MAX_THREADS, Priority};
+use underfoot_guest::sync::lockdep;
 use underfoot_guest::tlb::{Batch, Way};
 
 /// Operations between two TLB shootdowns by one CPU.
@@ -140,6 +142,15 @@ fn holds_a_lock(cpu: &Cpu) -> bool {
     !cpu.area.holds.is_empty() || !cpu.thread_words().holds.is_empty()
 }
 
+/// Says which locks the lock-order checker has watched.
+fn print_classes(cpu: &Cpu) {
+    let mut line = fail::Line::new();
+    // The writer cannot fail.
+    lockdep::classes(cpu, |name| drop(write!(line, " {name}")));
+    let names = core::str::from_utf8(line.as_bytes()).unwrap_or_default();
+    fail::print(format_args!("lockdep: watched{names}"));
+}
+
 /// The boot CPU, all others being done: the audit, and the end.
 fn finish(kernel: &Kernel, cpu: &Cpu) -> ! {
     let header = kernel.shared.header;
@@ -155,6 +166,9 @@ fn finish(kernel: &Kernel, cpu: &Cpu) -> ! {
     header.audit_errors.store(audit.errors, Relaxed);
     header.audit_updates.store(audit.updates, Relaxed);
     page_event::settle(cpu, kernel.shared, up.len());
+    if lockdep::is_enabled() {
+        print_classes(cpu);
+    }
     // Release: the audit's words are final.
     header.state.store(GuestState::Done as u32, Release);
     if !kernel.shared.standalone {

@@ -79,7 +79,8 @@ pub(super) const CHASE: Description = Description {
     about: "a pointer chase, memory bandwidth and arithmetic: the baseline",
     parameters: &[
         THREADS,
-        Parameter::number("pages", "pages of the ring", 2, 1 << 20, 256),
+        // One block of the page allocator's, whose largest are of 2 MiB.
+        Parameter::number("pages", "pages of the ring", 2, 512, 256),
         Parameter::choice(
             "ticks",
             "whether timer ticks are timed where they interrupt (guest.tick)",

@@ -186,6 +186,12 @@ impl Checker {
         Some(node as u8)
     }
 
+    /// The names of all classes, by number.
+    pub(super) fn classes(&self, cpu: &Cpu) -> impl Iterator<Item = &'static str> {
+        let classes = self.table.lock(cpu).classes;
+        classes.into_iter().flatten().map(|(class, _)| class.name())
+    }
+
     /// The name of `node`.
     pub(super) fn name(&self, cpu: &Cpu, node: u8) -> Name {
         Name(self.table.lock(cpu).classes[usize::from(node)])

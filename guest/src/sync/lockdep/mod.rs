@@ -57,6 +57,14 @@ pub fn is_enabled() -> bool {
     return false;
 }
 
+/// Calls `each` with the name of every class that was taken since, once for each nesting level.
+pub fn classes(cpu: &Cpu, each: impl FnMut(&'static str)) {
+    #[cfg(not(loom))]
+    CHECKER.classes(cpu).for_each(each);
+    #[cfg(loom)]
+    let _ = (cpu, each);
+}
+
 /// The lock of class `C` at address `instance` is about to be waited for. `level` says how deep it
 /// nests in others of its class: 0 to [`LEVELS`] - 1.
 #[inline]
