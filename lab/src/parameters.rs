@@ -287,9 +287,9 @@ mod tests {
                 assert!(message.contains(part), "{part} not in {message}");
             }
         }
-        let none = Parameters::parse(WorkloadId::Idle, Variant::None, "x=1")
-            .map_err(|error| error.to_string());
-        let none = none.expect_err("idle has no parameters");
+        let none = Parameters::of(&[]).with("x=1");
+        let none = none.map_err(|error| error.to_string());
+        let none = none.expect_err("there are no parameters");
         assert!(none.contains("`x`") && none.contains("has none"), "{none}");
     }
 

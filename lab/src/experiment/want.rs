@@ -9,6 +9,8 @@ const PAGE: u64 = PAGE_SIZE as u64;
 /// Pages that the kernel has in a guest of any size: the first MiB, its image, its region of 2 MiB, and some to
 /// spare, for the image grows.
 const KERNEL: u64 = 1_210;
+/// Pages that it has for each vCPU, beside what it shares with the host.
+const EACH_CPU: u64 = 4;
 /// Bytes that the kernel's record of a frame takes.
 const FRAME_RECORD: u64 = 12;
 /// Frames that a page of page tables maps.
@@ -85,7 +87,8 @@ fn free_pages(bytes: u64, cpus: u32) -> u64 {
     let shared = Layout::new(frames, cpus).size as u64 / PAGE;
     let tables = frames.div_ceil(MAPPED);
     let records = (frames * FRAME_RECORD).div_ceil(PAGE);
-    frames.saturating_sub(KERNEL + shared + tables + records)
+    let kernel = KERNEL + EACH_CPU * u64::from(cpus);
+    frames.saturating_sub(kernel + shared + tables + records)
 }
 
 #[cfg(test)]
