@@ -111,7 +111,11 @@ fn loom_rwsem_writer_comes_after_all_readers() {
         ModelSched::run(|sched| {
             let semaphore = Arc::new(Guarded::new(Shared::default()));
             let cpu = sched.cpu(2);
-            assert!(semaphore.attempt(Mode::Read) && semaphore.attempt(Mode::Read));
+            assert!(
+                [0, 1]
+                    .iter()
+                    .all(|&id| semaphore.attempt(&sched.cpu(id), Mode::Read))
+            );
             assert!(!semaphore.enter_or_join(&cpu, Mode::Write));
             let readers = [0, 1].map(|id| {
                 let (semaphore, cpu) = (semaphore.clone(), sched.cpu(id));
@@ -189,7 +193,7 @@ fn loom_rwsem_waiter_is_woken() {
 #[should_panic(expected = "sleeps for ever")]
 fn loom_rwsem_waiter_that_does_not_look_again_sleeps_for_ever() {
     waiter(|semaphore, cpu| {
-        if semaphore.attempt(Mode::Write) {
+        if semaphore.attempt(cpu, Mode::Write) {
             return true;
         }
         let mut waiters = semaphore.waiters.lock(cpu);
