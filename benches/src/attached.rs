@@ -5,11 +5,11 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 use underfoot_migrator::{Builder, HandlerError, Migrator, Observer, Silent, Stop};
 
-/// A migrator whose faults are served by a thread. Once it is dropped the memory is as it was.
+/// A migrator whose faults are served by a thread for each userfaultfd. Once it is dropped the memory is as it was.
 pub struct Attached {
     migrator: Migrator,
     end: Arc<Stop>,
-    serving: Option<JoinHandle<Result<(), HandlerError>>>,
+    serving: Vec<JoinHandle<Result<(), HandlerError>>>,
 }
 
 impl Attached {
@@ -30,9 +30,13 @@ impl Attached {
     pub fn watched(builder: Builder, observer: Arc<dyn Observer>) -> Self {
         let migrator = builder.build().expect("a migrator");
         let end = Arc::new(Stop::new().expect("an event"));
-        let handler = migrator.handler().with_observer(observer);
-        let theirs = Arc::clone(&end);
-        let serving = Some(thread::spawn(move || handler.run(&theirs)));
+        let handlers = migrator.handlers().into_iter();
+        let serving = handlers.map(|handler| {
+            let handler = handler.with_observer(Arc::clone(&observer));
+            let theirs = Arc::clone(&end);
+            thread::spawn(move || handler.run(&theirs))
+        });
+        let serving = serving.collect();
         Self {
             migrator,
             end,
@@ -81,10 +85,12 @@ impl Attached {
 impl Drop for Attached {
     fn drop(&mut self) {
         let _ = self.end.request();
-        let served = self.serving.take().map(JoinHandle::join);
-        if !thread::panicking() {
-            let served = served.expect("joined once").expect("no panic");
-            served.expect("a handler that runs to its end");
+        for serving in self.serving.drain(..) {
+            let served = serving.join();
+            if !thread::panicking() {
+                let served = served.expect("no panic");
+                served.expect("a handler that runs to its end");
+            }
         }
     }
 }

@@ -6,6 +6,7 @@
 pub mod area;
 pub mod attached;
 pub mod bare;
+pub mod flat;
 pub mod guest;
 pub mod noise;
 pub mod ratio;

@@ -26,12 +26,17 @@ impl Demands {
         Arc::new(Self(Mutex::new(Vec::with_capacity(MOST))))
     }
 
-    /// Notes one; the handler's thread alone does.
+    /// Notes one; handlers' threads alone do.
     pub fn note(&self, gfn: u64, read: Tsc) {
         let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if all.len() < all.capacity() {
             all.push((gfn, read));
         }
+    }
+
+    /// The pages, each at least once.
+    pub fn gfns(&self) -> impl Iterator<Item = u64> {
+        self.by_page().into_keys()
     }
 
     pub fn count(&self) -> usize {

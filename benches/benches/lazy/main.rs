@@ -3,6 +3,7 @@
 //! others are brought after a while.
 
 mod bare;
+mod curve;
 mod demands;
 mod engine;
 mod rig;
@@ -29,6 +30,9 @@ fn main() {
         return;
     }
     noise::report("before");
+    if std::env::var_os("CURVE").is_some() {
+        return curve::show();
+    }
     let mut policies = Vec::new();
     for wait in WaitKind::ALL {
         let way = Combination {
@@ -65,6 +69,7 @@ fn main() {
     show(&rigs, &rounds, &mut bars);
     compare_policies(&rigs, &rounds, &mut bars);
     rigs.into_iter().for_each(Rig::end);
+    curve::show();
     noise::report("after");
     bars.end();
 }

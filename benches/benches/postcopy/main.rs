@@ -2,14 +2,12 @@
 //! pattern; how long it waits for one, as it sees it. QEMU's pages come from another process over a Unix socket, as
 //! between two hosts; ours move within one.
 
-mod guest;
 mod ours;
 mod qemu;
 mod qmp;
-mod stalls;
 
-use stalls::Stalls;
 use std::io;
+use underfoot_benches::flat::Stalls;
 use underfoot_benches::noise;
 use underfoot_benches::ratio::{Bars, Ratios, median};
 

@@ -1,8 +1,6 @@
 //! The guest in QEMU, migrated by postcopy from one process to another over a Unix socket.
 
-use crate::guest::{self, Log};
 use crate::qmp::Qmp;
-use crate::stalls::Stalls;
 use serde_json::{Value, json};
 use std::collections::HashSet;
 use std::fs;
@@ -12,6 +10,7 @@ use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 use underfoot_abi::PAGE_SIZE;
+use underfoot_benches::flat::{self, Log, Stalls};
 
 const BINARY: &str = "qemu-system-x86_64";
 /// All that KVM offers, but for a register that kvm-pvm offers and refuses.
@@ -58,7 +57,7 @@ pub const WAYS: [Way; 2] = [
 pub fn round(way: &Way) -> io::Result<Stalls> {
     let folder = tempfile::tempdir()?;
     let rom = folder.path().join("rom");
-    fs::write(&rom, guest::rom())?;
+    fs::write(&rom, flat::rom())?;
     let mut source = Machine::start(folder.path(), "source", &rom, &[])?;
     let mut target = Machine::start(folder.path(), "target", &rom, &["-incoming", "defer"])?;
     source.wait_until_ready()?;
@@ -75,10 +74,10 @@ pub fn round(way: &Way) -> io::Result<Stalls> {
     source.qmp.ask("migrate-start-postcopy", json!({}))?;
     source.wait_for("completed")?;
     let since = Log::new(source.memory(Log::HEADER_BYTES)?).cursor();
-    let log = Log::new(target.memory(guest::LOG_BYTES)?);
+    let log = Log::new(target.memory(flat::LOG_BYTES)?);
     log.check();
     let demanded = target.requests()?;
-    Ok(Stalls::of_ticks(&log.ticks_since(since, &demanded)))
+    Ok(Stalls::of_ticks(&log.ticks_of(&demanded, since)))
 }
 
 /// One QEMU.
@@ -96,7 +95,7 @@ impl Machine {
         let folder = folder.join(name);
         fs::create_dir(&folder)?;
         let monitor = folder.join("qmp");
-        let megabytes = (guest::MEMORY >> 20).to_string();
+        let megabytes = (flat::MEMORY >> 20).to_string();
         let process = Command::new(BINARY)
             .args(["-accel", "kvm", "-machine", "pc", "-cpu", CPU])
             .args(["-nodefaults", "-display", "none", "-no-reboot"])
@@ -162,7 +161,7 @@ impl Machine {
         let offsets = lines.filter_map(|line| line.split("offset=0x").nth(1)?.split(' ').next());
         let pages = offsets.filter_map(|offset| {
             let offset = u64::from_str_radix(offset, 16).ok()?;
-            Some(offset.checked_sub(guest::AREA)? / PAGE_SIZE as u64)
+            Some(offset.checked_sub(flat::AREA)? / PAGE_SIZE as u64)
         });
         Ok(pages.collect())
     }
@@ -170,7 +169,7 @@ impl Machine {
     /// The first `bytes` bytes of what the guest wrote down.
     fn memory(&mut self, bytes: usize) -> io::Result<Vec<u8>> {
         let file = self.folder.join("memory");
-        let arguments = json!({"val": guest::HEADER, "size": bytes, "filename": file});
+        let arguments = json!({"val": flat::header(0), "size": bytes, "filename": file});
         self.qmp.ask("pmemsave", arguments)?;
         fs::read(file)
     }

@@ -16,19 +16,19 @@
     .set EFER_LME, 0x100
     .set LARGE_USER, 0x87               # present, writable, open to CPL 3, 2 MiB
 
-    .section .rodata.postcopy_guest, "a", @progbits
-    .global postcopy_guest, postcopy_guest_end
-postcopy_guest:
+    .section .rodata.flat_guest, "a", @progbits
+    .global flat_guest, flat_guest_end
+flat_guest:
     .code16
 real_mode:
     mov $0xff, %al                      # both 8259s masked: nothing interrupts
     out %al, $0x21
     out %al, $0xa1
-    lgdtl %cs:(0xf000 + gdtr_rom - postcopy_guest)
+    lgdtl %cs:(0xf000 + gdtr_rom - flat_guest)
     mov %cr0, %eax
     or $1, %al
     mov %eax, %cr0
-    ljmpl $CODE32, $(HERE + protected - postcopy_guest)
+    ljmpl $CODE32, $(HERE + protected - flat_guest)
 
     .code32
 protected:
@@ -42,9 +42,9 @@ protected:
     mov $COPY, %edi
     mov $1024, %ecx
     rep movsl
-    ljmpl $CODE32, $(COPY + in_memory - postcopy_guest)
+    ljmpl $CODE32, $(COPY + in_memory - flat_guest)
 in_memory:
-    lgdtl COPY + gdtr_ram - postcopy_guest
+    lgdtl COPY + gdtr_ram - flat_guest
     movl $PDPT + 7, PML4
     movl $PD + 7, PDPT
     mov $LARGE_USER, %eax
@@ -64,15 +64,19 @@ in_memory:
     wrmsr
     mov $0x80010011, %eax               # PG, WP, ET, PE; caches on
     mov %eax, %cr0
-    ljmpl $CODE64, $(COPY + long_mode - postcopy_guest)
+    ljmpl $CODE64, $(COPY + long_mode - flat_guest)
 
     .code64
 long_mode:
+    mov $1, %eax
+    cpuid
+    shr $24, %ebx
+    mov %ebx, %ebp                      # the CPU's number
     push $USER_DATA
     push $STACK
     push $0x202
     push $USER_CODE
-    push $(COPY + fill - postcopy_guest)
+    push $(COPY + fill - flat_guest)
     iretq
 
 # Here and below at CPL 3, which no host emulates.
@@ -86,9 +90,11 @@ fill:
     inc %ecx
     cmp ${PAGES}, %ecx
     jb 1b
-    mov ${HEADER}, %ebx
+    mov %ebp, %ebx
+    shl ${HEADER_SHIFT}, %ebx
+    add ${HEADER}, %ebx
     movq $1, {READY}(%rbx)
-    xor %esi, %esi                      # the page's number
+    imul $7919, %ebp, %esi              # the page's number
 read:
     imul $2485, %esi, %esi              # a full period: 2485 is 1 modulo 4, 1013 is odd
     add $1013, %esi
@@ -115,8 +121,8 @@ read:
     jb read
     mov {CURSOR}(%rbx), %rcx
     movzx %cx, %edx                     # the log has 65,536 places, of 8 bytes
-    mov %eax, {LOG}(,%rdx,8)
-    mov %esi, {LOG} + 4(,%rdx,8)
+    mov %eax, {LOG}(%rbx,%rdx,8)
+    mov %esi, {LOG} + 4(%rbx,%rdx,8)
     inc %rcx
     mov %rcx, {CURSOR}(%rbx)
     jmp read
@@ -135,16 +141,16 @@ gdt:
 gdt_end:
 gdtr_rom:
     .word gdt_end - gdt - 1
-    .long HERE + gdt - postcopy_guest
+    .long HERE + gdt - flat_guest
 gdtr_ram:
     .word gdt_end - gdt - 1
-    .long COPY + gdt - postcopy_guest
+    .long COPY + gdt - flat_guest
 
-    .org postcopy_guest + 0xff0
+    .org flat_guest + 0xff0
     .code16
     cli
     jmp real_mode
-    .org postcopy_guest + 0x1000
+    .org flat_guest + 0x1000
     .code64
-postcopy_guest_end:
+flat_guest_end:
     .text
