@@ -30,9 +30,6 @@ fn main() {
         return;
     }
     noise::report("before");
-    if std::env::var_os("CURVE").is_some() {
-        return curve::show();
-    }
     let mut policies = Vec::new();
     for wait in WaitKind::ALL {
         let way = Combination {
