@@ -63,6 +63,7 @@ impl Guest {
             kvm: "/dev/kvm".into(),
             memory: MemorySize::new(self.bytes, u64::MAX).expect("a size that works"),
             backing: self.backing,
+            slot_size: None,
             cpus: self.cpus,
             boot: Boot {
                 image: GUEST_IMAGE,

@@ -19,7 +19,8 @@ use crate::units::{
 use std::path::PathBuf;
 use underfoot_abi::{Cpl, Layout, PAGE_SIZE, WorkloadId};
 use underfoot_migrator::{
-    Allocate, BackendKind, Combination, FaultLock, FrameOptions, PageSize, StrategyKind, WaitKind,
+    Allocate, BackendKind, Combination, FaultLock, FrameOptions, MAX_SLOT_PAGES, PageSize,
+    StrategyKind, WaitKind,
 };
 
 const LEAST_MEMORY: Size = Size::from_mib(16);
@@ -32,6 +33,10 @@ const MOST_DURATION: Span = Span::from_ms(24 * 3600 * 1000);
 const MOST_WARMUP: Span = Span::from_ms(600_000);
 /// The contract with the guest carries these times in 32 bits of nanoseconds.
 const MOST_GUEST_TIME: Span = Span::from_ns(u32::MAX as u64);
+/// Blocks of guest memory are that large.
+const LEAST_SLOT: Size = Size::from_mib(2);
+const MOST_SLOT: Size = Size::from_kib(MAX_SLOT_PAGES as u64 * (PAGE_SIZE as u64 / 1024));
+const DEFAULT_SLOT: Size = Size::from_mib(16);
 /// No system call that unmaps is shorter.
 const LEAST_MAX_WINDOW: Span = Span::from_ns(1_000);
 const MOST_MAX_WINDOW: Span = Span::from_ms(10_000);
@@ -72,6 +77,8 @@ pub struct Experiment {
     pub fault_lock: FaultLock,
     /// Blocks that are unplugged and plugged again per second while pages move.
     pub replug: Option<ReplugRate>,
+    /// The largest slot that KVM knows guest memory by; only where slots are moved.
+    pub slot_size: Option<Size>,
     /// Threads that move pages.
     pub movers: MoverCount,
     /// The longest window: one that is open for longer is given up, and its pages are tried again later.
@@ -127,7 +134,7 @@ impl Experiment {
         let batch = settings
             .get(Key::Batch, str::parse)?
             .unwrap_or_else(|| Batch::clamped(1));
-        let experiment = Self {
+        let mut experiment = Self {
             workload,
             mover,
             parameters: settings
@@ -154,6 +161,7 @@ impl Experiment {
                 .unwrap_or_else(|| UffdCount::clamped(1)),
             fault_lock: named(settings, Key::FaultLock, FaultLock::default())?,
             replug: settings.get(Key::Replug, str::parse)?,
+            slot_size: settings.get(Key::SlotSize, slot_size)?,
             movers: settings
                 .get(Key::Movers, str::parse)?
                 .unwrap_or_else(|| MoverCount::clamped(1)),
@@ -221,6 +229,9 @@ impl Experiment {
         dma_variants::check(&experiment)?;
         experiment.check_combination()?;
         experiment.check_memory()?;
+        if experiment.backend == BackendKind::Memslot {
+            experiment.slot_size.get_or_insert(DEFAULT_SLOT);
+        }
         Ok(experiment)
     }
 
@@ -288,6 +299,9 @@ impl Experiment {
             set(Key::FaultLock, text(self.fault_lock.name().into()));
             if let Some(replug) = self.replug {
                 set(Key::Replug, number(replug.get()));
+            }
+            if let Some(size) = self.slot_size {
+                set(Key::SlotSize, text(size.to_string()));
             }
             set(Key::Movers, number(self.movers.get()));
             if let Some(longest) = self.max_window {
@@ -375,6 +389,14 @@ fn kernel(text: &str) -> Result<PathBuf, ValueError> {
     } else {
         Err(refused("not a file".to_owned()))
     }
+}
+
+fn slot_size(text: &str) -> Result<Size, ValueError> {
+    let remedy = "16MiB is the default";
+    let size = text.parse::<Size>();
+    size.map_err(|error| error.with_bounds(LEAST_SLOT.to_string(), MOST_SLOT.to_string(), remedy))?
+        .within(LEAST_SLOT, MOST_SLOT, remedy)?
+        .aligned_to(LEAST_SLOT)
 }
 
 /// Guest memory that the host has and that these vCPUs leave enough of.

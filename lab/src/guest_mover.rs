@@ -12,7 +12,7 @@ use underfoot_vmm::MoverInit;
 const MOST_MEMORY: Size = Size::from_mib(2048);
 
 /// What belongs to the host's engine alone.
-const ENGINE: [Key; 13] = [
+const ENGINE: [Key; 14] = [
     Key::Backend,
     Key::Allocate,
     Key::Wait,
@@ -22,6 +22,7 @@ const ENGINE: [Key; 13] = [
     Key::Uffds,
     Key::FaultLock,
     Key::Replug,
+    Key::SlotSize,
     Key::Movers,
     Key::MaxWindow,
     Key::Verify,

@@ -48,6 +48,7 @@ keys! {
     Uffds = "uffds", "userfaultfds that guest memory is shared among.";
     FaultLock = "fault-lock", "How a fault keeps its block of guest memory from being unplugged.";
     Replug = "replug", "Blocks of guest memory that are unplugged and plugged again per second.";
+    SlotSize = "slot-size", "The largest slot that KVM knows guest memory by, where slots are moved.";
     Movers = "movers", "Threads that move pages.";
     Cpus = "cpus", "vCPUs.";
     Memory = "memory", "Guest memory.";

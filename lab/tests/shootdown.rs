@@ -38,6 +38,7 @@ fn guest(workload: WorkloadId, told: &[(&str, u64)], variant: Variant) -> Option
         kvm: PathBuf::from("/dev/kvm"),
         memory: MemorySize::new(64 << 20, 64 << 20).expect("a size"),
         backing: Backing::Small,
+        slot_size: None,
         cpus: 2,
         boot: Boot {
             image: GUEST_IMAGE,

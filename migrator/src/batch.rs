@@ -43,6 +43,7 @@ impl Batch {
 
     /// Claims `page`, whose block of guest memory the caller keeps, and its neighbours of target classes that have rested
     /// and belong to the same lane, region and blocks. `None` if `page` itself moves, rests or is no target any more.
+    /// Where slots are moved, it claims all of the page's slot, whose blocks the caller keeps, or nothing.
     ///
     /// Blocks of a batch are as large as it and aligned to their size: a window of 512 pages then lies
     /// under one page table, and the kernel flushes once for each of its two calls, not twice.
@@ -57,8 +58,10 @@ impl Batch {
     ) -> Option<Claim<'a>> {
         let region = engine.regions.of(page);
         let lane = engine.words[page as usize].lane();
+        let reach = engine.reach(page);
+        let moves_whole = engine.config.page_size == PageSize::Huge || engine.slots.is_some();
         let (first, wanted) = self.extent(engine, region, lane, page, now)?;
-        if engine.config.page_size == PageSize::Huge && wanted < self.limit {
+        if moves_whole && wanted < reach {
             return None;
         }
         let rest = engine.config.rest_ticks;
@@ -67,8 +70,7 @@ impl Batch {
             .iter()
             .take_while(|word| word.try_claim(now, rest))
             .count();
-        if engine.config.page_size == PageSize::Huge && claimed < words.len() {
-            let lane = engine.words[first as usize].lane();
+        if moves_whole && claimed < words.len() {
             give_up(engine, region.hva(first), lane, &words[..claimed]);
             return None;
         }
@@ -101,10 +103,16 @@ impl Batch {
                 None
             }
         };
-        let kept = engine.blocks.pages(page);
-        let start = region.first.max(page - page % self.limit);
-        let end = region.end().min(start - start % self.limit + self.limit);
-        let (start, end) = (start.max(kept.start), end.min(kept.end));
+        let (start, end) = match engine.slots.as_ref().map(|slots| slots.of(page)) {
+            // The caller keeps all of its blocks.
+            Some(slot) => slot.map(|slot| (slot.start, slot.end))?,
+            None => {
+                let kept = engine.blocks.pages(page);
+                let start = region.first.max(page - page % self.limit);
+                let end = region.end().min(start - start % self.limit + self.limit);
+                (start.max(kept.start), end.min(kept.end))
+            }
+        };
         let mut len = 0;
         for class in (page..end).map_while(eligible) {
             self.classes[len] = class;

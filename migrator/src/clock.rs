@@ -48,6 +48,12 @@ pub fn ticks(duration: Duration, hz: u64) -> u64 {
     u64::try_from(ticks).unwrap_or(u64::MAX)
 }
 
+/// `ticks` at `hz` ticks per second.
+pub(crate) fn duration(ticks: u64, hz: u64) -> Duration {
+    let nanos = u128::from(ticks) * 1_000_000_000 / u128::from(hz.max(1));
+    Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -57,6 +63,7 @@ mod tests {
         assert_eq!(ticks(Duration::from_micros(100), 2_600_000_000), 260_000);
         assert_eq!(hz(2_600_000, Duration::from_millis(1)), 2_600_000_000);
         assert_eq!(hz(0, Duration::ZERO), 1);
+        assert_eq!(duration(2_600_000, 2_600_000_000), Duration::from_millis(1));
         assert_eq!(ticks(Duration::MAX, u64::MAX), u64::MAX);
     }
 }

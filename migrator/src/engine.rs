@@ -9,8 +9,9 @@ use crate::alias::Alias;
 use crate::counters::{Counters, LiveCounters};
 use crate::frames::FramePool;
 use crate::lock_order::Ordered;
+use crate::memory_slots::SlotTable;
 use crate::page_word::{Lane, PageWord};
-use crate::plug::Blocks;
+use crate::plug::{Blocks, Hold};
 use crate::regions::Regions;
 use crate::registration::Registration;
 use crate::sync::AtomicU32;
@@ -30,7 +31,7 @@ pub(crate) struct Config {
     pub(crate) allocate: Allocate,
     pub(crate) variant: Variant,
     pub(crate) targets: ClassSet,
-    /// In pages of 4 KiB.
+    /// In pages of 4 KiB; those of the largest slot, where slots are moved.
     pub(crate) batch: u32,
     pub(crate) page_size: PageSize,
     pub(crate) limbo: u32,
@@ -49,6 +50,14 @@ pub(crate) struct Config {
     pub(crate) max_window: Option<u64>,
 }
 
+/// The blocks of one window, held until this is dropped.
+pub(crate) enum Kept<'a> {
+    /// A batch lies in one.
+    Block(#[expect(dead_code, reason = "dropping it lets go")] Hold<'a>),
+    /// A slot in any number.
+    Slot(#[expect(dead_code, reason = "dropping it lets go")] Vec<Hold<'a>>),
+}
+
 pub(crate) struct Engine {
     pub(crate) config: Config,
     pub(crate) regions: Regions,
@@ -58,6 +67,8 @@ pub(crate) struct Engine {
     pub(crate) nodes: Box<[u32]>,
     /// Where guest memory lies in a file.
     pub(crate) alias: Option<Arc<Alias>>,
+    /// What [`BackendKind::Memslot`] moves.
+    pub(crate) slots: Option<SlotTable>,
     /// What guest memory is registered for.
     pub(crate) watch: Watch,
     pub(crate) words: Box<[PageWord]>,
@@ -98,6 +109,20 @@ impl Engine {
         match word.lane() {
             Lane::Blocking => Some(class),
             Lane::Signalling => (!self.page_map.sleeps(gfn)).then_some(class),
+        }
+    }
+
+    /// Pages of the window that moves a page, at most: those of its slot, or a batch.
+    pub(crate) fn reach(&self, page: u32) -> u32 {
+        let slot = self.slots.as_ref().and_then(|slots| slots.of(page));
+        slot.map_or(self.config.batch, |slot| slot.end - slot.start)
+    }
+
+    /// Keeps the blocks of the window that moves a page, unless windows are to keep out of one.
+    pub(crate) fn keep_blocks(&self, page: u32) -> Option<Kept<'_>> {
+        match self.slots.as_ref().and_then(|slots| slots.of(page)) {
+            Some(slot) => self.blocks.enter_windows(slot).map(Kept::Slot),
+            None => self.blocks.enter_window(page).map(Kept::Block),
         }
     }
 

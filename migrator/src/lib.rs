@@ -90,6 +90,7 @@ mod invalidation;
 mod lock_order;
 #[cfg(all(test, loom))]
 mod loom_models;
+mod memory_slots;
 mod migrator;
 mod mover;
 mod names;
@@ -144,6 +145,7 @@ pub use invalidation::{
     MAX_SLOTS, MAX_SUBSCRIPTIONS, OpenRange, PoolCounts, Refused, RegisterError, Sharing, Snapshot,
     Subscription, Tracking, TranslationCache, Unacknowledged,
 };
+pub use memory_slots::{MAX_SLOT_PAGES, MemorySlots, SlotError};
 pub use migrator::Migrator;
 pub use mover::{Mover, MoverError, NewMoverError};
 pub use names::UnknownName;

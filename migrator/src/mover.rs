@@ -9,7 +9,7 @@ use std::thread;
 use std::time::Duration;
 
 use crate::arena::ArenaError;
-use crate::backend::{Backend, CopyIn, KernelIn, MoveIn, PooledIn, RemapIn};
+use crate::backend::{Backend, CopyIn, KernelIn, MoveIn, PooledIn, RemapIn, SlotIn};
 use crate::batch::Batch;
 use crate::counters::{Counters, LiveCounters};
 use crate::engine::Engine;
@@ -36,6 +36,8 @@ const PATIENCE: u32 = 64;
 const COMPARED_UNMAPPED: u32 = 16;
 /// How long it sleeps when there is nothing to move, or everything rests.
 const IDLE: Duration = Duration::from_micros(50);
+/// The longest sleep after a slot was moved: a request to stop is seen after that.
+const LONGEST_BREAK: Duration = Duration::from_millis(100);
 /// The longest sleep: a request to stop is seen after this.
 const NAP: Duration = Duration::from_millis(2);
 
@@ -160,6 +162,17 @@ impl Mover {
                 let nodes = &engine.nodes;
                 Box::new(KernelIn::new(config.page_size, batch, nodes, registration))
             }
+            BackendKind::Memslot => {
+                let slots = engine.slots.as_ref().expect("made by the builder");
+                let (slots, regions) = (Arc::clone(&slots.slots), engine.regions.clone());
+                Box::new(SlotIn::new(
+                    slots,
+                    stride,
+                    regions,
+                    registration,
+                    engine.watch,
+                ))
+            }
             BackendKind::Remap => {
                 let alias = engine.alias.as_ref().expect("made by the builder");
                 Box::new(
@@ -279,12 +292,11 @@ impl Mover {
         if !self.is_whole(page)? {
             return Ok(0);
         }
-        let stale = self
-            .backend
-            .prepare(self.engine.config.batch)
-            .map_err(MoverError::Discard)?;
+        let reach = self.engine.reach(page);
+        let stale = self.backend.prepare(reach).map_err(MoverError::Discard)?;
         self.report_stale(stale);
-        let migrated = match self.backend.is_ready(self.engine.config.batch) {
+        let migrated = match self.backend.is_ready(reach) {
+            true if self.engine.slots.is_some() => self.migrate_slot(page),
             true => self.migrate(page),
             // Frames are short: this one waits its turn.
             false => Ok(0),
@@ -316,11 +328,23 @@ impl Mover {
         Ok(!is_huge && present.map_err(MoverError::Pagemap)? == pages)
     }
 
+    /// Every vCPU is stopped while a slot moves, and faults on all of it afterwards: they get as much time as it took
+    /// before the next.
+    fn migrate_slot(&mut self, page: u32) -> Result<u32, MoverError> {
+        let start = clock::now();
+        let pages = self.migrate(page)?;
+        if pages > 0 {
+            let took = clock::now().saturating_sub(start);
+            thread::sleep(clock::duration(took, self.engine.config.tsc_hz).min(LONGEST_BREAK));
+        }
+        Ok(pages)
+    }
+
     fn migrate(&mut self, page: u32) -> Result<u32, MoverError> {
         let engine = &*self.engine;
         let start = clock::now();
         // Let go last: nothing of the migration is left by then.
-        let Some(_hold) = engine.blocks.enter_window(page) else {
+        let Some(_hold) = engine.keep_blocks(page) else {
             return Ok(0);
         };
         let Some(claim) = self.batch.claim(engine, page, start) else {
@@ -463,10 +487,9 @@ fn report_frames(
 
 /// Waits part of `ticks`, so that a request to stop is seen in time; a long nap for 0.
 fn sleep_ticks(ticks: u64, hz: u64) {
-    let nanos = u128::from(ticks) * 1_000_000_000 / u128::from(hz);
-    let wanted = match u64::try_from(nanos) {
-        Ok(0) | Err(_) => NAP,
-        Ok(nanos) => Duration::from_nanos(nanos),
+    let wanted = match clock::duration(ticks, hz) {
+        Duration::ZERO => NAP,
+        wanted => wanted,
     };
     thread::sleep(wanted.min(NAP));
 }

@@ -214,6 +214,12 @@ impl Regions {
         Ok(())
     }
 
+    /// Gives each of `pages`, which lie in one region, a frame.
+    pub(crate) fn populate(&self, pages: Range<u32>) -> io::Result<()> {
+        let len = (pages.end - pages.start) as usize * PAGE_SIZE;
+        populate(self.of(pages.start).hva(pages.start), len)
+    }
+
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Region> {
         self.0.iter()
     }
@@ -266,6 +272,16 @@ impl Regions {
             let page = hva.checked_sub(region.hva)? / PAGE_SIZE;
             (page < region.pages as usize).then(|| region.first + page as u32)
         })
+    }
+}
+
+/// Gives guest memory frames where it has none.
+pub(crate) fn populate(hva: usize, len: usize) -> io::Result<()> {
+    // SAFETY: the range is guest memory that the caller of the builder holds mapped; the advice keeps its contents.
+    let result = unsafe { libc::madvise(hva as *mut libc::c_void, len, libc::MADV_POPULATE_WRITE) };
+    match result {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
     }
 }
 

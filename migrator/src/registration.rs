@@ -7,7 +7,7 @@ use std::ops::Range;
 use crate::lock_order::{Class, Ordered};
 use crate::page_word::{Lane, PageWord};
 use crate::pagemap::{Entry, Pagemap};
-use crate::regions::{Region, Regions};
+use crate::regions::{self, Region, Regions};
 use crate::uffd::{UffdError, Userfaultfd, Waiting, Watch};
 use crate::{PAGE_SIZE, PageMap, PageRange};
 
@@ -224,6 +224,18 @@ impl Registration {
             .unprotect(hva, pages as usize * PAGE_SIZE)
     }
 
+    /// Has pages watched whose mapping was replaced, which dropped their registration; 0 or the errno.
+    pub(crate) fn watch_again(&self, lane: Lane, hva: usize, pages: u32, watch: Watch) -> i32 {
+        match self
+            .uffd(lane, hva)
+            .register(hva, pages as usize * PAGE_SIZE, watch)
+        {
+            Ok(()) => 0,
+            Err(UffdError::Register { source, .. }) => source.raw_os_error().unwrap_or(libc::EIO),
+            Err(_) => libc::EIO,
+        }
+    }
+
     /// Wakes everybody who waits at these of the blocking descriptors; who still has to wait says so again.
     pub(crate) fn wake_all(&self, uffds: Range<usize>) -> Result<(), UffdError> {
         let runs = self.runs.lock();
@@ -354,24 +366,8 @@ fn check_mappings(ranges: usize) -> Result<(), RegistrationError> {
 }
 
 fn populate(run: Run) -> Result<(), RegistrationError> {
-    // SAFETY: the range is guest memory that the caller of the builder holds mapped; the advice
-    // keeps its contents.
-    let result = unsafe {
-        libc::madvise(
-            run.hva as *mut libc::c_void,
-            run.len(),
-            libc::MADV_POPULATE_WRITE,
-        )
-    };
-    if result == 0 {
-        Ok(())
-    } else {
-        Err(RegistrationError::Populate {
-            hva: run.hva,
-            len: run.len(),
-            source: io::Error::last_os_error(),
-        })
-    }
+    let (hva, len) = (run.hva, run.len());
+    regions::populate(hva, len).map_err(|source| RegistrationError::Populate { hva, len, source })
 }
 
 #[cfg(all(test, not(loom)))]

@@ -53,6 +53,24 @@ const REFUSALS: &[Refusal] = &[
     },
     Refusal {
         applies: |way| {
+            way.backend == BackendKind::Memslot
+                && !matches!(way.strategy, StrategyKind::None | StrategyKind::StopWorld)
+        },
+        reason: "while a slot is gone every access to it leaves the guest as if to a device, so that all vCPUs \
+                 must be stopped; use stop-world",
+    },
+    Refusal {
+        applies: |way| way.backend == BackendKind::Memslot && way.wait.signals(),
+        reason: "a slot has pages that signal and pages that must sleep, and moves whole, while every vCPU is \
+                 stopped and waits by no policy; use the wait policy halt, block or async",
+    },
+    Refusal {
+        applies: |way| way.backend == BackendKind::Memslot && way.page_size == PageSize::Huge,
+        reason: "a slot moves whole, into memory of small pages, so that no huge page would be left after it; \
+                 use pages of 4KiB",
+    },
+    Refusal {
+        applies: |way| {
             way.backend == BackendKind::Kernel
                 && matches!(
                     way.variant,
@@ -190,7 +208,15 @@ mod tests {
             * PageSize::ALL.len();
         assert_eq!((all.len(), distinct.len()), (count, count));
         let refused = |way: &&Combination| match (way.strategy, way.backend) {
-            (_, BackendKind::Copy | BackendKind::Remap) if way.page_size == PageSize::Huge => true,
+            (_, BackendKind::Copy | BackendKind::Remap | BackendKind::Memslot)
+                if way.page_size == PageSize::Huge =>
+            {
+                true
+            }
+            (StrategyKind::None | StrategyKind::StopWorld, BackendKind::Memslot) => {
+                way.wait.signals()
+            }
+            (_, BackendKind::Memslot) => true,
             (
                 StrategyKind::None | StrategyKind::StopWorld | StrategyKind::UnmapCopy,
                 BackendKind::Kernel,

@@ -2,12 +2,13 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use crate::{Gfn, PageRange};
+use crate::{Gfn, MAX_SLOT_PAGES, PageRange};
 
 /// Movers whose windows are told apart.
 const MOVERS: usize = 64;
-/// A range as one word: the low bits are its length less one.
-const PAGES_BITS: u32 = 10;
+/// A range as one word: the low bits are its length less one. What is left has room for the frames of 54 bits of
+/// addresses, and no processor has more than 52.
+const PAGES_BITS: u32 = MAX_SLOT_PAGES.trailing_zeros();
 
 #[derive(Default)]
 #[repr(align(128))]
@@ -135,7 +136,7 @@ impl Windows {
     /// that no mover has, which is this caller's alone.
     ///
     /// # Panics
-    /// In debug builds, if the range has no page, or more than 1,024.
+    /// In debug builds, if the range has no page, or more than [`MAX_SLOT_PAGES`].
     pub fn open(&self, nth: u16, range: PageRange) {
         if let Some(slot) = self.slots.get(usize::from(nth)) {
             slot.open(range);

@@ -33,6 +33,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         kvm: PathBuf::from("/dev/kvm"),
         memory: MemorySize::new(64 << 20, capability::available_memory(Path::new("/"))?)?,
         backing: Backing::Small,
+        slot_size: None,
         cpus: argument(1, "2").parse()?,
         boot: Boot {
             image: &image,

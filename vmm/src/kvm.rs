@@ -3,12 +3,8 @@
 use crate::boot::Entry;
 use crate::cpuid;
 use crate::machine_error::{MachineError, kvm_error};
-use crate::memory::GuestRam;
 use crate::wait::{WaitKind, disables_halt_exits};
-use kvm_bindings::{
-    KVM_CAP_X86_DISABLE_EXITS, KVM_X86_DISABLE_EXITS_HLT, kvm_enable_cap,
-    kvm_userspace_memory_region,
-};
+use kvm_bindings::{KVM_CAP_X86_DISABLE_EXITS, KVM_X86_DISABLE_EXITS_HLT, kvm_enable_cap};
 use kvm_ioctls::{Kvm, VcpuFd, VmFd};
 use std::io;
 use std::os::unix::ffi::OsStrExt;
@@ -51,23 +47,6 @@ pub(crate) fn create_vm(kvm: &Kvm, wait: WaitKind) -> Result<VmFd, MachineError>
     vm.create_irq_chip()
         .map_err(kvm_error("to create the interrupt controllers"))?;
     Ok(vm)
-}
-
-pub(crate) fn register_memory(vm: &VmFd, ram: &GuestRam) -> Result<(), MachineError> {
-    for (slot, range) in (0..).zip(ram.ranges()) {
-        let region = kvm_userspace_memory_region {
-            slot,
-            flags: 0,
-            guest_phys_addr: range.gpa,
-            memory_size: range.len,
-            userspace_addr: range.hva,
-        };
-        // SAFETY: the range is a whole mapping that `ram` owns. The machine drops `ram` after the
-        // VM, so it is mapped for as long as the guest can reach it, and nobody in this process
-        // takes plain references into it.
-        unsafe { vm.set_user_memory_region(region) }.map_err(kvm_error("guest memory"))?;
-    }
-    Ok(())
 }
 
 pub(crate) fn create_vcpus(

@@ -13,6 +13,7 @@ use crate::placement::Placement;
 use crate::progress::ProgressWatch;
 use crate::run_page::RunPage;
 use crate::shared::{HeaderInit, SharedRegion};
+use crate::slots::VmSlots;
 use crate::stats::StatsFile;
 use crate::vcpu::{self, Vcpu, VcpuHandle, VcpuShared};
 use crate::vcpu_set::VcpuSet;
@@ -63,7 +64,8 @@ pub struct Machine {
     tsc: Vec<TscRelation>,
     started: bool,
     ended: bool,
-    _vm: VmFd,
+    slots: Arc<VmSlots>,
+    _vm: Arc<VmFd>,
     ram: GuestRam,
 }
 
@@ -84,8 +86,8 @@ impl Machine {
         config.placement.check()?;
         let ram = GuestRam::new(config.memory, config.cpus, config.backing)?;
         let entry = config.boot.load(&ram)?;
-        let vm = kvm::create_vm(&kvm, config.wait)?;
-        kvm::register_memory(&vm, &ram)?;
+        let vm = Arc::new(kvm::create_vm(&kvm, config.wait)?);
+        let slots = Arc::new(VmSlots::register(&vm, &ram, config.slot_size)?);
         let fds = kvm::create_vcpus(&kvm, &vm, config.cpus, &entry)?;
         let tsc = fds.iter().map(clock::align).collect();
         let tsc_khz = fds[0]
@@ -146,6 +148,7 @@ impl Machine {
             tsc,
             started: false,
             ended: false,
+            slots,
             _vm: vm,
             ram,
         })
@@ -276,6 +279,12 @@ impl Machine {
     #[must_use]
     pub fn ram(&self) -> &GuestRam {
         &self.ram
+    }
+
+    /// The slots that KVM knows guest memory by.
+    #[must_use]
+    pub fn slots(&self) -> &Arc<VmSlots> {
+        &self.slots
     }
 
     /// What guest and host tell each other.

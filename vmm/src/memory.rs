@@ -332,6 +332,34 @@ impl GuestRam {
             .collect()
     }
 
+    /// The mapped ranges in parts that end at multiples of `size`, or whole without it. Of the parts neither those below
+    /// 1 MiB, where the loader's data lie, nor those of the shared region, which the host writes at any time, have
+    /// anything else in them.
+    #[must_use]
+    pub(crate) fn slots(&self, size: Option<u64>) -> Vec<RamRange> {
+        let Some(size) = size else {
+            return self.ranges();
+        };
+        let bounds = [MIB, self.shared_gpa()];
+        let mut slots = Vec::new();
+        for range in self.ranges() {
+            let end = range.gpa + range.len;
+            let mut gpa = range.gpa;
+            while gpa < end {
+                let whole = (gpa / size + 1) * size;
+                let stops = bounds.into_iter().chain([whole, end]);
+                let stop = stops.filter(|&stop| stop > gpa).min().unwrap_or(end);
+                slots.push(RamRange {
+                    gpa,
+                    hva: range.hva + (gpa - range.gpa),
+                    len: stop - gpa,
+                });
+                gpa = stop;
+            }
+        }
+        slots
+    }
+
     /// What the guest may use: the mapped ranges without the shared region, as GPA and bytes.
     #[must_use]
     pub fn usable(&self) -> Vec<(u64, u64)> {
@@ -430,6 +458,39 @@ mod tests {
         assert_eq!(size.frames(), 9 * GIB / PAGE_SIZE as u64);
         assert_eq!(ram.shared_gpa() + ram.layout().size as u64, 3 * GIB);
         assert_eq!(ram.usable(), [(0, ram.shared_gpa()), (4 * GIB, 5 * GIB)]);
+    }
+
+    #[test]
+    fn slots_have_every_page_once_and_the_shared_region_is_by_itself() {
+        for (bytes, size) in [
+            (64 * MIB, 16 * MIB),
+            (18 * MIB, 2 * MIB),
+            (5 * GIB, GIB),
+            (32 * MIB, GIB),
+        ] {
+            let size_of = MemorySize::new(bytes, u64::MAX).unwrap();
+            let ram = GuestRam::new(size_of, 2, Backing::Small).unwrap();
+            assert_eq!(ram.slots(None), ram.ranges());
+            let slots = ram.slots(Some(size));
+            for range in ram.ranges() {
+                let mut next = range.gpa;
+                for slot in slots
+                    .iter()
+                    .filter(|slot| (range.gpa..range.gpa + range.len).contains(&slot.gpa))
+                {
+                    assert_eq!((slot.gpa, slot.hva), (next, range.hva + (next - range.gpa)));
+                    assert!(slot.len > 0 && slot.len <= size && slot.len.is_multiple_of(0x1000));
+                    next += slot.len;
+                }
+                assert_eq!(next, range.gpa + range.len);
+            }
+            let shared = (ram.shared_gpa(), ram.layout().size as u64);
+            assert!(
+                slots.iter().any(|slot| (slot.gpa, slot.len) == shared),
+                "{slots:?}"
+            );
+            assert_eq!((slots[0].gpa, slots[0].len), (0, MIB));
+        }
     }
 
     #[test]

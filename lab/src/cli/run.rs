@@ -64,7 +64,8 @@ pub struct RunArgs {
     #[arg(long, value_name = "NAME", help_heading = "Moving")]
     strategy: Option<String>,
     /// How the new frame arrives: move, copy, remap (guest memory in a memfd), kernel (its own moves, between
-    /// NUMA nodes or into huge pages), auto (what suits the strategy) [default: auto]
+    /// NUMA nodes or into huge pages), memslot (whole slots of KVM's, with stop-world), auto (what suits the
+    /// strategy) [default: auto]
     #[arg(long, value_name = "NAME", help_heading = "Moving")]
     backend: Option<String>,
     /// What a vCPU does that meets a window: halt, block, spin, yield, async [default: halt]
@@ -108,6 +109,10 @@ pub struct RunArgs {
         allow_hyphen_values = true
     )]
     replug: Option<String>,
+    /// The largest slot that KVM knows guest memory by, 2MiB or more, where slots are moved (--backend memslot)
+    /// [default: 16MiB]
+    #[arg(long, value_name = "SIZE", help_heading = "Moving")]
+    slot_size: Option<String>,
     /// One pool of frames of 4KiB for movers and faults, as many as said (1024) or of a size (4MiB), with watermarks:
     /// FRAMES[,reserve=N][,min=N][,low=N][,high=N][,node=N] [default: no pool; shares of the size]
     #[arg(
@@ -268,6 +273,7 @@ impl RunArgs {
             (Key::Uffds, self.uffds),
             (Key::FaultLock, self.fault_lock),
             (Key::Replug, self.replug),
+            (Key::SlotSize, self.slot_size),
             (Key::PageSize, self.page_size),
             (Key::Movers, self.movers),
             (Key::MaxWindow, self.max_window),

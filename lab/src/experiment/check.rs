@@ -4,6 +4,7 @@ use super::Experiment;
 use crate::frame_pool;
 use crate::names::{Named, Variant};
 use crate::settings::ExperimentError;
+use crate::targets::Targets;
 use crate::units::Span;
 use underfoot_abi::WorkloadId;
 use underfoot_migrator::{BackendKind, PageSize, StrategyKind, WaitKind};
@@ -63,6 +64,7 @@ impl Experiment {
         }
         self.check_huge()?;
         self.check_frames()?;
+        self.check_slots()?;
         if self.variant.needs_replug() && self.replug.is_none() {
             return Err(ExperimentError::Unsound {
                 combination: format!("variant {}, no replug", self.variant.name()),
@@ -113,6 +115,55 @@ impl Experiment {
         if self.variant.engine().is_of_frames() && !(pool && self.backend == BackendKind::Move) {
             return refused(
                 "the variant is one of the pool of frames: give --frames and the backend move as well",
+            );
+        }
+        Ok(())
+    }
+
+    fn check_slots(&self) -> Result<(), ExperimentError> {
+        let refused = |what: String, reason| {
+            Err(ExperimentError::Unsound {
+                combination: format!("backend {}, {what}", self.backend.name()),
+                reason,
+            })
+        };
+        if self.backend != BackendKind::Memslot {
+            return match self.slot_size {
+                None => Ok(()),
+                Some(size) => refused(
+                    format!("slot size {size}"),
+                    "only memslot moves slots: leave the size out, or choose --backend memslot --strategy stop-world",
+                ),
+            };
+        }
+        if self.batch.get() != 1 {
+            return refused(
+                format!("batch {}", self.batch),
+                "a slot moves whole, however many pages it has: leave the batch out, and say --slot-size",
+            );
+        }
+        if self.uffds.get() != 1 {
+            return refused(
+                format!("uffds {}", self.uffds),
+                "a slot lies under one userfaultfd: leave the number out",
+            );
+        }
+        if self.targets != Targets::all() {
+            return refused(
+                format!("target {}", self.targets),
+                "a slot moves whole, with pages of every kind: leave the kinds out",
+            );
+        }
+        if self.hugepages {
+            return refused(
+                "hugepages true".to_owned(),
+                "a slot moves into memory of small pages: leave --hugepages out",
+            );
+        }
+        if self.frames.is_some() {
+            return refused(
+                "a pool of frames".to_owned(),
+                "a slot moves into memory of its own: leave --frames out",
             );
         }
         Ok(())

@@ -308,6 +308,7 @@ fn build(
     let mut builder = Migrator::builder(Arc::clone(machine.ram().memory()))
         .page_map(Arc::new(PageMapView::new(shared.clone())))
         .vcpus(machine.vcpus().clone())
+        .memory_slots(machine.slots().clone())
         .strategy(experiment.engine_strategy())
         .backend(experiment.backend)
         .allocate(experiment.allocate)

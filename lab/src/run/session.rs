@@ -19,6 +19,7 @@ use crate::experiment::Experiment;
 use crate::names::{Mover, Role};
 use crate::placement::placement;
 use crate::record::{Ending, Outcome, Stalls};
+use crate::units::Size;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant, SystemTime};
@@ -128,6 +129,7 @@ impl<'a> Session<'a> {
             memory: MemorySize::new(experiment.memory.bytes(), u64::MAX)
                 .map_err(underfoot_vmm::MachineError::from)?,
             backing: backing(experiment),
+            slot_size: experiment.slot_size.map(Size::bytes),
             cpus: experiment.cpus.get().into(),
             boot: Boot { image, cmdline: "" },
             header: header(experiment),

@@ -52,7 +52,10 @@ impl Cell {
             Backing::Small if self.way.backend == BackendKind::Kernel => true,
             Backing::Small => self.way.page_size == PageSize::Small,
             Backing::Huge => {
-                !self.way.backend.needs_file() && self.way.backend != BackendKind::Kernel
+                // A slot moves into small pages, whatever it lay in.
+                let into_small =
+                    matches!(self.way.backend, BackendKind::Kernel | BackendKind::Memslot);
+                !self.way.backend.needs_file() && !into_small
             }
         }
     }

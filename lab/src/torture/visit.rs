@@ -9,7 +9,7 @@ use crate::targets::Targets;
 use crate::units::{CpuCount, Seed, Size, Span};
 use fastrand::Rng;
 use underfoot_abi::{PageKind, WorkloadId};
-use underfoot_migrator::PageSize;
+use underfoot_migrator::{BackendKind, Combination, PageSize};
 
 /// One visit in so many moves every kind of page; the others any of them.
 const ALL_KINDS_ONE_IN: u64 = 2;
@@ -83,8 +83,8 @@ impl Common {
             (Key::Wait, way.wait.name().to_owned()),
             (Key::Hugepages, (cell.backing == Backing::Huge).to_string()),
             (Key::PageSize, way.page_size.name().to_owned()),
-            (Key::Target, targets(rng, way.page_size)),
-            (Key::Batch, batch(rng, way.page_size).to_string()),
+            (Key::Target, targets(rng, moves_whole(&way))),
+            (Key::Batch, batch(rng, moves_whole(&way)).to_string()),
             (Key::Movers, (1 + rng.u64(..MOST_MOVERS)).to_string()),
             (Key::Verify, verify(rng).to_owned()),
             (Key::Cpus, self.cpus.to_string()),
@@ -99,9 +99,13 @@ impl Common {
     }
 }
 
-fn targets(rng: &mut Rng, size: PageSize) -> String {
-    // A huge page moves only if all kinds that lie in it do.
-    if rng.u64(..ALL_KINDS_ONE_IN) == 0 || size == PageSize::Huge {
+/// Whether what moves has pages of any kind, and only moves if all of those may.
+fn moves_whole(way: &Combination) -> bool {
+    way.page_size == PageSize::Huge || way.backend == BackendKind::Memslot
+}
+
+fn targets(rng: &mut Rng, whole: bool) -> String {
+    if rng.u64(..ALL_KINDS_ONE_IN) == 0 || whole {
         return Targets::all().to_string();
     }
     let mut kinds = PageKind::TARGETS.to_vec();
@@ -113,9 +117,9 @@ fn targets(rng: &mut Rng, size: PageSize) -> String {
     names.join(",")
 }
 
-/// From 1 to 512, each power of two as likely as the others; one huge page.
-fn batch(rng: &mut Rng, size: PageSize) -> u64 {
-    if size == PageSize::Huge {
+/// From 1 to 512, each power of two as likely as the others; one huge page or slot.
+fn batch(rng: &mut Rng, whole: bool) -> u64 {
+    if whole {
         return 1;
     }
     let power = rng.u64(..BATCH_POWERS);

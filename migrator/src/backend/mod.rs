@@ -8,6 +8,8 @@ mod pool;
 mod pooled;
 mod remap;
 mod settle;
+mod slot_area;
+mod slot_in;
 
 use std::fmt;
 use std::io;
@@ -20,6 +22,7 @@ pub(crate) use kernel::KernelIn;
 pub(crate) use move_in::MoveIn;
 pub(crate) use pooled::PooledIn;
 pub(crate) use remap::RemapIn;
+pub(crate) use slot_in::SlotIn;
 
 /// How a new frame arrives. With [`Move`](Self::Move) and [`Copy`](Self::Copy), `UFFDIO_MOVE` has taken the
 /// old one into limbo before.
@@ -36,11 +39,20 @@ pub enum BackendKind {
     /// The kernel moves by itself: pages of 4 KiB to another NUMA node, by `move_pages`; blocks of 2 MiB
     /// of small pages into one huge page, by `MADV_COLLAPSE`, which leaves what is huge already alone.
     Kernel,
+    /// A whole slot of guest memory ([`MemorySlots`](crate::MemorySlots)): the hypervisor forgets it, all of it is copied
+    /// to fresh frames, which take the old ones' place, and the hypervisor knows it again.
+    Memslot,
 }
 
 impl BackendKind {
     /// Every backend.
-    pub const ALL: [Self; 4] = [Self::Move, Self::Copy, Self::Remap, Self::Kernel];
+    pub const ALL: [Self; 5] = [
+        Self::Move,
+        Self::Copy,
+        Self::Remap,
+        Self::Kernel,
+        Self::Memslot,
+    ];
 
     /// The name that users write and read.
     #[must_use]
@@ -50,6 +62,7 @@ impl BackendKind {
             Self::Copy => "copy",
             Self::Remap => "remap",
             Self::Kernel => "kernel",
+            Self::Memslot => "memslot",
         }
     }
 
@@ -62,6 +75,9 @@ impl BackendKind {
             Self::Remap => "another page of a memfd by mmap, under the address-space lock",
             Self::Kernel => {
                 "the kernel's own: move_pages between NUMA nodes, MADV_COLLAPSE into huge pages"
+            }
+            Self::Memslot => {
+                "a whole memory slot of the hypervisor, deleted and made anew over a copy"
             }
         }
     }

@@ -121,16 +121,9 @@ impl RemapIn {
     }
 
     fn register(&self, lane: Lane, hva: usize, pages: u32) -> i32 {
-        let uffd = self.registration.uffd(lane, hva);
         let mut tries = 1;
         loop {
-            let errno = match uffd.register(hva, pages as usize * PAGE_SIZE, self.watch) {
-                Ok(()) => 0,
-                Err(UffdError::Register { source, .. }) => {
-                    source.raw_os_error().unwrap_or(libc::EIO)
-                }
-                Err(_) => libc::EIO,
-            };
+            let errno = self.registration.watch_again(lane, hva, pages, self.watch);
             // Here, as the pages are mapped already: whoever maps the rest would not come back to them.
             if !is_transient(errno) || tries == REGISTER_TRIES {
                 return errno;

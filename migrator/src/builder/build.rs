@@ -7,6 +7,7 @@ use crate::alias::Alias;
 use crate::engine::{Config, Engine};
 use crate::frames::{FrameError, FrameOptions, FramePool, Purpose};
 use crate::lock_order::{self, Ordered};
+use crate::memory_slots::SlotTable;
 use crate::numa::nodes_with_memory;
 use crate::plug::Blocks;
 use crate::regions::Regions;
@@ -17,7 +18,7 @@ use crate::watchdog::{Activity, LiveVerdicts};
 use crate::windows::Windows;
 use crate::{
     BackendKind, Combination, InvalidationOptions, Invalidations, MAX_BATCH, MAX_SLOTS, Migrator,
-    PageRange, PageSize, StrategyKind, Variant, WaitGraph, WaitKind, clock,
+    PageRange, PageSize, SlotError, StrategyKind, Variant, WaitGraph, WaitKind, clock,
 };
 
 use super::{BuildError, Builder, MAX_LIMBO, MAX_UFFDS};
@@ -38,6 +39,16 @@ impl Builder {
         let alias = match remaps {
             true => Some(Arc::new(Alias::new(&self.memory, &regions)?)),
             false => None,
+        };
+        let slots = match (self.backend, &self.memory_slots) {
+            (BackendKind::Memslot, Some(slots)) => {
+                let table = SlotTable::new(Arc::clone(slots), &regions)?;
+                // Before it is registered: who populates would wait for himself.
+                table.populate(&regions, &self.excluded)?;
+                Some(table)
+            }
+            (BackendKind::Memslot, None) => return Err(SlotError::Missing.into()),
+            _ => None,
         };
         if self.page_size == PageSize::Huge {
             regions.check_huge()?;
@@ -80,7 +91,9 @@ impl Builder {
                 allocate: self.allocate,
                 variant: self.variant,
                 targets: self.targets,
-                batch: self.batch * self.page_size.pages(),
+                batch: slots
+                    .as_ref()
+                    .map_or(self.batch * self.page_size.pages(), SlotTable::largest),
                 page_size: self.page_size,
                 limbo: self.limbo.next_multiple_of(self.page_size.pages()),
                 rate: self.rate,
@@ -98,6 +111,7 @@ impl Builder {
             blocks,
             nodes: nodes.into(),
             alias,
+            slots,
             watch,
             words,
             registration: Arc::new(registration),
@@ -162,6 +176,9 @@ impl Builder {
         let uffds = self.uffds;
         if !(1..=MAX_UFFDS).contains(&uffds) {
             return Err(BuildError::Uffds { uffds });
+        }
+        if self.backend == BackendKind::Memslot && (batch, uffds) != (1, 1) {
+            return Err(BuildError::SlotParts { batch, uffds });
         }
         if limbo > MAX_LIMBO {
             return Err(BuildError::Limbo { limbo });

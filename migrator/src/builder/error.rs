@@ -3,7 +3,7 @@
 use crate::frames::FrameError;
 use crate::regions::RegionError;
 use crate::registration::RegistrationError;
-use crate::{BackendKind, MAX_BATCH, MAX_SLOTS, StrategyKind, Variant};
+use crate::{BackendKind, MAX_BATCH, MAX_SLOTS, SlotError, StrategyKind, Variant};
 
 use super::{MAX_LIMBO, MAX_UFFDS};
 
@@ -23,6 +23,20 @@ pub enum BuildError {
         /// What was asked for.
         batch: u32,
     },
+    /// A batch, or several userfaultfds, where slots are moved.
+    #[error(
+        "a batch of {batch} pages, {uffds} userfaultfds, backend memslot: a slot is moved whole, by one userfaultfd; leave \
+         both out"
+    )]
+    SlotParts {
+        /// The batch that was asked for.
+        batch: u32,
+        /// The userfaultfds that were asked for.
+        uffds: u32,
+    },
+    /// The slots.
+    #[error("guest memory cannot be moved by slots")]
+    Slot(#[from] SlotError),
     /// The number of userfaultfds.
     #[error("{uffds} userfaultfds: 1 to {MAX_UFFDS} can be served")]
     Uffds {

@@ -14,8 +14,8 @@ use crate::event::Silent;
 use crate::frames::{FrameOptions, Grace};
 use crate::{
     Allocate, BackendKind, ClassSet, Exhausted, FaultLock, GracePeriods, Inject,
-    InvalidationOptions, Members, Observer, PageMap, PageRange, PageSize, Rate, StrategyKind,
-    Torment, Tracking, Variant, Vcpus, Verify, WaitSource,
+    InvalidationOptions, Members, MemorySlots, Observer, PageMap, PageRange, PageSize, Rate,
+    StrategyKind, Torment, Tracking, Variant, Vcpus, Verify, WaitSource,
 };
 
 /// How long a moved page rests by default.
@@ -33,6 +33,7 @@ pub struct Builder {
     page_map: Option<Arc<dyn PageMap>>,
     observer: Arc<dyn Observer>,
     vcpus: Option<Arc<dyn Vcpus>>,
+    memory_slots: Option<Arc<dyn MemorySlots>>,
     strategy: StrategyKind,
     backend: BackendKind,
     allocate: Allocate,
@@ -73,6 +74,7 @@ impl Builder {
             page_map: None,
             observer: Arc::new(Silent),
             vcpus: None,
+            memory_slots: None,
             strategy: StrategyKind::default(),
             backend: BackendKind::default(),
             allocate: Allocate::default(),
@@ -125,6 +127,15 @@ impl Builder {
     #[must_use]
     pub fn vcpus(mut self, vcpus: Arc<dyn Vcpus>) -> Self {
         self.vcpus = Some(vcpus);
+        self
+    }
+
+    /// The slots of guest memory that [`BackendKind::Memslot`] moves, each whole. One moves if all of its pages may: it
+    /// stays while the page map refuses one, or a page of it is [excluded](Self::exclude). Those that can move are populated
+    /// first. Neither a batch nor several userfaultfds go with it.
+    #[must_use]
+    pub fn memory_slots(mut self, slots: Arc<dyn MemorySlots>) -> Self {
+        self.memory_slots = Some(slots);
         self
     }
 

@@ -130,6 +130,17 @@ impl Blocks {
         Hold::try_new(self.of(page), Reader::Window)
     }
 
+    /// Keeps all blocks of `pages`, which lie in one region, for a window, unless windows are to keep out of one.
+    pub(crate) fn enter_windows(&self, pages: Range<u32>) -> Option<Vec<Hold<'_>>> {
+        let mut holds = Vec::new();
+        let mut page = pages.start;
+        while page < pages.end {
+            holds.push(self.enter_window(page)?);
+            page = self.pages(page).end;
+        }
+        Some(holds)
+    }
+
     /// Keeps the page's block for a fault. `None` if nobody waits there, or is woken by whoever changes the block.
     pub(crate) fn enter_fault(&self, page: u32, counts: &FaultCells) -> Option<FaultHold<'_>> {
         let block = self.of(page);

@@ -34,6 +34,7 @@ pub(crate) use counters::FaultCells;
 pub use counters::{FaultLockCounts, PlugCounters};
 pub use error::PlugError;
 pub use fault_lock::FaultLock;
+pub(crate) use hold::Hold;
 
 /// Pages of a block of guest memory, which is plugged and unplugged as a whole: 2 MiB. Blocks begin at multiples of
 /// that, or where guest memory does.

@@ -16,6 +16,7 @@ mod plug;
 mod prefetch;
 mod rig;
 mod signals;
+mod slots;
 mod system_calls;
 mod torment;
 mod uffds;

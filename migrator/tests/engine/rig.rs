@@ -141,6 +141,11 @@ pub struct Gate {
 }
 
 impl Gate {
+    /// Whether every guest thread stands.
+    pub fn holds_all(&self) -> bool {
+        self.closed.load(Ordering::SeqCst) && self.parked.load(Ordering::SeqCst) == WRITERS
+    }
+
     fn pass(&self) {
         if self.closed.load(Ordering::SeqCst) {
             self.parked.fetch_add(1, Ordering::SeqCst);

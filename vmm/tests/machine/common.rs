@@ -205,6 +205,7 @@ pub fn config(image: &[u8], cpus: u32) -> MachineConfig<'_> {
         kvm: PathBuf::from("/dev/kvm"),
         memory: MemorySize::new(16 << 20, 16 << 20).unwrap(),
         backing: Backing::Small,
+        slot_size: None,
         cpus,
         boot: Boot { image, cmdline: "" },
         header: HeaderInit {
