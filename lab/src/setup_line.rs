@@ -8,7 +8,7 @@ use crate::settings::{Key, Settings};
 use underfoot_migrator::{PageSize, StrategyKind};
 
 /// What the words at the beginning of the line say.
-const IN_WORDS: [Key; 11] = [
+const IN_WORDS: [Key; 12] = [
     Key::Workload,
     Key::Mover,
     Key::Strategy,
@@ -16,6 +16,7 @@ const IN_WORDS: [Key; 11] = [
     Key::Wait,
     Key::PageSize,
     Key::Batch,
+    Key::SlotSize,
     Key::Rate,
     Key::Seed,
     Key::Cpus,
@@ -35,8 +36,11 @@ pub fn setup_line(experiment: &Experiment) -> String {
             experiment.backend.name(),
             experiment.wait.name(),
             match experiment.page_size {
-                PageSize::Small => format!("batch {}", experiment.batch),
                 PageSize::Huge => format!("pages of {}", PageSize::Huge),
+                PageSize::Small => match experiment.slot_size {
+                    Some(size) => format!("slots of {size}"),
+                    None => format!("batch {}", experiment.batch),
+                },
             },
         ),
     };

@@ -158,6 +158,7 @@ pub(crate) fn test_record() -> RunRecord {
             state_bytes: 131_072,
             limbo_stride: 1,
             uncounted_pages: 0,
+            moved_along: 0,
             conflicts: 0,
             wasted_copies: 0,
             fallbacks: 0,

@@ -10,7 +10,8 @@ use crate::{Class, Gfn, PageSize};
 /// Contiguous pages, claimed by whoever holds this.
 pub(crate) struct Claim<'a> {
     pub(crate) words: &'a [PageWord],
-    pub(crate) classes: &'a [Class],
+    /// None for a page that moves along with its slot.
+    pub(crate) classes: &'a [Option<Class>],
     /// The number of the first page.
     pub(crate) first: u32,
     pub(crate) gfn: Gfn,
@@ -22,7 +23,7 @@ pub(crate) struct Claim<'a> {
 /// The classes of the pages that are claimed.
 pub(crate) struct Batch {
     limit: u32,
-    classes: Vec<Class>,
+    classes: Vec<Option<Class>>,
     claimed: usize,
 }
 
@@ -31,13 +32,13 @@ impl Batch {
     pub(crate) fn new(limit: u32) -> Self {
         Self {
             limit,
-            classes: vec![Class::default(); limit as usize],
+            classes: vec![None; limit as usize],
             claimed: 0,
         }
     }
 
     /// The classes of the pages claimed last.
-    pub(crate) fn classes(&self) -> &[Class] {
+    pub(crate) fn classes(&self) -> &[Option<Class>] {
         &self.classes[..self.claimed]
     }
 
@@ -98,7 +99,8 @@ impl Batch {
         let eligible = |page: u32| {
             let word = &engine.words[page as usize];
             if word.lane() == lane && word.is_movable(now, engine.config.rest_ticks) {
-                engine.target_class(page)
+                let class = engine.target_class(page).map(Some);
+                class.or_else(|| engine.moves_along(page).then_some(None))
             } else {
                 None
             }

@@ -59,6 +59,8 @@ pub struct Counters {
     /// Pages that `UFFDIO_MOVE` moved and denied having moved, as Linux 6.18 does now and then. They
     /// are counted above as what they are; nothing is wrong with them.
     pub uncounted_pages: u64,
+    /// Pages without a class that moved with the slot that they lie in; in none of the counters by class.
+    pub moved_along: u64,
     /// Copies that the guest wrote behind, with [`Transactional`](crate::StrategyKind::Transactional).
     pub conflicts: u64,
     /// Pages of those copies.
@@ -101,6 +103,7 @@ impl Counters {
         self.stale_writes += other.stale_writes;
         self.lost_pages += other.lost_pages;
         self.uncounted_pages += other.uncounted_pages;
+        self.moved_along += other.moved_along;
         self.conflicts += other.conflicts;
         self.wasted_copies += other.wasted_copies;
         self.fallbacks += other.fallbacks;
@@ -147,6 +150,7 @@ pub(crate) struct LiveCounters {
     pub(crate) stale_writes: Cell,
     pub(crate) lost_pages: Cell,
     pub(crate) uncounted_pages: Cell,
+    pub(crate) moved_along: Cell,
     pub(crate) conflicts: Cell,
     pub(crate) wasted_copies: Cell,
     pub(crate) fallbacks: Cell,
@@ -176,6 +180,7 @@ impl LiveCounters {
             stale_writes: self.stale_writes.get(),
             lost_pages: self.lost_pages.get(),
             uncounted_pages: self.uncounted_pages.get(),
+            moved_along: self.moved_along.get(),
             conflicts: self.conflicts.get(),
             wasted_copies: self.wasted_copies.get(),
             fallbacks: self.fallbacks.get(),

@@ -112,6 +112,16 @@ impl Engine {
         }
     }
 
+    /// Whether a page without a class moves when its slot does.
+    pub(crate) fn moves_along(&self, page: u32) -> bool {
+        let word = &self.words[page as usize];
+        let gfn = self.regions.of(page).gfn(page);
+        self.slots.is_some()
+            && !word.is_hole()
+            && self.page_map.class(gfn).is_none()
+            && self.page_map.moves_along(gfn)
+    }
+
     /// Pages of the window that moves a page, at most: those of its slot, or a batch.
     pub(crate) fn reach(&self, page: u32) -> u32 {
         let slot = self.slots.as_ref().and_then(|slots| slots.of(page));

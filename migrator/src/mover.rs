@@ -460,7 +460,7 @@ fn run_window(engine: &Engine, transaction: &mut Transaction<'_>) -> Result<(), 
 
 fn report_frames(
     verifier: &mut Verifier,
-    classes: &[crate::Class],
+    classes: &[Option<crate::Class>],
     range: PageRange,
     counters: &LiveCounters,
     observer: &dyn Observer,
@@ -470,7 +470,9 @@ fn report_frames(
         match frame {
             Frame::Changed => {
                 changed += 1;
-                counters.by_class[class.index()].verified.add(1);
+                if let Some(class) = class {
+                    counters.by_class[class.index()].verified.add(1);
+                }
             }
             Frame::Same => same += 1,
             Frame::Unknown => {}

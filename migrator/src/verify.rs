@@ -84,7 +84,7 @@ impl Verifier {
     }
 
     /// Whether the next window, of pages of these classes, is to be checked.
-    pub(crate) fn wants(&mut self, classes: &[Class]) -> bool {
+    pub(crate) fn wants(&mut self, classes: &[Option<Class>]) -> bool {
         if !self.enabled {
             return false;
         }
@@ -93,6 +93,7 @@ impl Verifier {
             || self.windows.is_multiple_of(Verify::ONE_IN)
             || classes
                 .iter()
+                .flatten()
                 .any(|class| self.seen[class.index()] < Verify::FIRST)
     }
 
@@ -128,7 +129,7 @@ impl Verifier {
     }
 
     /// What the last two reads say about the pages of these classes.
-    pub(crate) fn verdicts(&mut self, classes: &[Class]) -> impl Iterator<Item = Frame> {
+    pub(crate) fn verdicts(&mut self, classes: &[Option<Class>]) -> impl Iterator<Item = Frame> {
         let frames = self.before.iter().zip(&*self.after).zip(&*self.limbo);
         let seen = &mut self.seen;
         classes
@@ -136,7 +137,7 @@ impl Verifier {
             .zip(frames)
             .map(|(class, ((before, after), limbo))| {
                 let verdict = judge(*before, *after, *limbo);
-                if verdict == Frame::Changed {
+                if let (Frame::Changed, Some(class)) = (verdict, class) {
                     seen[class.index()] = seen[class.index()].saturating_add(1);
                 }
                 verdict

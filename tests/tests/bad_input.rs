@@ -17,7 +17,7 @@ fn refused(scratch: &Scratch, line: &str) -> Finished {
 
 #[test]
 fn wrong_values_are_refused_with_bound_and_remedy() {
-    let cases: [(&str, &[&str]); 52] = [
+    let cases: [(&str, &[&str]); 60] = [
         ("--cpus 0", &["--cpus", "0", "1", "64"]),
         ("--cpus 10000", &["--cpus", "10000", "1", "64"]),
         ("--cpus two", &["--cpus", "two", "for example"]),
@@ -37,6 +37,35 @@ fn wrong_values_are_refused_with_bound_and_remedy() {
         ("--batch 513", &["--batch", "513", "1", "512"]),
         ("--uffds 65", &["--uffds", "65", "1", "64"]),
         ("--replug 10001", &["--replug", "10001", "1", "10000"]),
+        (
+            "--slot-size 1MiB",
+            &["--slot-size", "1MiB", "2MiB", "16GiB"],
+        ),
+        ("--slot-size 3MiB", &["--slot-size", "3MiB", "multiple"]),
+        (
+            "--slot-size 4MiB",
+            &["backend move", "slot size 4MiB", "--backend memslot"],
+        ),
+        (
+            "--backend memslot",
+            &["unmap-copy", "memslot", "use stop-world"],
+        ),
+        (
+            "--backend memslot --strategy stop-world --batch 8",
+            &["batch 8", "leave the batch out", "--slot-size"],
+        ),
+        (
+            "--backend memslot --strategy stop-world --uffds 2",
+            &["uffds 2", "leave the number out"],
+        ),
+        (
+            "--backend memslot --strategy stop-world --target slab",
+            &["target slab", "leave the kinds out"],
+        ),
+        (
+            "--backend memslot --strategy stop-world --hugepages",
+            &["hugepages true", "leave --hugepages out"],
+        ),
         ("--replug 0", &["--replug", "`0`", "1", "10000"]),
         (
             "--fault-lock mutex",

@@ -17,8 +17,8 @@ pub struct MachineConfig<'a> {
     pub memory: MemorySize,
     /// What it lies in.
     pub backing: Backing,
-    /// The largest slot that KVM is to know RAM by, in bytes: a multiple of 2 MiB. Then what lies below 1 MiB and the shared
-    /// region have slots of their own. Without it each range of RAM is one slot.
+    /// The largest slot that KVM is to know RAM by, in bytes: a multiple of 2 MiB. Then the shared region
+    /// has a slot of its own. Without it each range of RAM is one slot.
     pub slot_size: Option<u64>,
     /// vCPUs, 1 to 64.
     pub cpus: u32,

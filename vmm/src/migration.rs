@@ -27,6 +27,12 @@ impl PageMap for PageMapView {
         }
     }
 
+    /// What the guest names no kind for, gaps of its image and what lies below 1 MiB, is its own and nobody else's. The
+    /// shared region has a slot of its own, which never moves.
+    fn moves_along(&self, gfn: Gfn) -> bool {
+        self.0.page_byte(gfn.0).is_some()
+    }
+
     fn sleeps(&self, gfn: Gfn) -> bool {
         self.0
             .page_byte(gfn.0)

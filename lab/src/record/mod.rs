@@ -225,6 +225,8 @@ pub struct EngineCost {
     pub limbo_stride: u32,
     /// Pages that the kernel moved and denied having moved; see the engine's counters.
     pub uncounted_pages: u64,
+    /// Pages of no kind that moved with the slot that they lie in (`memslot`).
+    pub moved_along: u64,
     /// Copies behind which the guest wrote (`transactional`).
     pub conflicts: u64,
     /// Pages of those copies.

@@ -264,6 +264,7 @@ impl Engine {
             state_bytes: self.migrator.state_bytes() as u64,
             limbo_stride: self.migrator.limbo_stride(),
             uncounted_pages: counters.uncounted_pages,
+            moved_along: counters.moved_along,
             conflicts: counters.conflicts,
             wasted_copies: counters.wasted_copies,
             fallbacks: counters.fallbacks,

@@ -131,7 +131,7 @@ impl Builder {
     }
 
     /// The slots of guest memory that [`BackendKind::Memslot`] moves, each whole. One moves if all of its pages may: it
-    /// stays while the page map refuses one, or a page of it is [excluded](Self::exclude). Those that can move are populated
+    /// stays while the page map refuses one ([`PageMap::moves_along`]), or a page of it is [excluded](Self::exclude). Those that can move are populated
     /// first. Neither a batch nor several userfaultfds go with it.
     #[must_use]
     pub fn memory_slots(mut self, slots: Arc<dyn MemorySlots>) -> Self {

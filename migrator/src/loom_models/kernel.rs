@@ -190,7 +190,7 @@ pub(super) fn try_migrate(
     if word.try_claim(now, 32) {
         let claim = Claim {
             words: std::slice::from_ref(word),
-            classes: &[Class::default()],
+            classes: &[Some(Class::default())],
             first: 0,
             gfn: Gfn(0),
             hva: 0,

@@ -259,6 +259,11 @@ impl<'a> Transaction<'a> {
         let attempted = self.attempted() as usize;
         for (nth, class) in self.claim.classes[..attempted].iter().enumerate() {
             let nth = nth as u32;
+            let Some(class) = class else {
+                let moved = self.is_committed(nth);
+                self.tools.counters.moved_along.add(moved.into());
+                continue;
+            };
             let cells = &self.tools.counters.by_class[class.index()];
             cells.attempted.add(1);
             if self.is_committed(nth) {

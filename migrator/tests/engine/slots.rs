@@ -302,12 +302,16 @@ fn busted_forms_are_caught() {
     }
 }
 
-/// One page that nobody may move.
-struct Pinned(u64);
+/// One page without a class, which may move with its slot or may not.
+struct Pinned(u64, bool);
 
 impl PageMap for Pinned {
     fn class(&self, gfn: Gfn) -> Option<Class> {
         (gfn.0 != self.0).then(Class::default)
+    }
+
+    fn moves_along(&self, _: Gfn) -> bool {
+        self.1
     }
 
     fn sleeps(&self, _: Gfn) -> bool {
@@ -323,7 +327,7 @@ fn a_slot_with_a_page_that_may_not_move_stays() {
     }
     let stay = PageRange::new(Gfn(SLOTS[1].0), SLOTS[1].1);
     type Keep = fn(Builder) -> Builder;
-    let pinned: Keep = |builder| builder.page_map(Arc::new(Pinned(200)));
+    let pinned: Keep = |builder| builder.page_map(Arc::new(Pinned(200, false)));
     let excluded: Keep = |builder| builder.exclude(PageRange::new(Gfn(200), 1));
     for (what, keep) in [
         ("pinned", pinned),
@@ -367,6 +371,25 @@ fn a_slot_with_a_page_that_may_not_move_stays() {
     }
 }
 
+#[test]
+#[cfg_attr(no_userfaultfd, ignore = "this host has no userfaultfd for us")]
+fn a_page_without_a_class_moves_along_if_it_may() {
+    if !rights() {
+        return;
+    }
+    let (rig, slots) = rig();
+    let along = builder(&rig, &slots).page_map(Arc::new(Pinned(200, true)));
+    let migrator = along.build().expect("sound");
+    let outcome = rig.run(&migrator, 1, PAGES, GOAL);
+    assert_sound(&outcome, &slots, "along");
+    let (moved, along) = (
+        slots.moved.load(Ordering::Relaxed),
+        outcome.counters.moved_along,
+    );
+    assert!(along > 0);
+    assert_eq!(outcome.counters.total().committed + along, moved);
+}
+
 /// Whether `sum` is a sum of the parts, each any number of times.
 fn made_of(sum: u64, parts: &[u32]) -> bool {
     match parts {
@@ -393,7 +416,7 @@ fn what_slots_do_not_go_with_is_refused() {
         assert!(matches!(error, BuildError::SlotParts { .. }), "{error}");
     }
     let without = Migrator::builder(Arc::clone(&rig.memory))
-        .page_map(Arc::new(Pinned(0)))
+        .page_map(Arc::new(Pinned(0, false)))
         .vcpus(rig.gate.clone())
         .strategy(StrategyKind::StopWorld)
         .backend(BackendKind::Memslot);
