@@ -7,7 +7,7 @@ use crate::dma_variants;
 use crate::frame_pool;
 use crate::guest_mover;
 use crate::host_limits::HostLimits;
-use crate::names::{Mover, Named, Variant, Verify, parse_backend, parse_name};
+use crate::names::{FramesAfter, Mover, Named, Variant, Verify, parse_backend, parse_name};
 use crate::parameters::Parameters;
 use crate::placement::{Affinity, Scheduling};
 use crate::settings::{ExperimentError, Key, Settings, TOOL_TABLE};
@@ -71,6 +71,8 @@ pub struct Experiment {
     /// The pool that movers of the backend `move` and the fault path take frames from; without it movers have
     /// loops of their own.
     pub frames: Option<FrameOptions>,
+    /// When old frames of that pool may be used again.
+    pub frames_after: FramesAfter,
     /// userfaultfds that guest memory is shared among, and threads that serve faults.
     pub uffds: UffdCount,
     /// How a fault keeps its block of guest memory from being unplugged.
@@ -156,6 +158,7 @@ impl Experiment {
             rate: settings.get(Key::Rate, str::parse)?.unwrap_or(Rate::Max),
             batch,
             frames: settings.get(Key::Frames, |text| frame_pool::parse(text, batch))?,
+            frames_after: named(settings, Key::FramesAfter, FramesAfter::Flush)?,
             uffds: settings
                 .get(Key::Uffds, str::parse)?
                 .unwrap_or_else(|| UffdCount::clamped(1)),
@@ -294,6 +297,7 @@ impl Experiment {
             set(Key::Batch, number(self.batch.get()));
             if let Some(frames) = &self.frames {
                 set(Key::Frames, text(frame_pool::text(frames)));
+                set(Key::FramesAfter, text(self.frames_after.name().into()));
             }
             set(Key::Uffds, number(self.uffds.get()));
             set(Key::FaultLock, text(self.fault_lock.name().into()));

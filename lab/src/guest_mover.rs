@@ -12,13 +12,14 @@ use underfoot_vmm::MoverInit;
 const MOST_MEMORY: Size = Size::from_mib(2048);
 
 /// What belongs to the host's engine alone.
-const ENGINE: [Key; 14] = [
+const ENGINE: [Key; 15] = [
     Key::Backend,
     Key::Allocate,
     Key::Wait,
     Key::PageSize,
     Key::Batch,
     Key::Frames,
+    Key::FramesAfter,
     Key::Uffds,
     Key::FaultLock,
     Key::Replug,

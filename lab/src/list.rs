@@ -1,6 +1,6 @@
 //! What there is to choose from.
 
-use crate::names::{Mover, Named, Variant};
+use crate::names::{FramesAfter, Mover, Named, Variant};
 use crate::parameters::{default_text, range};
 use crate::variant_needs::needs;
 use serde::Serialize;
@@ -125,6 +125,8 @@ pub struct Choices {
     pub backends: Vec<Choice>,
     /// `--allocate`.
     pub allocations: Vec<Choice>,
+    /// `--frames-after`.
+    pub frames_after: Vec<Choice>,
     /// `--fault-lock`.
     pub fault_locks: Vec<Choice>,
     /// `--wait`.
@@ -150,6 +152,7 @@ impl Choices {
             strategies: choices::<StrategyKind>(),
             backends: choices::<BackendKind>(),
             allocations: choices::<Allocate>(),
+            frames_after: choices::<FramesAfter>(),
             fault_locks: choices::<FaultLock>(),
             wait_policies: choices::<WaitKind>(),
             page_sizes: choices::<PageSize>(),
@@ -182,6 +185,11 @@ impl Choices {
             &mut text,
             "auto",
             "the default: the one that suits the strategy",
+        );
+        section(
+            &mut text,
+            "ends that old frames of the pool wait for (--frames-after)",
+            &self.frames_after,
         );
         section(
             &mut text,

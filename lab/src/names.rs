@@ -91,6 +91,13 @@ names! {
 }
 
 names! {
+    /// When old frames of the pool may be used again.
+    FramesAfter, "end":
+    Flush = "flush", "old frames of the pool are used again once they were unmapped with a flush";
+    Grace = "grace", "and once a grace period of the guest has passed: its readers hold frames back";
+}
+
+names! {
     /// Who moves the guest's pages.
     Mover, "mover":
     Host = "host", "the engine, behind the guest's back";
@@ -109,6 +116,7 @@ names! {
     SameFrame = "busted-same-frame", "pages come back in their old frame: the frame check speaks";
     TornCopy = "busted-torn-copy", "half of each page is copied: the guest's check words speak";
     WindowWaitsGracePeriod = "busted-window-waits-grace-period", "a window waits for the guest's readers: the watchdog finds the deadlock";
+    WindowWaitsFrames = "busted-window-waits-frames", "a window waits for old frames (--frames-after grace): the watchdog finds the deadlock";
     FramesReserve = "busted-frames-reserve", "the fast path takes the pool's reserve: the pool's ledger speaks";
     FramesTwice = "busted-frames-twice", "a frame of the pool is handed out twice: the pool's ledger speaks";
     FramesUnpaid = "busted-frames-unpaid", "who falls back refills nothing: the pool's ledger speaks";
@@ -209,6 +217,7 @@ impl Variant {
             Self::SameFrame => underfoot_migrator::Variant::SameFrame,
             Self::TornCopy => underfoot_migrator::Variant::TornCopy,
             Self::WindowWaitsGracePeriod => underfoot_migrator::Variant::WindowWaitsGracePeriod,
+            Self::WindowWaitsFrames => underfoot_migrator::Variant::WindowWaitsFrames,
             Self::FramesReserve => underfoot_migrator::Variant::FramesReserve,
             Self::FramesTwice => underfoot_migrator::Variant::FramesTwice,
             Self::FramesUnpaid => underfoot_migrator::Variant::FramesUnpaid,

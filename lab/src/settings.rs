@@ -45,6 +45,7 @@ keys! {
     Batch = "batch", "Pages per window.";
     PageSize = "page-size", "How large the pages are that move.";
     Frames = "frames", "The pool that movers and the fault path take frames from.";
+    FramesAfter = "frames-after", "When old frames of the pool may be used again.";
     Uffds = "uffds", "userfaultfds that guest memory is shared among.";
     FaultLock = "fault-lock", "How a fault keeps its block of guest memory from being unplugged.";
     Replug = "replug", "Blocks of guest memory that are unplugged and plugged again per second.";

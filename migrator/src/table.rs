@@ -78,6 +78,7 @@ const REFUSALS: &[Refusal] = &[
                         | Variant::TornCopy
                         | Variant::StaleFrame
                         | Variant::WindowWaitsGracePeriod
+                        | Variant::WindowWaitsFrames
                 )
         },
         reason: "the kernel copies, and has the old frames again at once, so that this variant has \
@@ -152,8 +153,10 @@ const REFUSALS: &[Refusal] = &[
     },
     Refusal {
         applies: |way| {
-            way.variant == Variant::WindowWaitsGracePeriod
-                && matches!(way.strategy, StrategyKind::Lazy | StrategyKind::StopWorld)
+            matches!(
+                way.variant,
+                Variant::WindowWaitsGracePeriod | Variant::WindowWaitsFrames
+            ) && matches!(way.strategy, StrategyKind::Lazy | StrategyKind::StopWorld)
         },
         reason: "this variant waits in its window for readers that run: stop-world has none, and lazy no \
                  window that they wait for; use unmap-copy",

@@ -30,6 +30,10 @@ pub enum Variant {
     /// ([`Builder::grace_periods`](crate::Builder::grace_periods)): a reader that meets the window holds that
     /// grace period up. The watchdog catches it.
     WindowWaitsGracePeriod,
+    /// Waits for a frame of the pool before it maps the new ones: where old frames wait for a grace period of the
+    /// guest ([`Builder::grace`](crate::Builder::grace)), a reader that meets the window holds it up. The watchdog
+    /// catches it.
+    WindowWaitsFrames,
     /// The end of an invalidation counts down wherever it overlaps, also where its start did not
     /// count: a consumer that registered in between has a counter of -1.
     InvalidateUnmatched,
@@ -57,7 +61,7 @@ pub enum Variant {
 
 impl Variant {
     /// Every variant, the right form first.
-    pub const ALL: [Self; 19] = [
+    pub const ALL: [Self; 20] = [
         Self::None,
         Self::NoUnmap,
         Self::NoProtect,
@@ -67,6 +71,7 @@ impl Variant {
         Self::SameFrame,
         Self::TornCopy,
         Self::WindowWaitsGracePeriod,
+        Self::WindowWaitsFrames,
         Self::InvalidateUnmatched,
         Self::InvalidateClamp,
         Self::InvalidateNoSequence,
@@ -92,6 +97,7 @@ impl Variant {
             Self::SameFrame => "busted-same-frame",
             Self::TornCopy => "busted-torn-copy",
             Self::WindowWaitsGracePeriod => "busted-window-waits-grace-period",
+            Self::WindowWaitsFrames => "busted-window-waits-frames",
             Self::InvalidateUnmatched => "busted-invalidate-unmatched",
             Self::InvalidateClamp => "busted-invalidate-clamp",
             Self::InvalidateNoSequence => "busted-invalidate-no-sequence",
@@ -115,6 +121,7 @@ impl Variant {
                 | Self::FramesUnpaid
                 | Self::FramesReclaims
                 | Self::FramesInWindow
+                | Self::WindowWaitsFrames
         )
     }
 

@@ -17,7 +17,7 @@ fn refused(scratch: &Scratch, line: &str) -> Finished {
 
 #[test]
 fn wrong_values_are_refused_with_bound_and_remedy() {
-    let cases: [(&str, &[&str]); 60] = [
+    let cases: [(&str, &[&str]); 63] = [
         ("--cpus 0", &["--cpus", "0", "1", "64"]),
         ("--cpus 10000", &["--cpus", "10000", "1", "64"]),
         ("--cpus two", &["--cpus", "two", "for example"]),
@@ -87,6 +87,18 @@ fn wrong_values_are_refused_with_bound_and_remedy() {
         (
             "--variant busted-frames-twice",
             &["busted-frames-twice", "give --frames"],
+        ),
+        (
+            "--frames-after grace",
+            &["frames none", "give --frames as well"],
+        ),
+        (
+            "--frames 128 --frames-after later",
+            &["later", "flush", "grace"],
+        ),
+        (
+            "--frames 128 --variant busted-window-waits-frames",
+            &["busted-window-waits-frames", "--frames-after grace"],
         ),
         ("--rate 0", &["--rate", "0", "1", "max"]),
         ("--rate fast", &["--rate", "fast", "max"]),

@@ -12,7 +12,6 @@ fn slots_of_any_size_move_with_pages_of_every_kind() {
     if !kvm() {
         return;
     }
-    let _turn = turn();
     for (size, mib) in [("2MiB", 2), ("16MiB", 16), ("1GiB", 64)] {
         let scratch = Scratch::new();
         let line = format!("{WAY} --slot-size {size} --duration 3s --verify full");
@@ -53,7 +52,6 @@ fn a_device_with_translations_of_its_own_lets_go_of_whole_slots() {
     if !kvm() {
         return;
     }
-    let _turn = turn();
     let scratch = Scratch::new();
     let line = format!("{WAY} --workload dma --slot-size 4MiB --duration 3s");
     let (summary, _) = run(&scratch, &line);
@@ -70,7 +68,6 @@ fn a_window_that_is_given_up_leaves_the_guest_its_slot() {
     if !kvm() {
         return;
     }
-    let _turn = turn();
     // Some windows are shorter than that and some are not, or all are one or the other: each way is sound.
     for bound in ["1us", "12ms"] {
         let scratch = Scratch::new();

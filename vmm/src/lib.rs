@@ -64,4 +64,4 @@ pub use report::{GuestReport, guest_text};
 pub use shared::{HeaderInit, HeaderWords, MoverInit, SharedRegion};
 pub use slots::VmSlots;
 pub use vcpu_set::{Held, Paused, VcpuSet};
-pub use waits::GuestWaits;
+pub use waits::{GuestWaits, PoolGrace};

@@ -122,6 +122,10 @@ pub struct RunArgs {
         allow_hyphen_values = true
     )]
     frames: Option<String>,
+    /// When old frames of that pool may be used again: flush, grace (once a grace period of the guest has passed as
+    /// well) [default: flush]
+    #[arg(long, value_name = "WHEN", help_heading = "Moving")]
+    frames_after: Option<String>,
     /// When new frames are allocated: ahead, window (remap only: while the page is being moved) [default: ahead]
     #[arg(long, value_name = "WHEN", help_heading = "Moving")]
     allocate: Option<String>,
@@ -270,6 +274,7 @@ impl RunArgs {
             (Key::Rate, self.rate),
             (Key::Batch, self.batch),
             (Key::Frames, self.frames),
+            (Key::FramesAfter, self.frames_after),
             (Key::Uffds, self.uffds),
             (Key::FaultLock, self.fault_lock),
             (Key::Replug, self.replug),

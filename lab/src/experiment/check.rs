@@ -2,7 +2,7 @@
 
 use super::Experiment;
 use crate::frame_pool;
-use crate::names::{Named, Variant};
+use crate::names::{FramesAfter, Named, Variant};
 use crate::settings::ExperimentError;
 use crate::targets::Targets;
 use crate::units::Span;
@@ -111,6 +111,17 @@ impl Experiment {
         }
         if pool && self.page_size != PageSize::Small {
             return refused("the pool has frames of 4KiB: use pages of 4KiB");
+        }
+        if self.frames_after == FramesAfter::Grace && !pool {
+            return refused(
+                "without a pool no old frame waits for the guest: give --frames as well, or leave --frames-after out",
+            );
+        }
+        if self.variant == Variant::WindowWaitsFrames && self.frames_after != FramesAfter::Grace {
+            return refused(
+                "frames come back by themselves, so that nothing could be caught: give --frames 128 --frames-after \
+                 grace as well",
+            );
         }
         if self.variant.engine().is_of_frames() && !(pool && self.backend == BackendKind::Move) {
             return refused(

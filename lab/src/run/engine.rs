@@ -6,7 +6,7 @@ use super::watch::{FaultObserver, Watch};
 use super::{RunError, dma};
 use crate::experiment::Experiment;
 use crate::histogram::Histogram;
-use crate::names::{Role, Variant, Verify};
+use crate::names::{FramesAfter, Role, Variant, Verify};
 use crate::placement::placement;
 use crate::record::{EngineCost, WatchdogRecord};
 use std::num::NonZeroU64;
@@ -20,7 +20,7 @@ use underfoot_migrator::{
     Rate, RefillerError, Stop, StrategyKind, Torment, Translate,
 };
 use underfoot_vmm::placement::{CpuSet, Placement, SchedPolicy};
-use underfoot_vmm::{GuestWaits, Machine, PageMapView};
+use underfoot_vmm::{GuestWaits, Machine, PageMapView, PoolGrace};
 
 /// Window in which the variant that panics does so: late enough that many have closed before.
 const PANIC_IN_WINDOW: u64 = 1_000;
@@ -337,6 +337,10 @@ fn build(
     if let Some(frames) = experiment.frames {
         builder = builder.frames(frames);
     }
+    if experiment.frames_after == FramesAfter::Grace {
+        let number = experiment.movers.get();
+        builder = builder.grace(Arc::new(PoolGrace::new(waits.clone(), number)));
+    }
     builder = dma::configure(experiment, builder);
     if experiment.torment {
         builder = builder.torment(Torment::default());
@@ -358,8 +362,9 @@ fn members(experiment: &Experiment) -> Members {
     Members {
         vcpus: experiment.cpus.get(),
         migrations: movers,
-        frame_pools: movers,
-        grace_periods: movers,
+        frame_pools: 1,
+        // The last is the pool's.
+        grace_periods: movers + 1,
         handlers: 1,
         ..Members::default()
     }

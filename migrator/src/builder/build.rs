@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::alias::Alias;
 use crate::engine::{Config, Engine};
-use crate::frames::{FrameError, FrameOptions, FramePool, Purpose};
+use crate::frames::{FrameError, FrameOptions, FramePool, PoolWaits, Purpose};
 use crate::lock_order::{self, Ordered};
 use crate::memory_slots::SlotTable;
 use crate::numa::nodes_with_memory;
@@ -83,6 +83,10 @@ impl Builder {
         };
         let invalidations = Arc::new(Invalidations::new(memory, options));
         let tsc_hz = self.tsc_hz.unwrap_or_else(clock::measured_hz);
+        let mut wait_sources = self.wait_sources;
+        if let Some(pool) = frames.as_ref().filter(|pool| pool.has_grace()) {
+            wait_sources.push(Arc::new(PoolWaits(Arc::clone(pool))));
+        }
         let blocks = Blocks::new(&regions, self.fault_lock, self.variant);
         Ok(Migrator::new(Engine {
             config: Config {
@@ -119,7 +123,7 @@ impl Builder {
             windows: Arc::new(Windows::default()),
             demanded: AtomicU32::new(u32::MAX),
             invalidations,
-            waits: Arc::new(WaitGraph::new(self.members, self.wait_sources)),
+            waits: Arc::new(WaitGraph::new(self.members, wait_sources)),
             activity: Activity::default(),
             verdicts: LiveVerdicts::default(),
             page_map,

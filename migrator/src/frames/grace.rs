@@ -1,5 +1,7 @@
 //! When an old frame may be used again.
 
+use crate::Node;
+
 /// An end that old frames wait for on top of what the engine sees to: until it, somebody whom the engine
 /// does not know may still have an old translation. A grace period of the guest is one.
 ///
@@ -12,4 +14,9 @@ pub trait Grace: Send + Sync {
     /// Whether nobody can reach frames any more that were left when this ticket was drawn. Must neither
     /// sleep nor wait; once true it stays so.
     fn is_over(&self, ticket: u64) -> bool;
+
+    /// What it is to the [`Watchdog`](crate::Watchdog), if that is to know: a pool that has run dry then waits for it.
+    fn node(&self) -> Option<Node> {
+        None
+    }
 }

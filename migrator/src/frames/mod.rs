@@ -21,6 +21,7 @@ mod staged;
 #[cfg(all(test, not(loom)))]
 mod tests;
 mod user;
+mod waits;
 
 pub use counters::{FrameCounters, FrameCounts};
 pub use error::FrameError;
@@ -32,3 +33,4 @@ pub(crate) use pool::{FramePool, Purpose};
 pub use refiller::{Refiller, RefillerError};
 pub(crate) use staged::StagedFrame;
 pub use user::FrameUser;
+pub(crate) use waits::PoolWaits;

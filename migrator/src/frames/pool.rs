@@ -15,7 +15,7 @@ use crate::arena::Arena;
 use crate::lock_order::{Class, Ordered, may_wait};
 use crate::pagemap::Pagemap;
 use crate::sample::Sample;
-use crate::{PageSize, Variant, pattern};
+use crate::{Node, PageSize, Variant, pattern};
 
 /// Windows that may be open at the same time without a wait for empty slots.
 const WINDOWS: u32 = 16;
@@ -42,6 +42,8 @@ pub(crate) struct FramePool {
     /// The old frames that are checked.
     pub(super) sample: Sample,
     pub(super) grace: Option<Arc<dyn Grace>>,
+    /// Since when somebody misses frames who was refused, and none has come; 0 if nobody does.
+    dry_since: AtomicU64,
     /// Frames in its slots.
     pub(super) held: AtomicI64,
     /// Somebody has taken it below low.
@@ -98,6 +100,7 @@ impl FramePool {
             rests: purpose.limbo.into(),
             sample: Sample::one_in(purpose.stride),
             grace: purpose.grace,
+            dry_since: AtomicU64::new(0),
             held: AtomicI64::new(size.into()),
             wanted: AtomicBool::new(false),
             bell: EventFd::new(EFD_CLOEXEC | EFD_NONBLOCK).map_err(FrameError::Bell)?,
@@ -179,6 +182,7 @@ impl FramePool {
         };
         let Some(left) = self.hand_out(frames, floor, each) else {
             cells.short.add(1);
+            self.note_dry();
             return false;
         };
         cells.slow.add(frames.into());
@@ -202,6 +206,46 @@ impl FramePool {
         Some(left)
     }
 
+    /// Somebody was refused.
+    #[cold]
+    fn note_dry(&self) {
+        let now = crate::clock::now();
+        // Release pairs with the acquire in `waits_for`. Whoever was refused first says since when.
+        let _ = self
+            .dry_since
+            .compare_exchange(0, now, Ordering::Release, Ordering::Relaxed);
+    }
+
+    /// A frame has come.
+    pub(super) fn note_frame(&self) {
+        if self.dry_since.load(Ordering::Relaxed) != 0 {
+            self.dry_since.store(0, Ordering::Release);
+        }
+    }
+
+    /// Since when the pool is dry, and what it waits for: the end of what its old frames wait for.
+    pub(super) fn waits_for(&self) -> Option<(u64, Node)> {
+        let since = self.dry_since.load(Ordering::Acquire);
+        let node = self.grace.as_ref()?.node()?;
+        (since != 0 && self.limbo.count() > 0).then_some((since, node))
+    }
+
+    /// Whether old frames wait for an end.
+    pub(crate) fn has_grace(&self) -> bool {
+        self.grace.is_some()
+    }
+
+    /// Whether movers would get a frame now. If not, the refiller is woken to look again: for a busted variant, which
+    /// waits for that.
+    pub(crate) fn has_spare(&self) -> bool {
+        let has = self.free.count() > self.options.reserve.into();
+        if !has {
+            self.note_dry();
+            let _ = self.bell.write(1);
+        }
+        has
+    }
+
     /// Wakes the refiller if frames have become few. For who has time: not in a window, nor while somebody waits.
     pub(crate) fn ring(&self) {
         if self.wanted.load(Ordering::Relaxed) && self.wanted.swap(false, Ordering::Relaxed) {
@@ -223,6 +267,7 @@ impl FramePool {
     /// Gives back taken slots that hold a frame, which nobody else can reach.
     pub(crate) fn give_free(&self, slots: &[u32]) {
         self.give(slots, State::Free, &self.free);
+        self.note_frame();
     }
 
     /// Gives back taken slots that hold none.

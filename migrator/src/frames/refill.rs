@@ -52,6 +52,9 @@ impl FramePool {
         while self.free.count() < goal && self.add_fresh() {
             refilled += 1;
         }
+        if refilled > 0 {
+            self.note_frame();
+        }
         refilled
     }
 

@@ -1,4 +1,4 @@
-//! The wait for the guest's readers inside the window, which a busted variant does.
+//! Waits for the guest's readers, and for frames, inside the window, which busted variants do.
 
 use std::thread;
 use std::time::{Duration, Instant};
@@ -12,7 +12,7 @@ const LOOK: Duration = Duration::from_micros(50);
 /// When it is given up: who waits for it is told to be in a deadlock, or in a stall, long before.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// How the wait for a grace period ended.
+/// How such a wait ended.
 enum Waited {
     Over,
     GivenUp(AbortReason),
@@ -26,13 +26,27 @@ impl Transaction<'_> {
         let Some(grace) = self.tools.grace else {
             return true;
         };
-        // Not told to the checker of lock orders, which would end this before the watchdog could find it.
         let nth = self.tools.nth;
         let number = grace.ask(nth);
+        self.wait_in_window(Node::GracePeriod(nth), || grace.is_over(number))
+    }
+
+    /// Waits for a frame of the pool, as nobody may who holds pages: old frames may wait for a reader that waits
+    /// for one of these. False if that is given up.
+    #[cold]
+    pub(super) fn await_frame(&mut self) -> bool {
+        let Some(frames) = self.tools.frames else {
+            return true;
+        };
+        self.wait_in_window(Node::FramePool(0), || frames.has_spare())
+    }
+
+    /// Not told to the checker of lock orders, which would end this before the watchdog could find it.
+    fn wait_in_window(&mut self, node: Node, is_over: impl Fn() -> bool) -> bool {
         let deadline = self.tools.max_window.map(|longest| self.opened + longest);
         let wait = self.tools.waiter.as_deref_mut();
-        let wait = wait.map(|waiter| waiter.wait_for(Node::GracePeriod(nth)));
-        let waited = await_number(|| grace.is_over(number), wait.as_ref(), deadline);
+        let wait = wait.map(|waiter| waiter.wait_for(node));
+        let waited = wait_until(is_over, wait.as_ref(), deadline);
         drop(wait);
         match waited {
             Waited::Over => true,
@@ -45,7 +59,7 @@ impl Transaction<'_> {
     }
 }
 
-fn await_number(
+fn wait_until(
     is_over: impl Fn() -> bool,
     wait: Option<&Wait<'_>>,
     deadline: Option<u64>,

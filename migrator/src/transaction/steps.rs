@@ -146,6 +146,9 @@ impl Transaction<'_> {
         if self.tools.variant == Variant::WindowWaitsGracePeriod && !self.await_readers() {
             return;
         }
+        if self.tools.variant == Variant::WindowWaitsFrames && !self.await_frame() {
+            return;
+        }
         if self.tools.variant == Variant::SameFrame {
             self.forge();
         } else {

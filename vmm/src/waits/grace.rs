@@ -4,8 +4,8 @@ use crate::shared::SharedRegion;
 use std::sync::atomic::{AtomicU64, Ordering, fence};
 use underfoot_migrator::clock::Tsc;
 
-/// Movers that can ask.
-const MOVERS: usize = 64;
+/// Who can ask: movers, and a pool of frames.
+const ASKERS: usize = 65;
 
 /// A grace period in progress.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,7 +33,7 @@ pub(super) struct Asked(Box<[AtomicU64]>);
 
 impl Default for Asked {
     fn default() -> Self {
-        Self((0..MOVERS).map(|_| AtomicU64::new(0)).collect())
+        Self((0..ASKERS).map(|_| AtomicU64::new(0)).collect())
     }
 }
 

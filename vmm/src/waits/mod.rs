@@ -12,6 +12,7 @@
 //! have windows that somebody met so, nobody is said to wait.
 
 mod grace;
+mod pool_grace;
 mod slot;
 
 use crate::shared::SharedRegion;
@@ -19,6 +20,7 @@ use crate::stats::{StatValue, StatsFile};
 use crate::vcpu_set::VcpuSet;
 use crate::wait::Window;
 use grace::{Awaited, Running};
+pub use pool_grace::PoolGrace;
 use slot::{How, Met, Slot};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -265,7 +267,7 @@ impl GuestWaits {
     fn reader(&self, mover: u16) -> Option<Reader> {
         match self.asked.awaited(&self.shared, mover)? {
             Awaited::Running(running) => self.holder_up(running),
-            Awaited::NotBegun { number } => self.nobody_begins(number, mover),
+            Awaited::NotBegun { number } => self.nobody_begins(number),
         }
     }
 
@@ -293,12 +295,13 @@ impl GuestWaits {
     }
 
     /// A grace period begins as soon as any vCPU gets on, or takes a tick: it waits for one of them if all
-    /// wait, deaf, for pages of the very mover that asked.
-    fn nobody_begins(&self, number: u64, mover: u16) -> Option<Reader> {
-        let mut since = 0;
+    /// wait, deaf, for pages of one and the same mover.
+    fn nobody_begins(&self, number: u64) -> Option<Reader> {
+        let (mut since, mut mover) = (0, None);
         for vcpu in 0..self.shared.cpus() {
             let wait = self.page_wait(vcpu)?;
-            if !self.is_deaf(vcpu, &wait) || wait.met.holder.mover != mover {
+            let holder = wait.met.holder.mover;
+            if !self.is_deaf(vcpu, &wait) || holder != *mover.get_or_insert(holder) {
                 return None;
             }
             since = since.max(wait.met.since);
