@@ -5,6 +5,7 @@ use crate::histogram::Histogram;
 use crate::human;
 use crate::names::{Named, Variant};
 use crate::record::{Ending, FrameUserRecord, Histograms, PageEventCounts, RunRecord};
+use crate::run::observer::LOCKED;
 use crate::setup_line::setup_line;
 use std::path::Path;
 use underfoot_abi::Metric;
@@ -38,6 +39,7 @@ pub fn summary(record: &RunRecord, results: Option<&Path>, width: Option<usize>)
     lines.push(guest_line(record));
     lines.push(heading());
     lines.extend(latency_lines(record));
+    lines.extend(locked_line(record));
     lines.push(stalled_line(record));
     lines.push(own_window_line(record));
     lines.extend(async_line(record));
@@ -247,6 +249,23 @@ fn latency(name: &str, histogram: Option<&Histogram>) -> String {
     let max = show(histogram.max());
     let count = human::short_count(histogram.count());
     row(name, &count, [p50, p90, p99, p99_9, p99_99, max])
+}
+
+/// The calls that took the address-space lock for writing, where the backend makes such: faults wait for them, of all
+/// vCPUs.
+fn locked_line(record: &RunRecord) -> Option<String> {
+    let calls = record.moving.get(LOCKED)?;
+    let show = |value: Option<u64>| value.map_or_else(|| "-".to_owned(), human::time);
+    let share = calls.sum() as f64 / record.migration.moving_ns.max(1) as f64;
+    let text = format!(
+        "{} calls for the address-space lock, p50 {}, p99 {}, max {}, {} of the time",
+        human::count(calls.count()),
+        show(calls.percentile(5_000)),
+        show(calls.percentile(9_900)),
+        show(calls.max()),
+        human::share(share),
+    );
+    Some(labelled("locked", &text))
 }
 
 fn stalled_line(record: &RunRecord) -> String {

@@ -188,6 +188,14 @@ pub enum Event {
         /// How often.
         times: u32,
     },
+    /// A call of the migration that is told next took the address-space lock for writing
+    /// ([`Remap`](crate::BackendKind::Remap), [`Memslot`](crate::BackendKind::Memslot)): faults of every page waited for it.
+    Locked {
+        /// The mover called.
+        began: Tsc,
+        /// It was over.
+        done: Tsc,
+    },
     /// Frame numbers were compared.
     Verified {
         /// The pages committed.

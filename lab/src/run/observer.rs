@@ -5,6 +5,9 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use underfoot_abi::Histogram;
 use underfoot_migrator::{AbortReason, Event, Observer, PageRange, Times};
 
+/// The name of [`HostMetric::Locked`].
+pub const LOCKED: &str = "window.locked";
+
 /// What the host measures, in the order in which a thread records it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum HostMetric {
@@ -20,6 +23,8 @@ pub enum HostMetric {
     Copy,
     /// The call that maps.
     Map,
+    /// Each call that takes the address-space lock for writing.
+    Locked,
     /// From claim to release.
     Migration,
     /// What it takes to keep track of an invalidation that somebody must be told of.
@@ -34,13 +39,14 @@ pub enum HostMetric {
 
 impl HostMetric {
     /// All of them.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::Window,
         Self::Write,
         Self::Protect,
         Self::Unmap,
         Self::Copy,
         Self::Map,
+        Self::Locked,
         Self::Migration,
         Self::Invalidate,
         Self::Quiet,
@@ -57,6 +63,7 @@ impl HostMetric {
             Self::Unmap => "window.unmap",
             Self::Copy => "window.copy",
             Self::Map => "window.map",
+            Self::Locked => LOCKED,
             Self::Migration => "migration",
             Self::Invalidate => "invalidation.start",
             Self::Quiet => "invalidation.quiet",
@@ -200,6 +207,7 @@ impl Observer for EventRecorder {
             Event::DeadlockBroken {
                 closed, restored, ..
             } => self.record(HostMetric::Broken, *closed, *restored),
+            Event::Locked { began, done } => self.record(HostMetric::Locked, *began, *done),
             Event::Fault { read, done, .. } => self.record(HostMetric::Fault, *read, *done),
             _ => {}
         }

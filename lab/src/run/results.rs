@@ -16,7 +16,7 @@ use crate::record::{
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering::Relaxed;
 use underfoot_abi::{Cpl, Metric, RecordedPhase};
-use underfoot_migrator::{Counters, Counts, StrategyKind, WaitKind, can_verify};
+use underfoot_migrator::{BackendKind, Counters, Counts, StrategyKind, WaitKind, can_verify};
 use underfoot_vmm::stats::Stats;
 use underfoot_vmm::{SharedRegion, TscRelation};
 
@@ -147,6 +147,13 @@ fn host_histograms(session: &Session<'_>, engine: &Engine) -> Histograms {
         HostMetric::Fault | HostMetric::Broken => true,
         HostMetric::Write | HostMetric::Protect => strategy.protects(),
         HostMetric::Invalidate | HostMetric::Quiet => session.dma.is_some(),
+        HostMetric::Locked => {
+            strategy != StrategyKind::None
+                && matches!(
+                    session.experiment.backend,
+                    BackendKind::Remap | BackendKind::Memslot
+                )
+        }
         _ => strategy != StrategyKind::None,
     };
     HostMetric::ALL

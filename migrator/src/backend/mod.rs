@@ -3,6 +3,7 @@
 mod bytes;
 mod copy_in;
 mod kernel;
+mod locked;
 mod move_in;
 mod pool;
 mod pooled;
@@ -14,6 +15,7 @@ mod slot_in;
 use std::fmt;
 use std::io;
 
+use crate::clock::Tsc;
 use crate::page_word::Lane;
 use crate::uffd::{Transfer, UffdError};
 
@@ -147,6 +149,11 @@ pub(crate) trait Backend {
     /// looked at.
     fn keeps_old_frames(&self) -> bool {
         true
+    }
+    /// The calls since the last [`prepare`](Self::prepare) that took the address-space lock for writing, for which faults
+    /// of every page wait: when each began and when it was over.
+    fn locked(&self) -> &[(Tsc, Tsc)] {
+        &[]
     }
     /// Pages that the kernel moved and did not count, since the last call.
     fn take_uncounted(&mut self) -> u32;

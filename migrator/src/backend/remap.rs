@@ -4,9 +4,11 @@ use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
 
+use super::locked::LockedCalls;
 use super::{Backend, Source, bytes};
 use crate::alias::Alias;
 use crate::arena::ArenaError;
+use crate::clock::{self, Tsc};
 use crate::page_word::Lane;
 use crate::regions::Regions;
 use crate::registration::Registration;
@@ -35,6 +37,7 @@ pub(crate) struct RemapIn {
     checked: u64,
     sample: Sample,
     allocate: Allocate,
+    locked: LockedCalls,
     /// The number of the first page of the open migration.
     first: u32,
     /// The places of its pages, as they were.
@@ -69,6 +72,8 @@ impl RemapIn {
             checked: 0,
             sample: Sample::one_in(stride),
             allocate: Allocate::default(),
+            // Each page mapped and registered by itself, and tried again now and then.
+            locked: LockedCalls::new(4 * batch as usize),
             first: 0,
             old: Vec::with_capacity(batch as usize),
         })
@@ -92,7 +97,7 @@ impl RemapIn {
     }
 
     /// Flips `pages` pages from the `skip`th on; how many, and why no more.
-    fn flip(&self, lane: Lane, hva: usize, skip: u32, pages: u32) -> Transfer {
+    fn flip(&mut self, lane: Lane, hva: usize, skip: u32, pages: u32) -> Transfer {
         let mut done = 0;
         while done < pages {
             let nth = (skip + done) as usize;
@@ -103,9 +108,11 @@ impl RemapIn {
                 .find(|&more| self.waiting[nth + more] != place + more as u32)
                 .unwrap_or(left) as u32;
             let start = hva + nth * PAGE_SIZE;
+            let began = clock::now();
             // SAFETY: the caller claimed these guest pages; guest memory is reached by raw pointers
             // alone.
             let flipped = unsafe { self.alias.flip(start, self.first + nth as u32, place, run) };
+            self.locked.note(began);
             let errno = match flipped {
                 0 => self.register(lane, start, run),
                 errno => errno,
@@ -120,10 +127,12 @@ impl RemapIn {
         Transfer::of_pages(done, 0)
     }
 
-    fn register(&self, lane: Lane, hva: usize, pages: u32) -> i32 {
+    fn register(&mut self, lane: Lane, hva: usize, pages: u32) -> i32 {
         let mut tries = 1;
         loop {
+            let began = clock::now();
             let errno = self.registration.watch_again(lane, hva, pages, self.watch);
+            self.locked.note(began);
             // Here, as the pages are mapped already: whoever maps the rest would not come back to them.
             if !is_transient(errno) || tries == REGISTER_TRIES {
                 return errno;
@@ -152,6 +161,7 @@ impl RemapIn {
 
 impl Backend for RemapIn {
     fn prepare(&mut self, pages: u32) -> io::Result<u32> {
+        self.locked.clear();
         let stale = self.check_oldest(pages);
         if self.allocate == Allocate::InWindow {
             for place in self.waiting.iter().take(pages as usize) {
@@ -252,6 +262,10 @@ impl Backend for RemapIn {
 
     fn audit(&mut self) -> u32 {
         self.check_oldest(self.waiting.len() as u32)
+    }
+
+    fn locked(&self) -> &[(Tsc, Tsc)] {
+        self.locked.all()
     }
 
     fn take_uncounted(&mut self) -> u32 {

@@ -3,9 +3,11 @@
 use std::io;
 use std::sync::Arc;
 
+use super::locked::LockedCalls;
 use super::slot_area::SlotArea;
 use super::{Backend, Source, bytes};
 use crate::arena::ArenaError;
+use crate::clock::{self, Tsc};
 use crate::memory_slots::MemorySlots;
 use crate::page_word::Lane;
 use crate::regions::Regions;
@@ -31,6 +33,9 @@ enum State {
     /// The old memory is back at its address, unwatched.
     Back,
 }
+
+/// Calls of a window that are told, with those that are repeated.
+const MAX_CALLS: usize = 64;
 
 /// The spare memory of one window, as large as its slot.
 struct Spare {
@@ -72,6 +77,7 @@ pub(crate) struct SlotIn {
     registration: Arc<Registration>,
     watch: Watch,
     sample: Sample,
+    locked: LockedCalls,
     /// None before the first window, and where the kernel had none.
     spare: Option<Spare>,
     state: State,
@@ -97,6 +103,7 @@ impl SlotIn {
             registration,
             watch,
             sample: Sample::one_in(stride),
+            locked: LockedCalls::new(MAX_CALLS),
             spare: None,
             state: State::Known,
             slot: PageRange::default(),
@@ -144,6 +151,7 @@ impl SlotIn {
 
     /// One step on towards `State::Known`, whichever memory is the slot's by then; 0 or the errno.
     fn step(&mut self, lane: Lane, hva: usize, pages: u32) -> i32 {
+        let began = clock::now();
         let (errno, next) = match self.state {
             State::Known => (0, State::Known),
             // SAFETY: the caller has claimed every page of the slot, no vCPU runs, and what else touches guest memory has
@@ -165,6 +173,9 @@ impl SlotIn {
                 Err(error) => (errno_of(&error), self.state),
             },
         };
+        if matches!(self.state, State::Out | State::In | State::Back) {
+            self.locked.note(began);
+        }
         if errno == 0 {
             self.state = next;
         }
@@ -195,6 +206,7 @@ fn errno_of(error: &io::Error) -> i32 {
 impl Backend for SlotIn {
     /// Old frames go back to the kernel here, and as many fresh ones come.
     fn prepare(&mut self, pages: u32) -> io::Result<u32> {
+        self.locked.clear();
         let stale = self.check();
         if self
             .spare
@@ -229,11 +241,13 @@ impl Backend for SlotIn {
         if let Err(error) = self.slots.remove(self.slot) {
             return Transfer::of_pages(0, errno_of(&error));
         }
+        let began = clock::now();
         // SAFETY: as in `step`.
         self.state = match unsafe { self.spare().limbo.take(hva, pages) } {
             0 => State::Out,
             errno => State::Removed(errno),
         };
+        self.locked.note(began);
         Transfer::of_pages(pages, 0)
     }
 
@@ -307,6 +321,10 @@ impl Backend for SlotIn {
 
     fn audit(&mut self) -> u32 {
         self.check()
+    }
+
+    fn locked(&self) -> &[(Tsc, Tsc)] {
+        self.locked.all()
     }
 
     fn take_uncounted(&mut self) -> u32 {

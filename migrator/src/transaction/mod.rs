@@ -305,6 +305,9 @@ impl<'a> Transaction<'a> {
                 times: self.retried,
             });
         }
+        for &(began, done) in self.tools.backend.locked() {
+            on(Event::Locked { began, done });
+        }
         let outcomes = self.attempted() - u32::from(self.hole);
         let mut first = 0;
         while first < outcomes {
