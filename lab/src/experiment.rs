@@ -297,7 +297,9 @@ impl Experiment {
             set(Key::Batch, number(self.batch.get()));
             if let Some(frames) = &self.frames {
                 set(Key::Frames, text(frame_pool::text(frames)));
-                set(Key::FramesAfter, text(self.frames_after.name().into()));
+                if self.frames_after != FramesAfter::Flush {
+                    set(Key::FramesAfter, text(self.frames_after.name().into()));
+                }
             }
             set(Key::Uffds, number(self.uffds.get()));
             set(Key::FaultLock, text(self.fault_lock.name().into()));

@@ -77,7 +77,7 @@ mod tests {
         let error = "mov".parse::<BackendKind>().expect_err("no such backend");
         assert_eq!(
             error.to_string(),
-            "unknown backend \"mov\"; there are move, copy, remap, kernel"
+            "unknown backend \"mov\"; there are move, copy, remap, kernel, memslot"
         );
     }
 }
