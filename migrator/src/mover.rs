@@ -1,15 +1,19 @@
 //! The loop that moves pages.
 
+mod error;
+mod tools;
+
+pub use error::{MoverError, NewMoverError};
+
 use std::any::Any;
-use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::pin;
 use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
-use crate::arena::ArenaError;
-use crate::backend::{Backend, CopyIn, KernelIn, MoveIn, PooledIn, RemapIn, SlotIn};
+use self::tools::make_backend;
+use crate::backend::Backend;
 use crate::batch::Batch;
 use crate::counters::{Counters, LiveCounters};
 use crate::engine::Engine;
@@ -18,8 +22,7 @@ use crate::inject::Injector;
 use crate::pagemap::{Pagemap, Present};
 use crate::plan::Plan;
 use crate::rate::Limiter;
-use crate::transaction::{Fatal, Tools, Transaction};
-use crate::uffd::UffdError;
+use crate::transaction::{Tools, Transaction};
 use crate::verify::{Frame, Verifier};
 use crate::watchdog::{Node, Waiter};
 use crate::{
@@ -40,79 +43,6 @@ const IDLE: Duration = Duration::from_micros(50);
 const LONGEST_BREAK: Duration = Duration::from_millis(100);
 /// The longest sleep: a request to stop is seen after this.
 const NAP: Duration = Duration::from_millis(2);
-
-/// A mover that could not be made.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum NewMoverError {
-    /// Its frame pool.
-    #[error("no frame pool for the mover")]
-    Arena(#[from] ArenaError),
-    /// Its look at its own pages.
-    #[error("cannot read /proc/self/pagemap; is /proc mounted?")]
-    Pagemap(#[source] io::Error),
-}
-
-/// Why a mover ended before it was asked to. Guest memory is whole but for the
-/// [`lost_pages`](Counters::lost_pages).
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum MoverError {
-    /// It panicked; the migration that was open was rolled back.
-    #[error("the mover panicked: {message}")]
-    Panicked {
-        /// What the panic said.
-        message: String,
-    },
-    /// Old frames could not be put back: the guest cannot go on. Whoever touches these pages waits
-    /// until the migrator is dropped, and would then find zeroes: end the guest first.
-    #[error("the old frames of {range} could not be put back")]
-    Lost {
-        /// The pages.
-        range: PageRange,
-        /// What the kernel said.
-        #[source]
-        source: io::Error,
-    },
-    /// Pages stay write-protected: whoever writes them waits until the migrator is dropped.
-    #[error("the write-protection of {range} could not be taken off")]
-    Protected {
-        /// The pages.
-        range: PageRange,
-        /// What the kernel said.
-        #[source]
-        source: io::Error,
-    },
-    /// Those who wait could not be woken.
-    #[error("who waits for a page could not be woken")]
-    Wake(#[source] UffdError),
-    /// The vCPUs could not be stopped.
-    #[error("the vCPUs could not be stopped")]
-    Pause(#[source] Box<dyn std::error::Error + Send + Sync>),
-    /// Old frames could not be given back to the kernel.
-    #[error("old frames could not be given back by madvise(MADV_DONTNEED)")]
-    Discard(#[source] io::Error),
-    /// Frame numbers could not be read.
-    #[error("cannot read frame numbers from /proc/self/pagemap")]
-    Pagemap(#[source] io::Error),
-}
-
-impl From<Fatal> for MoverError {
-    fn from(fatal: Fatal) -> Self {
-        match fatal {
-            Fatal::Lost { range, errno } => Self::Lost {
-                range,
-                source: io::Error::from_raw_os_error(errno),
-            },
-            Fatal::Discard(error) => Self::Discard(error),
-            Fatal::Wake(error) => Self::Wake(error),
-            Fatal::Protected { range, errno } => Self::Protected {
-                range,
-                source: io::Error::from_raw_os_error(errno),
-            },
-        }
-    }
-}
 
 /// Moves pages on the thread that runs it.
 ///
@@ -140,56 +70,9 @@ pub struct Mover {
 impl Mover {
     pub(crate) fn new(engine: Arc<Engine>) -> Result<Self, NewMoverError> {
         let config = engine.config;
-        let registration = Arc::clone(&engine.registration);
-        let (batch, limbo) = (config.batch, config.limbo);
-        let stride = config.verify.limbo_stride(batch);
-        let backend: Box<dyn Backend + Send> = match config.backend {
-            BackendKind::Move if let Some(frames) = &engine.frames => Box::new(PooledIn::new(
-                batch,
-                config.strategy,
-                Arc::clone(frames),
-                registration,
-            )?),
-            BackendKind::Move => Box::new(MoveIn::new(
-                batch,
-                limbo,
-                stride,
-                config.page_size,
-                registration,
-            )?),
-            BackendKind::Copy => Box::new(CopyIn::new(batch, limbo, stride, registration)?),
-            BackendKind::Kernel => {
-                let nodes = &engine.nodes;
-                Box::new(KernelIn::new(config.page_size, batch, nodes, registration))
-            }
-            BackendKind::Memslot => {
-                let slots = engine.slots.as_ref().expect("made by the builder");
-                let (slots, regions) = (Arc::clone(&slots.slots), engine.regions.clone());
-                Box::new(SlotIn::new(
-                    slots,
-                    stride,
-                    regions,
-                    registration,
-                    engine.watch,
-                ))
-            }
-            BackendKind::Remap => {
-                let alias = engine.alias.as_ref().expect("made by the builder");
-                Box::new(
-                    RemapIn::new(
-                        batch,
-                        limbo,
-                        stride,
-                        Arc::clone(alias),
-                        registration,
-                        engine.watch,
-                        engine.regions.clone(),
-                    )?
-                    .allocating(config.allocate),
-                )
-            }
-        };
-        let verifier = Verifier::new(config.verify, batch).map_err(NewMoverError::Pagemap)?;
+        let backend = make_backend(&engine)?;
+        let verifier =
+            Verifier::new(config.verify, config.batch).map_err(NewMoverError::Pagemap)?;
         let pagemap = Pagemap::open(1).map_err(NewMoverError::Pagemap)?;
         let huge = match config.page_size {
             PageSize::Small => None,
