@@ -60,9 +60,14 @@ impl Confinement {
     /// If the files that this needs cannot be written.
     #[must_use]
     pub fn underfoot(self, scratch: &Scratch) -> Command<'_> {
-        // A copy that a user without rights can reach too.
+        // A copy that a user without rights can reach too. Not made by this process: a child of another test's thread
+        // might hold it open for writing, and nobody could run it ("Text file busy").
         let program = scratch.join("underfoot");
-        fs::copy(underfoot(), &program).expect("a copy of the program");
+        let copied = Std::new("cp").args([underfoot(), &program]).status();
+        assert!(
+            copied.is_ok_and(|status| status.success()),
+            "no copy of the program"
+        );
         for path in [scratch.path().into(), scratch.work(), scratch.temporary()] {
             fs::set_permissions(path, fs::Permissions::from_mode(0o777)).expect("permissions");
         }

@@ -29,6 +29,23 @@ fn each_workload_runs_on_nested_paging_where_ring_0_is_native() {
 }
 
 #[test]
+fn one_to_sixteen_vcpus_run_on_the_two_cpus_of_a_nested_host() {
+    if !qemu() {
+        return;
+    }
+    let runs = [("walk", 1), ("mmap1", 4), ("exit", 8), ("walk", 16)].map(|(workload, cpus)| {
+        let line = format!(
+            "--cpl 0 --workload {workload} --cpus {cpus} --memory 64MiB --warmup 100ms --duration 3s"
+        );
+        (format!("{workload}{cpus}"), line)
+    });
+    for summary in nested::run_in_box("npt", "-c 2 -t 300", &runs) {
+        summary.assert_sound();
+        assert!(summary.migration().committed > 0);
+    }
+}
+
+#[test]
 #[ignore = "takes three to seven minutes in emulation; CI runs each workload at CPL 0, and walk at CPL 3"]
 fn each_workload_runs_on_nested_paging_in_ring_3() {
     if qemu() {
