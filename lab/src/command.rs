@@ -10,6 +10,7 @@ use crate::output::print;
 use crate::record::{Ending, RunRecord};
 use crate::rundir::RunDir;
 use crate::settings::Settings;
+use crate::signals;
 use crate::summary::{SCREEN, summary};
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
@@ -48,6 +49,7 @@ pub fn run_command(
         .as_deref()
         .map(JsonTarget::prepare)
         .transpose()?;
+    let _signals = signals::hold()?;
     let now = SystemTime::now();
     let directory = RunDir::begin(request.out.as_deref(), Path::new(""), now, experiment.seed)
         .map_err(out_error)?;

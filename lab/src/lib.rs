@@ -36,6 +36,7 @@ pub mod run;
 pub mod rundir;
 pub mod settings;
 mod setup_line;
+mod signals;
 pub mod summary;
 pub mod targets;
 #[cfg(test)]

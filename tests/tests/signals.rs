@@ -58,6 +58,34 @@ fn sigterm_ends_a_run_in_order() {
     assert_ends_in_order(libc::SIGTERM);
 }
 
+/// Whenever it comes: a run that is over by then is told as one that was not interrupted.
+#[test]
+#[cfg_attr(no_kvm, ignore = "this host has no /dev/kvm for us")]
+fn a_signal_about_the_end_of_a_run_loses_no_results() {
+    if !kvm() {
+        return;
+    }
+    let _turn = turn();
+    for ms in (900..1700).step_by(80) {
+        let scratch = Scratch::new();
+        let running = Command::underfoot(&scratch)
+            .words("run --duration 1s --warmup 1ms --cpus 2 --out")
+            .args([scratch.join("run")])
+            .start();
+        thread::sleep(Duration::from_millis(ms));
+        running.signal(libc::SIGTERM);
+        let finished = running.wait();
+        // One that came when all was written has nothing to lose.
+        let code = finished.status.code();
+        assert!(
+            matches!(code, None | Some(0 | 1)),
+            "after {ms} ms: {code:?}"
+        );
+        let json = scratch.join("run/run.json");
+        finished.summary(&json).assert_sound();
+    }
+}
+
 #[test]
 #[cfg_attr(no_kvm, ignore = "this host has no /dev/kvm for us")]
 fn a_killed_run_leaves_no_process_and_no_result() {

@@ -14,6 +14,7 @@ use crate::exit::ExitStatus;
 use crate::host_limits::HostLimits;
 use crate::json_target::JsonTarget;
 use crate::output::print;
+use crate::signals;
 use crate::units::Seed;
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
@@ -45,6 +46,7 @@ pub fn claims_command(request: &ClaimsRequest, run: Runner<'_>) -> Result<ExitSt
     let questions = questions(&request.ids)?;
     let seed = request.seed.as_deref().map(seed).transpose()?;
     let json = prepare(request)?;
+    let _signals = signals::hold()?;
     let claims = answer(&questions, request.out.as_deref(), seed, run)?;
     tell(&claims, request.format, json)?;
     Ok(status(&claims))

@@ -105,7 +105,8 @@ fn guest(integrity: &mut Integrity, session: &Session<'_>) {
     let shared = session.machine.shared();
     for index in 0..shared.cpus() {
         let area = shared.vcpu(index);
-        integrity.checked += area.checked.load(Relaxed);
+        // The guest's word, as are all of these: a sum must not come round to what would fit.
+        integrity.checked = integrity.checked.saturating_add(area.checked.load(Relaxed));
         let errors = area.errors.load(Relaxed);
         let [gva, found] = [0, 1].map(|word| area.first_error[word].load(Relaxed));
         let kind = shared
@@ -158,7 +159,7 @@ fn audit(integrity: &mut Integrity, session: &Session<'_>) {
     let found = shared.header().audit_updates.load(Relaxed);
     let made: u64 = (0..shared.cpus())
         .map(|index| shared.vcpu(index).updates.load(Relaxed))
-        .sum();
+        .fold(0, u64::saturating_add);
     if found != made {
         let detail = format!(
             "audit: {made} updates were made and {found} found: {} lost",

@@ -14,11 +14,11 @@ use crate::names::{Mover, Named, Variant};
 use crate::output::print;
 use crate::progress::Progress;
 use crate::settings::{ExperimentError, Key, Settings};
+use crate::signals;
 use crate::tool;
 use crate::units::Span;
 use std::path::PathBuf;
 use std::time::Duration;
-use underfoot_vmm::BlockedSignals;
 
 /// How long a walk takes by default.
 const DURATION: &str = "60s";
@@ -43,8 +43,7 @@ pub fn torture_command(request: &TortureRequest, run: Runner<'_>) -> Result<Exit
     let (common, duration) = understand(&request.settings, &limits)?;
     let json = request.json.as_deref();
     let json = json.map(JsonTarget::prepare).transpose()?;
-    // Around all machines, so that a signal between two of them ends the walk and not the process.
-    let _signals = BlockedSignals::new().map_err(|error| Error::Run(Box::new(error)))?;
+    let _signals = signals::hold()?;
     let progress = Progress::new();
     let mut walk = Walk {
         common,

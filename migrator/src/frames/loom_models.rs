@@ -94,19 +94,19 @@ fn loom_the_floor_stays() {
 }
 
 #[test]
-#[should_panic]
+#[should_panic = "Causality violation"]
 fn loom_finds_slots_that_stay_in_the_set() {
     two_takers(Form::Keeps);
 }
 
 #[test]
-#[should_panic]
+#[should_panic = "Causality violation"]
 fn loom_finds_a_word_that_is_overwritten() {
     two_takers(Form::Overwrites);
 }
 
 #[test]
-#[should_panic]
+#[should_panic = "0 stay of 1 that must"]
 fn loom_finds_a_count_that_is_looked_at_first() {
     the_last_above_the_floor(Form::LooksThenTakes);
 }

@@ -199,8 +199,7 @@ fn loom_who_touches_a_block_that_is_being_plugged_is_served_or_woken() {
 }
 
 #[test]
-// Found in an order that nobody keeps, or in what the model knows: whichever loom tries first.
-#[should_panic]
+#[should_panic = "a page of a block that is not plugged"]
 fn loom_catches_a_fault_without_a_lock() {
     let unlocked = || Model::new(FaultLock::Region, Variant::FaultUnlocked);
     against_change(unlocked, false, |model| model.handle(true));
