@@ -29,7 +29,7 @@ pub enum Phase {
 pub enum GuestState {
     /// Not yet in its kernel.
     Booting = 0,
-    /// The page map is published and every CPU works.
+    /// The page map is published, and every thread of the workload can run.
     Running = 1,
     /// Stopped and audited.
     Done = 2,

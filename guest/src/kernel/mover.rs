@@ -108,10 +108,10 @@ pub fn note_stack(on: Option<usize>, range: Range<usize>) {
     }
 }
 
-/// Starts the mover's thread, if the guest is to move its pages.
-pub fn start(kernel: &Kernel, cpu: &Cpu) -> Option<ThreadId> {
+/// Makes the mover's thread, if the guest is to move its pages.
+pub fn prepare(kernel: &Kernel, cpu: &Cpu) -> Option<ThreadId> {
     JOB.get()?;
-    let thread = threads::spawn(kernel, cpu, CPU, Priority::NORMAL, run, 0);
+    let thread = threads::prepare(kernel, cpu, CPU, Priority::NORMAL, run, 0);
     Some(fail::wanted(thread, "the mover's thread"))
 }
 

@@ -40,20 +40,14 @@ const _: () = assert!(MAX_THREADS > 4 * underfoot_abi::MAX_CPUS);
 /// What runs on this CPU becomes its main thread; an idle thread stands behind it.
 pub fn start_on(kernel: &'static Kernel, cpu: &'static Cpu) {
     SCHEDULER.adopt(cpu, Priority::NORMAL);
-    let idle_thread = spawn_with(
-        kernel,
-        cpu,
-        cpu.id,
-        Priority::IDLE,
-        IDLE_STACK_ORDER,
-        idle,
-        0,
-    );
-    fail::wanted(idle_thread, "an idle thread");
+    let (on, order) = (cpu.id, IDLE_STACK_ORDER);
+    let idle_thread = prepare_with(kernel, cpu, on, Priority::IDLE, order, idle, 0);
+    start(cpu, fail::wanted(idle_thread, "an idle thread"));
 }
 
-/// Starts a thread on CPU `on`; `None` if there is no memory or no number left.
-pub fn spawn(
+/// Makes a thread of CPU `on`, stack and all, that waits for [`start`]; `None` if there is no memory or no
+/// number left.
+pub fn prepare(
     kernel: &Kernel,
     cpu: &Cpu,
     on: usize,
@@ -61,10 +55,15 @@ pub fn spawn(
     main: Main,
     argument: usize,
 ) -> Option<ThreadId> {
-    spawn_with(kernel, cpu, on, priority, STACK_ORDER, main, argument)
+    prepare_with(kernel, cpu, on, priority, STACK_ORDER, main, argument)
 }
 
-fn spawn_with(
+/// Lets a thread run that [`prepare`] made.
+pub fn start(cpu: &Cpu, thread: ThreadId) {
+    SCHEDULER.start(cpu, thread);
+}
+
+fn prepare_with(
     kernel: &Kernel,
     cpu: &Cpu,
     on: usize,
@@ -78,8 +77,7 @@ fn spawn_with(
     let start = kernel.pages.allocate(cpu, order, byte)?;
     mover::note_stack(Some(on), start..start + bytes);
     // SAFETY: just allocated, mapped as all RAM is, a multiple of pages, and freed only by `join`.
-    let thread =
-        unsafe { SCHEDULER.spawn(cpu, on, priority, start..start + bytes, main, argument) };
+    let thread = unsafe { SCHEDULER.prepare(on, priority, start..start + bytes, main, argument) };
     if thread.is_none() {
         // SAFETY: nobody else knows it.
         unsafe { kernel.pages.free(cpu, start, order) };
@@ -87,15 +85,15 @@ fn spawn_with(
     thread
 }
 
-/// Waits for a thread that [`spawn`] started to end, and frees what it had.
+/// Waits for a thread that [`start`] let run to end, and frees what it had.
 pub fn join(kernel: &Kernel, cpu: &Cpu, thread: ThreadId) {
     let stack = SCHEDULER.join(cpu, thread);
     mover::note_stack(None, stack_around(stack));
-    // SAFETY: allocated by `spawn` for this thread, which has left it for good.
+    // SAFETY: allocated by `prepare` for this thread, which has left it for good.
     unsafe { kernel.pages.free(cpu, stack, STACK_ORDER) };
 }
 
-/// The stack that `address` lies in, one of those that [`spawn`] makes.
+/// The stack that `address` lies in, one of those that [`prepare`] makes.
 pub fn stack_around(address: usize) -> Range<usize> {
     // Blocks of pages are aligned to their size.
     let bytes = PAGE_SIZE << STACK_ORDER;

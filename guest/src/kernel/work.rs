@@ -8,7 +8,7 @@ use core::sync::atomic::Ordering::{Relaxed, Release};
 use underfoot_abi::{GuestState, Header, Phase, Variant};
 use underfoot_guest::Cpu;
 use underfoot_guest::arch::tsc;
-use underfoot_guest::sched::{MAX_THREADS, Priority};
+use underfoot_guest::sched::{MAX_THREADS, Priority, ThreadId};
 use underfoot_guest::sync::lockdep;
 use underfoot_guest::tlb::{Batch, Way};
 
@@ -33,21 +33,36 @@ pub fn run(kernel: &'static Kernel, cpu: &'static Cpu) -> ! {
     }
     let header = kernel.shared.header;
     let cpus = header.cpus_up.load(Relaxed) as usize;
-    announce(kernel, cpu);
+    let free = kernel.pages.free_pages(cpu);
     let count = kernel.workload.threads(cpus);
     let mut threads = [None; MAX_THREADS];
     for (number, thread) in threads.iter_mut().enumerate().take(count) {
         let seat = kernel.workload.seat(number, cpus);
-        let started = threads::spawn(kernel, cpu, seat.cpu, seat.priority, work, number);
-        *thread = Some(fail::wanted(started, "a thread of the workload"));
+        let made = threads::prepare(kernel, cpu, seat.cpu, seat.priority, work, number);
+        *thread = Some(made.unwrap_or_else(|| {
+            fail::out_of_memory(format_args!(
+                "the workload's threads: {number} of {count} have their stacks"
+            ))
+        }));
     }
     let background = kernel.workload.memory().map(|memory| {
         let (last, priority) = (cpus - 1, Priority::RECLAIM);
-        let started = threads::spawn(kernel, cpu, last, priority, make_room, 0);
-        (memory, fail::wanted(started, "the reclaimer's thread"))
+        let made = threads::prepare(kernel, cpu, last, priority, make_room, 0);
+        (memory, fail::wanted(made, "the reclaimer's thread"))
     });
-    let mover = mover::start(kernel, cpu);
-    for thread in threads.into_iter().flatten().chain(mover) {
+    let mover = mover::prepare(kernel, cpu);
+    let all = threads.into_iter().flatten().chain(mover);
+    open(kernel, cpu, all.clone().chain(background.map(|(_, it)| it)));
+    fail::print(format_args!(
+        "underfoot guest: {} on {cpus} CPUs at CPL {}, {free} pages free",
+        if kernel.shared.standalone {
+            "self-test"
+        } else {
+            "up"
+        },
+        header.cpl_in_force.load(Relaxed),
+    ));
+    for thread in all {
         threads::join(kernel, cpu, thread);
     }
     if let Some((memory, thread)) = background {
@@ -57,27 +72,24 @@ pub fn run(kernel: &'static Kernel, cpu: &'static Cpu) -> ! {
     finish(kernel, cpu)
 }
 
-fn announce(kernel: &Kernel, cpu: &Cpu) {
+/// Lets all threads run, none of which did before all were made, and says that the guest is up: the host
+/// measures from then on.
+fn open(kernel: &Kernel, cpu: &Cpu, threads: impl Iterator<Item = ThreadId>) {
     let header = kernel.shared.header;
     if kernel.shared.standalone {
         header.phase.store(Phase::Control as u32, Relaxed);
     }
-    // Release: the page map and the number of CPUs are final.
+    // Those that were started here would delay those that were not, and the word to the host.
+    cpu.preempt_disable();
+    for thread in threads {
+        threads::start(cpu, thread);
+    }
+    // Release: the page map and the number of CPUs are final, and every thread of the workload can run.
     header.state.store(GuestState::Running as u32, Release);
     if !kernel.shared.standalone {
         cpu.ops.doorbell(GuestState::Running as u32);
     }
-    fail::print(format_args!(
-        "underfoot guest: {} on {} CPUs at CPL {}, {} pages free",
-        if kernel.shared.standalone {
-            "self-test"
-        } else {
-            "up"
-        },
-        header.cpus_up.load(Relaxed),
-        header.cpl_in_force.load(Relaxed),
-        kernel.pages.free_pages(cpu)
-    ));
+    cpu.preempt_enable();
 }
 
 /// The background reclaimer.

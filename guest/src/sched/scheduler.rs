@@ -1,6 +1,8 @@
 //! The scheduler: a run queue per CPU, priorities, preemption on the tick and on wake-up.
 
 mod calls;
+#[cfg(all(test, not(loom)))]
+mod tests;
 
 use super::crossing::Crossing;
 use super::run_queue::RunQueue;
@@ -92,7 +94,8 @@ impl Scheduler {
             .store(core::ptr::from_ref(cpu).cast_mut(), Release);
     }
 
-    /// Starts a thread on CPU `on`, which was adopted. `None` if there are too many threads.
+    /// Makes a thread of CPU `on`, which was adopted. It does not run before [`Self::start`]. `None` if there
+    /// are too many threads.
     ///
     /// # Panics
     /// If CPU `on` was not adopted.
@@ -100,9 +103,8 @@ impl Scheduler {
     /// # Safety
     /// `stack` must be mapped, aligned to 16 bytes, large enough for `main` and for interrupts, and
     /// nobody else's until [`Self::join`] returns it.
-    pub unsafe fn spawn(
+    pub unsafe fn prepare(
         &self,
-        cpu: &Cpu,
         on: usize,
         priority: Priority,
         stack: Range<usize>,
@@ -127,8 +129,12 @@ impl Scheduler {
             *thread.stack_pointer.get() =
                 new_stack(stack.end, first_step, home.expose_provenance());
         }
-        self.enqueue(cpu, number);
         Some(ThreadId(number))
+    }
+
+    /// Lets a thread run that [`Self::prepare`] made; once for each.
+    pub fn start(&self, cpu: &Cpu, thread: ThreadId) {
+        self.enqueue(cpu, thread.0);
     }
 
     /// Waits until a thread has ended, and gives its number back. Returns its stack's lowest address.
@@ -406,7 +412,7 @@ fn is_awake(cpu: &Cpu, number: u32, on: usize) {
 
 /// A new thread's first function, on its own stack; `cpu` is the address of its CPU.
 unsafe extern "sysv64" fn first_step(cpu: usize) -> ! {
-    // SAFETY: `spawn` passes the address of a CPU that was adopted, which lives for ever.
+    // SAFETY: `prepare` passes the address of a CPU that was adopted, which lives for ever.
     let cpu: &'static Cpu = unsafe { &*core::ptr::with_exposed_provenance(cpu) };
     cpu.sched.begin(cpu)
 }

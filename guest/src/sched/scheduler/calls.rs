@@ -135,7 +135,7 @@ impl Sched for Scheduler {
         self.finish_switch(cpu);
         let thread = &self.threads[self.current(cpu).0 as usize];
         let main = thread.main.load(Relaxed) as usize;
-        // SAFETY: `spawn` stored a `Main` there.
+        // SAFETY: `prepare` stored a `Main` there.
         let main: Main = unsafe { core::mem::transmute::<usize, Main>(main) };
         cpu.ops.irq_restore(cpu, true);
         main(cpu, thread.argument.load(Relaxed) as usize);
