@@ -9,7 +9,13 @@ use super::{
     spaces::{Fallback, Path, Spaces},
     vma::Vma,
 };
-use crate::{Cpu, mm::watermark::Mode, record::Span, sync::lockdep, workload::is_over};
+use crate::{
+    Cpu,
+    mm::{fragment::Table, watermark::Mode},
+    record::Span,
+    sync::lockdep,
+    workload::is_over,
+};
 use core::{
     fmt,
     sync::atomic::Ordering::{Acquire, Relaxed, Release},
@@ -56,7 +62,7 @@ impl core::error::Error for FaultError {}
 
 /// What kind of stability the mapping has while a page is put under it.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Hold {
+pub(super) enum Hold {
     /// A lock: mapping and tables stay as they are.
     Locked(Mode),
     /// Nothing but a read section; the sequence count was this one.
@@ -255,6 +261,19 @@ impl Spaces {
                 (leaf.ok_or(Outcome::MissingTable)?, mode)
             }
         };
+        self.populate_leaf(cpu, space, vma, address, hold, (leaf, mode))
+    }
+
+    /// The same, in the table that was found or made for it, with a page that is allocated so.
+    pub(super) fn populate_leaf(
+        &self,
+        cpu: &Cpu,
+        space: &Space,
+        vma: &Vma,
+        address: usize,
+        hold: Hold,
+        (leaf, mode): (Table, Mode),
+    ) -> Result<Option<Outcome>, Outcome> {
         let entry = &leaf.entries()[index(address, 0)];
         if !Entry(entry.load(Acquire)).is_none() {
             return Ok(Some(Outcome::Spurious));
@@ -271,8 +290,7 @@ impl Spaces {
         let user = unsafe { UserPage::at(page) };
         let identity = vma.identity(space.id(), address);
         user.init(cpu, identity);
-        let result = {
-            let lock = self.tables.lock_of(leaf).ok_or(Outcome::Changed)?;
+        let result = if let Some(lock) = self.tables.lock_of(leaf) {
             let _locked = lock.lock(cpu);
             // The lock orders this against unmapping, whose write section began before it took the
             // lock: either the count has changed, or unmapping will find the entry.
@@ -289,6 +307,8 @@ impl Spaces {
                 entry.store(Entry::page(page, identity, writable).0, Release);
                 Ok(None)
             }
+        } else {
+            Err(Outcome::Changed)
         };
         if result != Ok(None) {
             // SAFETY: nobody else knows it.

@@ -1,5 +1,6 @@
 //! Faults: which way each goes.
 
+use super::super::fault::Hold;
 use super::*;
 use crate::mm::watermark::Mode;
 use core::sync::atomic::AtomicUsize;
@@ -203,4 +204,45 @@ fn a_fault_without_memory_is_an_error_and_a_report() {
     );
     rig.destroy(&cpu, space);
     assert_eq!(rig.fixture.errors(), 0);
+}
+
+/// A table is gone by the time that a page is allocated for it: the page goes back.
+#[test]
+fn a_fault_that_finds_its_table_gone_keeps_no_page() {
+    let (rig, cpu) = Rig::new(Path::Speculative);
+    let start = || {
+        let space = rig.spaces.create(&cpu).expect("memory");
+        let mapped = rig.spaces.map(&cpu, space, 0, PAGE_SIZE, Protection::Write);
+        assert_eq!(mapped, Ok(()));
+        assert_eq!(rig.spaces.access(&cpu, space, 0, true), Ok(1));
+        space
+    };
+    let gone = start();
+    let leaf = rig.spaces.leaf(&cpu, gone, 0).expect("it was made");
+    rig.destroy(&cpu, gone);
+    // It is somebody else's page by now, which has no entry where the fault looks.
+    let pages = rig.memory.pages;
+    let byte = PageByte::new(PageKind::Data, false);
+    let mut others = Vec::new();
+    loop {
+        let page = pages.allocate(&cpu, 0, byte).expect("it is free");
+        if page == leaf.address() / PAGE_SIZE * PAGE_SIZE {
+            break;
+        }
+        others.push(page);
+    }
+    for page in others {
+        // SAFETY: the test took it for nobody.
+        unsafe { pages.free(&cpu, page, 0) };
+    }
+    leaf.entries()[0].store(0, Relaxed);
+    let space = start();
+    let vma = rig.spaces.find(space, 0).expect("it was mapped");
+    let hold = Hold::Sequence(vma.seq.read_begin_raw());
+    let free = pages.free_pages(&cpu);
+    let result = rig
+        .spaces
+        .populate_leaf(&cpu, space, vma, 0, hold, (leaf, Mode::FastPath));
+    assert_eq!(result, Err(Outcome::Changed));
+    assert_eq!(pages.free_pages(&cpu), free);
 }
