@@ -4,6 +4,9 @@ use crate::names::hint;
 use crate::units::ValueError;
 use underfoot_abi::{MAX_PARAMETERS, MIX_PARTS, Parameter, Variant, WorkloadId};
 
+/// The parameter `kind` of a workload that is about RCU.
+const PREEMPTIBLE: u64 = 1;
+
 /// A value for each parameter of one workload, all within their bounds.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Parameters {
@@ -33,7 +36,7 @@ impl Parameters {
     ///
     /// # Errors
     /// [`ValueError`]: a name that `workload` does not have, a value outside its bounds, or the same
-    /// name twice; a mix of nothing, or pressure by nobody.
+    /// name twice; a mix of nothing, pressure by nobody, or boosting of readers that cannot be boosted.
     pub fn parse(workload: WorkloadId, variant: Variant, text: &str) -> Result<Self, ValueError> {
         let told = Self::defaults(workload, variant).with(text)?;
         let is_off = |value: &u64| *value == 0;
@@ -50,6 +53,13 @@ impl Parameters {
                 value: text.to_owned(),
                 expected: "pressure by a faulter or an allocator at least",
                 example: "faulters=1",
+            });
+        }
+        if workload == WorkloadId::Torture && of("boost")? != 0 && of("kind")? != PREEMPTIBLE {
+            return Err(ValueError::Malformed {
+                value: text.to_owned(),
+                expected: "boosting of preemptible RCU, the only kind whose readers can be boosted",
+                example: "kind=preemptible,boost=on",
             });
         }
         Ok(told)
@@ -302,6 +312,18 @@ mod tests {
         assert!(refusal.contains("at least one workload"), "{refusal}");
         let one = mix(&parts[1..].join(",")).expect("walk is left");
         assert_eq!(one.values()[..2], [1, 0]);
+    }
+
+    #[test]
+    fn only_readers_that_can_be_boosted_are() {
+        let torture = |text: &str| Parameters::parse(WorkloadId::Torture, Variant::None, text);
+        assert!(torture("kind=preemptible,boost=on").is_ok());
+        for text in ["boost=on", "kind=sleepable,boost=on"] {
+            let refusal = torture(text).expect_err(text).to_string();
+            for part in [text, "preemptible RCU", "kind=preemptible,boost=on"] {
+                assert!(refusal.contains(part), "{part} not in {refusal}");
+            }
+        }
     }
 
     #[test]

@@ -17,7 +17,7 @@ fn refused(scratch: &Scratch, line: &str) -> Finished {
 
 #[test]
 fn wrong_values_are_refused_with_bound_and_remedy() {
-    let cases: [(&str, &[&str]); 63] = [
+    let cases: [(&str, &[&str]); 65] = [
         ("--cpus 0", &["--cpus", "0", "1", "64"]),
         ("--cpus 10000", &["--cpus", "10000", "1", "64"]),
         ("--cpus two", &["--cpus", "two", "for example"]),
@@ -159,6 +159,14 @@ fn wrong_values_are_refused_with_bound_and_remedy() {
         (
             "--workload pressure --parameters faulters=0,allocators=0",
             &["faulters=0,allocators=0", "at least", "faulters=1"],
+        ),
+        (
+            "--workload rcu-torture --parameters kind=sleepable,boost=on",
+            &["kind=sleepable,boost=on", "kind=preemptible,boost=on"],
+        ),
+        (
+            "--workload rcu-torture --parameters boost=on",
+            &["boost=on", "kind=preemptible,boost=on"],
         ),
         (
             "--workload fault --variant busted-freed-listed",
