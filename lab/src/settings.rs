@@ -143,8 +143,8 @@ pub enum ExperimentError {
     },
     /// A wrong form of what the workload does not do.
     #[error(
-        "variant {variant}, workload {workload}: this workload does nothing that the variant does wrongly, so \
-         that nothing could be caught; choose the workload {others}"
+        "variant {variant}, workload {workload}: this workload does nothing that the variant does wrongly, or \
+         hardly ever, so that nothing could be caught; choose the workload {others}"
     )]
     Elsewhere {
         /// The variant.

@@ -55,6 +55,7 @@ mod tests {
             (Variant::None, None),
             (Variant::NoUnmap, None),
             (Variant::Crash, None),
+            (Variant::NoGracePeriod, Some("--workload walk")),
             (
                 Variant::OwnerGone,
                 Some("--workload mix or mmap1 or exit or fault"),
@@ -66,7 +67,7 @@ mod tests {
             (
                 Variant::SkipCpu,
                 Some(
-                    "--workload mix or shootdown or mmap1 (shootdown=ipi or pv or hypercall) or pressure \
+                    "--workload shootdown or mmap1 (shootdown=ipi or pv or hypercall) or pressure \
                      (shootdown=ipi or pv or hypercall), --cpus 2 or more",
                 ),
             ),

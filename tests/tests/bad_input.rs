@@ -17,7 +17,7 @@ fn refused(scratch: &Scratch, line: &str) -> Finished {
 
 #[test]
 fn wrong_values_are_refused_with_bound_and_remedy() {
-    let cases: [(&str, &[&str]); 65] = [
+    let cases: [(&str, &[&str]); 66] = [
         ("--cpus 0", &["--cpus", "0", "1", "64"]),
         ("--cpus 10000", &["--cpus", "10000", "1", "64"]),
         ("--cpus two", &["--cpus", "two", "for example"]),
@@ -177,8 +177,12 @@ fn wrong_values_are_refused_with_bound_and_remedy() {
             &["--cpus 1", "--cpus 2 or more"],
         ),
         (
-            "--workload mix --parameters shootdown=off --variant busted-skip-cpu",
-            &["shootdown=off", "shootdown=on"],
+            "--workload mix --variant busted-no-grace-period",
+            &["mix", "hardly ever", "choose the workload walk"],
+        ),
+        (
+            "--workload mix --parameters mmap1=off --variant busted-freed-listed",
+            &["mmap1=off", "mmap1=on"],
         ),
         (
             "--variant busted-async-lost-wake",
