@@ -152,6 +152,27 @@ fn a_guest_that_stands_still_is_told_with_who_holds_what_is_waited_for() {
     }
 }
 
+/// Threads exist before the first of them runs: who has no memory for all measures nothing with some.
+#[test]
+#[cfg_attr(no_kvm, ignore = "this host has no /dev/kvm for us")]
+fn memory_that_does_not_hold_all_stacks_ends_the_guest_before_anything_is_measured() {
+    if kvm() {
+        let scratch = Scratch::new();
+        let _turn = turn();
+        let finished = Command::underfoot(&scratch)
+            .words("run --workload mix --cpus 16 --memory 16MiB --duration 2s --out")
+            .args([scratch.join("run")])
+            .run();
+        finished.assert_status(1);
+        finished.assert_says(&[
+            "--memory 16MiB",
+            "too little for the workload's threads",
+            "have their stacks",
+        ]);
+        assert!(!scratch.join("run/run.json").exists());
+    }
+}
+
 /// Refused before anything runs, with the value, the bound and the least memory that would do: and in so much it runs.
 #[test]
 #[cfg_attr(no_kvm, ignore = "this host has no /dev/kvm for us")]
