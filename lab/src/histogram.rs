@@ -1,5 +1,9 @@
 //! Histograms of nanoseconds, in the geometry of the contract with the guest.
 
+mod rebuild;
+
+pub use rebuild::{Parts, RebuildError};
+
 use std::sync::atomic::Ordering::Relaxed;
 use underfoot_abi::{BUCKETS, MAX_TRACKABLE, bucket_index, bucket_low};
 
@@ -165,6 +169,20 @@ impl Histogram {
                 .expect("it resizes itself");
         }
         hdr
+    }
+
+    /// The buckets that are not empty, ascending: least and greatest value that lie in it, and count. The first and
+    /// the last are cut at the least and the greatest value recorded; values without a bucket are one more, at the
+    /// greatest.
+    pub fn spans(&self) -> impl Iterator<Item = (u64, u64, u64)> + '_ {
+        let (min, max) = (self.min, self.max);
+        let spans = self.occupied().map(move |(index, count)| {
+            let (low, high) = (bucket_low(index), bucket_high(index));
+            (low.max(min).min(high), high.min(max).max(low), count)
+        });
+        let overflow =
+            (self.overflow > 0).then_some((MAX_TRACKABLE, max.max(MAX_TRACKABLE), self.overflow));
+        spans.chain(overflow)
     }
 
     fn occupied(&self) -> impl Iterator<Item = (usize, u64)> + '_ {

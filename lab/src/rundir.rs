@@ -1,5 +1,13 @@
 //! The directory in which a run's results lie: there as a whole, or not at all.
 
+mod attribution;
+mod read;
+mod stored;
+
+pub use attribution::{StoredAttribution, StoredCauses, StoredPlacebo, StoredTail, UNEXPLAINED};
+pub use read::ReadError;
+pub use stored::{Histograms, StoredCounts, StoredRun, plain};
+
 use crate::atomic_file::{WriteError, parent_of, write_synced};
 use crate::hlog::interval_log;
 use crate::human::utc_stamp;
