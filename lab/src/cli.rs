@@ -1,8 +1,12 @@
 //! The command line: what `--help` teaches, and nothing else.
 
+mod compare;
+mod report;
 mod run;
 
 use clap::{Args, Parser, Subcommand};
+use compare::{COMPARE_EXAMPLES, CompareArgs};
+use report::{REPORT_EXAMPLES, ReportArgs};
 use run::{RUN_EXAMPLES, RunArgs};
 use std::path::PathBuf;
 use underfoot::claims::command::ClaimsRequest;
@@ -18,10 +22,12 @@ Examples:
   underfoot run --experiment runs/X/experiment.toml    the same again
   underfoot claims Q1b                           the experiment that answers a question
   underfoot torture --duration 10m               every way to move pages, with faults at random
+  underfoot report runs/X                        a page about it, runs/X/report.html
+  underfoot compare runs/X runs/Y                what got better or worse from one to the other
   underfoot doctor                               what this host lacks, and the remedy
 
 Exit status: 0 done and sound; 1 the run failed or was interrupted; 2 wrong usage;
-3 the watchdog ended it; 4 the host lacks something.";
+3 the watchdog ended it; 4 the host lacks something; 5 `compare` found worse than allowed.";
 
 const CLAIMS_EXAMPLES: &str = "\
 Examples:
@@ -82,6 +88,19 @@ pub enum Verb {
     /// the table, and stops at the first thing found wrong.
     #[command(after_help = TORTURE_EXAMPLES, args_override_self = true)]
     Torture(TortureArgs),
+    /// Write a page about a run: its latencies as curves, control beside moving, and how to repeat it.
+    ///
+    /// From the run directory alone, as one HTML file that needs neither a network nor a script; or as
+    /// text for mail, CSV or JSON.
+    #[command(after_help = REPORT_EXAMPLES)]
+    Report(ReportArgs),
+    /// Hold runs against the first as distributions: which of its latencies got better or worse.
+    ///
+    /// Puts the percentiles of every histogram that both have side by side, with 95 % bootstrap
+    /// intervals for what changed, and a verdict from a permutation test, corrected for many tests.
+    /// Runs of another host, workload or way of moving are refused unless that is what is compared.
+    #[command(after_help = COMPARE_EXAMPLES)]
+    Compare(CompareArgs),
     /// Say what this host can do, and how to mend what it can't.
     Doctor {
         /// Write JSON instead of text.

@@ -1,8 +1,11 @@
 //! What can go wrong on the way to an exit status.
 
 use crate::atomic_file::WriteError;
+use crate::compare::command::CompareError;
 use crate::exit::ExitStatus;
 use crate::host_limits::HostLimitsError;
+use crate::report::command::ReportError;
+use crate::rundir::ReadError;
 use crate::settings::ExperimentError;
 use crate::units::ValueError;
 use std::error::Error as StdError;
@@ -18,6 +21,24 @@ pub enum Error {
     /// A question that is none.
     #[error(transparent)]
     Question(#[from] ValueError),
+    /// A flag's value was refused.
+    #[error("invalid value of {flag}")]
+    Flag {
+        /// The flag.
+        flag: &'static str,
+        /// Why.
+        #[source]
+        source: ValueError,
+    },
+    /// A run that was named could not be read.
+    #[error(transparent)]
+    Read(#[from] ReadError),
+    /// Runs that were not, or could not be, compared.
+    #[error(transparent)]
+    Compare(#[from] CompareError),
+    /// A report that has no place.
+    #[error(transparent)]
+    Report(#[from] ReportError),
     /// A flag that says where results go was refused, or they could not be written there.
     #[error("{flag}")]
     Results {
@@ -56,9 +77,13 @@ impl Error {
     pub const fn status(&self) -> ExitStatus {
         match self {
             Self::Experiment(_) | Self::Question(_) | Self::Kernel { .. } => ExitStatus::Usage,
+            Self::Flag { .. } | Self::Read(_) | Self::Report(_) => ExitStatus::Usage,
+            Self::Compare(error) if error.is_usage() => ExitStatus::Usage,
             Self::Results { source, .. } if source.is_usage() => ExitStatus::Usage,
             Self::HostLimits(_) | Self::Unsupported(_) => ExitStatus::Unsupported,
-            Self::Results { .. } | Self::Run(_) | Self::Stdout(_) => ExitStatus::Failed,
+            Self::Results { .. } | Self::Compare(_) | Self::Run(_) | Self::Stdout(_) => {
+                ExitStatus::Failed
+            }
         }
     }
 

@@ -101,6 +101,22 @@ pub fn share(share: f64) -> String {
     }
 }
 
+/// `text` in lines of at most `width` columns, broken between words; a word that is longer has a line of its own.
+#[must_use]
+pub fn wrap(text: &str, width: usize) -> Vec<String> {
+    let mut lines: Vec<String> = Vec::new();
+    for word in text.split_whitespace() {
+        match lines.last_mut() {
+            Some(line) if line.chars().count() + 1 + word.chars().count() <= width => {
+                line.push(' ');
+                line.push_str(word);
+            }
+            _ => lines.push(word.to_owned()),
+        }
+    }
+    lines
+}
+
 /// `time` in UTC as `20261121T042201Z`: sorts by time and is a file name everywhere.
 #[must_use]
 pub fn utc_stamp(time: SystemTime) -> String {
@@ -169,6 +185,15 @@ mod tests {
         assert_eq!(share(0.000_12), "0.012 %");
         assert_eq!(share(0.5), "50.0 %");
         assert_eq!(share(0.000_000_1), "<0.001 %");
+    }
+
+    #[test]
+    fn lines_break_between_words() {
+        assert!(wrap(" ", 5).is_empty());
+        assert_eq!(
+            wrap("a bc  déf g incredible x", 5),
+            ["a bc", "déf g", "incredible", "x"]
+        );
     }
 
     #[test]

@@ -2,11 +2,13 @@
 //!
 //! The way of an experiment: [`settings`] (what the user wrote) → [`experiment`] (validated once)
 //! → a run → [`record`] (what was measured, as plain data) → [`json`], [`summary`] and [`rundir`].
-//! [`command`] holds this together; [`doctor`], [`list`] and [`guest`] are the other verbs.
+//! [`command`] holds this together; [`doctor`], [`list`] and [`guest`] are the other verbs;
+//! [`compare`] and [`report`] work on what was written, and read run directories only.
 
 pub mod atomic_file;
 pub mod claims;
 pub mod command;
+pub mod compare;
 mod dma_variants;
 pub mod doctor;
 pub mod error;
@@ -32,6 +34,7 @@ pub mod parameters;
 pub mod placement;
 pub mod progress;
 pub mod record;
+pub mod report;
 pub mod run;
 pub mod rundir;
 pub mod settings;

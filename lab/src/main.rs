@@ -9,12 +9,14 @@ use std::path::Path;
 use std::process::ExitCode;
 use underfoot::claims::command::claims_command;
 use underfoot::command::run_command;
+use underfoot::compare::compare_command;
 use underfoot::error::{Error, chain};
 use underfoot::exit::ExitStatus;
 use underfoot::list::Choices;
 use underfoot::on_kvm::run_on_kvm;
 use underfoot::output::print;
 use underfoot::progress::Progress;
+use underfoot::report::report_command;
 use underfoot::run::ProcessStart;
 use underfoot::torture::torture_command;
 use underfoot::{doctor, guest, tool};
@@ -78,6 +80,8 @@ fn execute(verb: Verb, process_start: ProcessStart) -> Result<ExitStatus, Error>
             let start = ProcessStart::of_later_run();
             run_on_kvm(experiment, console, false, start, &mut |_, _| ())
         }),
+        Verb::Compare(args) => compare_command(&args.into_request()),
+        Verb::Report(args) => report_command(&args.into_request()),
         Verb::Doctor { json } => {
             let diagnosis = doctor::diagnose(Path::new("/"));
             print(&if json {

@@ -7,6 +7,7 @@
 mod batch;
 mod count;
 mod decimal;
+mod growth;
 mod percent;
 mod rate;
 mod seed;
@@ -16,6 +17,7 @@ mod value_error;
 
 pub use batch::Batch;
 pub use count::{CpuCount, MoverCount, ReplugRate, UffdCount};
+pub use growth::Growth;
 pub use percent::Percent;
 pub use rate::Rate;
 pub use seed::Seed;
