@@ -46,7 +46,7 @@ pub(super) fn summary(run: &StoredRun) -> Markup {
     if !felt.is_empty() {
         section.raw("<p>What the guest felt. Control is the same guest before anything moved: what stands in both rows is ");
         section.raw("the host's doing.</p>");
-        table(&mut section, run, &felt);
+        table(&mut section, run, &felt, true);
     }
     section.raw("</section>\n");
     section
@@ -56,7 +56,7 @@ pub(super) fn summary(run: &StoredRun) -> Markup {
 pub(super) fn latencies(run: &StoredRun) -> Markup {
     let mut section = Markup::new();
     section.raw("<section><h2>All latencies</h2>");
-    table(&mut section, run, &names(run));
+    table(&mut section, run, &names(run), false);
     let empty = empty(run);
     if !empty.is_empty() {
         section
@@ -69,37 +69,29 @@ pub(super) fn latencies(run: &StoredRun) -> Markup {
 }
 
 /// The histograms called `names`, both phases.
-fn table(section: &mut Markup, run: &StoredRun, names: &[&str]) {
-    open_table(section, "phase");
+fn table(section: &mut Markup, run: &StoredRun, names: &[&str], is_brief: bool) {
+    open_table(section, "phase", is_brief);
     for name in names {
-        let rows = [
+        let phases = [
             ("moving", run.moving.get(*name)),
             ("control", run.control.get(*name)),
         ];
-        let mut rows = rows
+        let known = phases
             .into_iter()
-            .filter_map(|(phase, histogram)| Some((phase, known(histogram)?)))
-            .peekable();
-        let mut label = Some(*name);
-        while let Some((phase, histogram)) = rows.next() {
-            let class = if rows.peek().is_none() { "last" } else { "" };
-            row(
-                section,
-                class,
-                label.take().unwrap_or(""),
-                phase,
-                phase,
-                histogram,
-            );
-        }
+            .filter_map(|(phase, histogram)| Some((phase, phase, known(histogram)?)));
+        rows(section, name, known);
     }
     close_table(section);
 }
 
-/// The head of a table of histograms; `second` is what its second column holds.
-pub(super) fn open_table(section: &mut Markup, second: &str) {
-    section.raw("<div class=\"scroll\"><table class=\"numbers two\"><thead><tr><th>histogram</th>");
-    section.element("th", second).raw("<th>count</th>");
+/// The head of a table of histograms; `first` is what its rows are, and `is_brief` lets a phone leave out some columns.
+pub(super) fn open_table(section: &mut Markup, first: &str, is_brief: bool) {
+    let class = if is_brief { "numbers brief" } else { "numbers" };
+    section
+        .raw("<div class=\"scroll\"><table class=\"")
+        .raw(class)
+        .raw("\"><thead><tr>");
+    section.element("th", first).raw("<th>count</th>");
     for (_, name) in PERCENTILES {
         section.element("th", name);
     }
@@ -111,31 +103,29 @@ pub(super) fn close_table(section: &mut Markup) {
     section.raw("</tbody></table></div>");
 }
 
-/// One histogram of it; `key` has the colour of its curve.
-pub(super) fn row(
+/// The rows of the histogram `name` in it: of each its label, the class that has the colour of its curve, and its values.
+pub(super) fn rows<'a>(
     section: &mut Markup,
-    class: &'static str,
     name: &str,
-    label: &str,
-    key: &'static str,
-    histogram: &Histogram,
+    rows: impl Iterator<Item = (&'a str, &'static str, &'a Histogram)>,
 ) {
     section
-        .raw("<tr class=\"")
-        .raw(class)
-        .raw("\">")
-        .element("th", name);
-    section
-        .raw("<td><span class=\"key ")
-        .raw(key)
-        .raw("\">")
-        .text(label)
-        .raw("</span></td>");
-    section.element("td", human::short_count(histogram.count()));
-    for (parts, _) in PERCENTILES {
-        section.element("td", time(histogram.percentile(parts)));
+        .raw("<tr class=\"group\"><th colspan=\"8\">")
+        .text(name)
+        .raw("</th></tr>");
+    for (label, key, histogram) in rows {
+        section
+            .raw("<tr><th><span class=\"key ")
+            .raw(key)
+            .raw("\">")
+            .text(label)
+            .raw("</span></th>");
+        section.element("td", human::short_count(histogram.count()));
+        for (parts, _) in PERCENTILES {
+            section.element("td", time(histogram.percentile(parts)));
+        }
+        section.element("td", time(histogram.max())).raw("</tr>");
     }
-    section.element("td", time(histogram.max())).raw("</tr>");
 }
 
 fn time(ns: Option<u64>) -> String {

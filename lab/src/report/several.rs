@@ -3,7 +3,7 @@
 use super::chart::{Curve, figure};
 use super::facts::{facts, setup};
 use super::markup::Markup;
-use super::section::{close_table, known, open_table, order, row};
+use super::section::{close_table, known, open_table, order, rows};
 use crate::compare::comparable::Differences;
 use crate::rundir::StoredRun;
 
@@ -133,21 +133,11 @@ fn overlaid(runs: &[StoredRun], names: &[String]) -> Markup {
 fn latencies(runs: &[StoredRun], names: &[String]) -> Markup {
     let mut section = Markup::new();
     section.raw("<section><h2>Latencies while pages moved</h2>");
-    open_table(&mut section, "run");
+    open_table(&mut section, "run", false);
     for name in all_names(runs) {
-        let mut rows = of_each(runs, name).peekable();
-        let mut label = Some(name);
-        while let Some((index, histogram)) = rows.next() {
-            let last = if rows.peek().is_none() { "last" } else { "" };
-            row(
-                &mut section,
-                last,
-                label.take().unwrap_or(""),
-                &names[index],
-                class(index),
-                histogram,
-            );
-        }
+        let each = of_each(runs, name)
+            .map(|(index, histogram)| (names[index].as_str(), class(index), histogram));
+        rows(&mut section, name, each);
     }
     close_table(&mut section);
     section.raw("</section>\n");
