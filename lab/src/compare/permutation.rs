@@ -9,8 +9,8 @@ use std::collections::BTreeMap;
 /// to stand up to as many tests as there are.
 const PER_TEST: usize = 40;
 const LEAST: usize = 999;
-/// Permutations that are further apart than the runs, after which nothing new is learnt (Besag and Clifford, "Sequential Monte
-/// Carlo p-values", 1991).
+/// Permutations that are further apart than the runs, after which nothing new is learnt (Besag and Clifford,
+/// "Sequential Monte Carlo p-values", 1991).
 const ENOUGH: usize = 20;
 
 /// Values that are expected on either side, in the smaller of the two, of a place that is looked at: with fewer, one
@@ -27,8 +27,9 @@ type Pooled = Vec<(u64, u64)>;
 /// by lot, `tests` being made in all.
 ///
 /// Each permutation deals the buckets of both out again without putting back. How far two are apart is told by the
-/// largest distance of their distribution functions, weighed (as Anderson and Darling proposed for the test of Kolmogorov
-/// and Smirnov) so that a tail which only one of them has stands out as much as another middle. Both have values.
+/// largest distance of their distribution functions, weighed (as Anderson and Darling proposed for the test of
+/// Kolmogorov and Smirnov) so that a tail which only one of them has stands out as much as another middle. Both have
+/// values.
 pub(super) fn chance(base: &Histogram, other: &Histogram, tests: usize, rng: &mut Rng) -> f64 {
     let pooled = pool(base, other);
     let sample: u64 = pooled.iter().map(|(mine, _)| mine).sum();

@@ -116,7 +116,8 @@ impl Judged {
     }
 }
 
-/// Holds each histogram that both runs have against its like; verdicts come with [`conclude`], which knows of all tests.
+/// Holds each histogram that both runs have against its like; verdicts come with [`conclude`], which knows of all
+/// tests.
 ///
 /// `tests` is how many are made in all.
 pub fn judge(base: &StoredRun, other: &StoredRun, tests: usize, rng: &mut Rng) -> Vec<Judged> {
