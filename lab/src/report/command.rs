@@ -24,7 +24,7 @@ pub enum ReportFormat {
     Markdown,
     /// A line for each histogram.
     Csv,
-    /// Percentiles and curves, schema [`REPORT_SCHEMA`](super::table::REPORT_SCHEMA).
+    /// Percentiles and curves, schema `underfoot.report/1`.
     Json,
 }
 

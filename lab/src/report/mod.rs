@@ -1,7 +1,7 @@
 //! `underfoot report`: what a run directory holds, as a page that stands alone, or as text, CSV or JSON.
 //!
-//! The way of it: [`StoredRun`](crate::rundir::StoredRun) → [`page`] out of [`section`]s and [`chart`]s, [`text`] or
-//! [`table`] → a file that is replaced only where it is a report ([`target`]). Figures are SVG in the page: nothing is
+//! The way of it: [`StoredRun`](crate::rundir::StoredRun) → `page` out of `section`s and `chart`s, `text` or
+//! `table` → a file that is replaced only where it is a report (`target`). Figures are SVG in the page: nothing is
 //! loaded and no script runs.
 
 mod attribution;
