@@ -64,7 +64,6 @@ impl Experiment {
         }
         self.check_huge()?;
         self.check_frames()?;
-        self.check_slots()?;
         if self.variant.needs_replug() && self.replug.is_none() {
             return Err(ExperimentError::Unsound {
                 combination: format!("variant {}, no replug", self.variant.name()),
@@ -84,7 +83,8 @@ impl Experiment {
                     self.variant.name()
                 ),
                 reason,
-            })
+            })?;
+        self.check_slots() // what slots want of the rest, where the table lets them move at all
     }
 
     fn check_frames(&self) -> Result<(), ExperimentError> {
