@@ -162,7 +162,7 @@ pub use strategy::StrategyKind;
 pub use table::Combination;
 pub use torment::Torment;
 pub use translate::Translate;
-pub use uffd::{UffdError, probe};
+pub use uffd::{UffdError, WaitingFaults, probe};
 pub use variant::Variant;
 pub use vcpus::{Paused, Vcpus};
 pub use verify::{Verify, can_verify};

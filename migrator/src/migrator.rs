@@ -15,7 +15,7 @@ use crate::translate::{OwnMapping, SecondMapping};
 use crate::windows::Windows;
 use crate::{
     FrameCounters, Gfn, Invalidations, PageRange, PlugCounters, PlugError, Refiller, Translate,
-    Verdicts, WaitGraph, Watchdog,
+    Verdicts, WaitGraph, WaitingFaults, Watchdog,
 };
 
 /// Guest memory whose pages can be moved.
@@ -172,6 +172,13 @@ impl Migrator {
     #[must_use]
     pub fn counters(&self) -> Counters {
         self.0.counters()
+    }
+
+    /// Threads that sleep in faults of guest memory now; `None` where `/proc` does not tell.
+    #[must_use]
+    pub fn waiting_faults(&self) -> Option<WaitingFaults> {
+        let uffds = self.0.registration.blocking();
+        uffds.iter().map(|uffd| uffd.waiting()).sum()
     }
 
     /// One old frame in so many is checked for writes after commit; 1 is all. A single such write is

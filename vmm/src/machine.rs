@@ -195,6 +195,12 @@ impl Machine {
         self.progress.as_ref()
     }
 
+    /// The kernel's ids of the vCPU threads, by vCPU.
+    #[must_use]
+    pub fn thread_ids(&self) -> Vec<i32> {
+        self.vcpus.thread_ids()
+    }
+
     /// Waits for the guest, a signal, or the deadline. Of several at once the gravest is told
     /// first and none is lost.
     ///

@@ -17,7 +17,7 @@ use underfoot_abi::{PAGE_SIZE, PageKind};
 use underfoot_migrator::{
     Class, ClassSet, Counters, FrameCounters, Gfn, Handler, HandlerError, Inject, InjectAction,
     Invalidations, Members, Migrator, Mover, MoverError, PageRange, Phase, PlugCounters, PlugError,
-    Rate, RefillerError, Stop, StrategyKind, Torment, Translate,
+    Rate, RefillerError, Stop, StrategyKind, Torment, Translate, WaitingFaults,
 };
 use underfoot_vmm::placement::{CpuSet, Placement, SchedPolicy};
 use underfoot_vmm::{GuestWaits, Machine, PageMapView, PoolGrace};
@@ -229,6 +229,11 @@ impl Engine {
     /// What was taken from the pool of frames, if there is one.
     pub fn frames(&self) -> Option<FrameCounters> {
         self.migrator.frames()
+    }
+
+    /// Threads that sleep in faults; `None` where the kernel does not tell.
+    pub fn waiting_faults(&self) -> Option<WaitingFaults> {
+        self.migrator.waiting_faults()
     }
 
     /// Where consumers register.

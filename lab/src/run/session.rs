@@ -1,6 +1,7 @@
 //! The phases of a run, in order, and whatever ends them early.
 
 mod end;
+mod host_waits;
 mod signs;
 mod stuck;
 
@@ -402,7 +403,11 @@ impl<'a> Session<'a> {
         };
         if let Some(stuck) = stuck(watch) {
             let waits = waiting::describe(self.machine.shared());
-            self.end_by(Ending::Watchdog, format!("{stuck}: {waits}"));
+            let host = host_waits::describe(&self.machine.thread_ids(), self.engine.as_ref());
+            self.end_by(
+                Ending::Watchdog,
+                format!("{stuck}: {waits}. On the host: {host}"),
+            );
         }
     }
 

@@ -1,6 +1,6 @@
 //! The descriptor and its ioctls.
 
-use std::fs::OpenOptions;
+use std::fs::{self, OpenOptions};
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 
@@ -9,7 +9,7 @@ use vmm_sys_util::ioctl::{ioctl_with_mut_ref, ioctl_with_ref, ioctl_with_val};
 use super::abi::{
     self, UffdioApi, UffdioRange, UffdioRegister, UffdioTransfer, UffdioWriteprotect,
 };
-use super::{Messages, UffdError};
+use super::{Messages, UffdError, WaitingFaults};
 
 /// What happens to a thread that touches a missing page.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -112,6 +112,12 @@ impl Userfaultfd {
         // SAFETY: the kernel reads one `uffdio_range`; memory keeps its contents.
         check(unsafe { ioctl_with_ref(self, abi::UFFDIO_UNREGISTER(), &range(start, len)) })
             .map_err(operation("UFFDIO_UNREGISTER", start, len))
+    }
+
+    /// Who sleeps in faults of it; `None` where `/proc` does not tell.
+    pub(crate) fn waiting(&self) -> Option<WaitingFaults> {
+        let info = fs::read_to_string(format!("/proc/self/fdinfo/{}", self.as_raw_fd()));
+        WaitingFaults::parse(&info.ok()?)
     }
 
     /// Wakes whoever waits in a range; they look again.

@@ -6,10 +6,12 @@ mod abi;
 mod error;
 mod fd;
 mod message;
+mod waiting_faults;
 
 pub use error::UffdError;
 pub(crate) use fd::{Transfer, Userfaultfd, Waiting, Watch};
 pub(crate) use message::{Fault, Messages};
+pub use waiting_faults::WaitingFaults;
 
 /// Whether a call that failed by `errno` may go well if it is made again.
 pub(crate) fn is_transient(errno: i32) -> bool {

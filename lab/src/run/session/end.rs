@@ -1,7 +1,7 @@
 //! The end of a run: whoever still runs is stopped, the guest is audited.
 
 use super::signs::Signs;
-use super::{Session, Stage};
+use super::{Session, Stage, host_waits};
 use crate::guest_record::line;
 use crate::record::{Ending, Outcome};
 use crate::run::holder::Holder;
@@ -57,7 +57,9 @@ impl Session<'_> {
             Duration::ZERO
         };
         let mut signs = Signs::new(self.machine.shared());
-        let mut is_silent = false;
+        // What the host saw when it lost its patience.
+        let mut silent_by = None;
+        let (threads, engine) = (self.machine.thread_ids(), self.engine.as_ref());
         let progress = &mut self.progress;
         let stopped = self.machine.stop_while(patience, |shared| {
             let silent = signs.look(shared);
@@ -66,8 +68,10 @@ impl Session<'_> {
             } else {
                 progress(Stage::Audit, 0);
             }
-            is_silent = silent >= SILENCE.duration();
-            !is_silent
+            if silent >= SILENCE.duration() {
+                silent_by = Some(host_waits::describe(&threads, engine));
+            }
+            silent_by.is_none()
         });
         // Now that every vCPU is gone, it waits for none.
         self.holds = self.holder.take().map_or(0, Holder::join);
@@ -90,7 +94,7 @@ impl Session<'_> {
         if healthy && !stopped.in_order && stopped.signal.is_none() {
             match stopped.exits.first() {
                 Some(_) => self.end_by_exits(&stopped.exits),
-                None => self.end_by_hanging(is_silent),
+                None => self.end_by_hanging(silent_by.as_deref()),
             }
         }
         self.end_by_want_of_memory();
@@ -131,12 +135,14 @@ impl Session<'_> {
             .find(|(_, gap)| *gap > HANGING_NS)
     }
 
-    fn end_by_hanging(&mut self, is_silent: bool) {
+    /// `silent_by` is what the host saw of a guest that did nothing for too long.
+    fn end_by_hanging(&mut self, silent_by: Option<&str>) {
         let mut asked = "did not stop when it was asked to".to_owned();
-        if is_silent {
+        let mut waits = waiting::describe(self.machine.shared());
+        if let Some(host) = silent_by {
             asked.push_str(&format!(", and did nothing for {SILENCE}"));
+            waits.push_str(&format!(". On the host: {host}"));
         }
-        let waits = waiting::describe(self.machine.shared());
         let who = match self.hanging() {
             Some((who, ns)) => {
                 format!(
