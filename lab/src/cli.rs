@@ -3,12 +3,14 @@
 mod compare;
 mod report;
 mod run;
+mod sweep;
 
 use clap::{Args, Parser, Subcommand};
 use compare::{COMPARE_EXAMPLES, CompareArgs};
 use report::{REPORT_EXAMPLES, ReportArgs};
 use run::{RUN_EXAMPLES, RunArgs};
 use std::path::PathBuf;
+use sweep::{SWEEP_EXAMPLES, SweepArgs};
 use underfoot::claims::command::ClaimsRequest;
 use underfoot::claims::format::Format;
 use underfoot::settings::{Key, Settings};
@@ -22,6 +24,7 @@ Examples:
   underfoot run --experiment runs/X/experiment.toml    the same again
   underfoot claims Q1b                           the experiment that answers a question
   underfoot torture --duration 10m               every way to move pages, with faults at random
+  underfoot sweep matrix.toml                    many experiments of one file, and what they come to
   underfoot report runs/X                        a page about it, runs/X/report.html
   underfoot compare runs/X runs/Y                what got better or worse from one to the other
   underfoot doctor                               what this host lacks, and the remedy
@@ -94,6 +97,12 @@ pub enum Verb {
     /// text for mail, CSV or JSON.
     #[command(after_help = REPORT_EXAMPLES)]
     Report(ReportArgs),
+    /// Run a matrix of experiments, and go on with it after an interruption.
+    ///
+    /// A file says what all share and what is varied. Runs that are done are not done again, so that a sweep goes on
+    /// after an interruption; it can be run by parts on several hosts and put together. `report` draws what it came to.
+    #[command(after_help = SWEEP_EXAMPLES)]
+    Sweep(SweepArgs),
     /// Hold runs against the first as distributions: which of its latencies got better or worse.
     ///
     /// Puts the percentiles of every histogram that both have side by side, with 95 % bootstrap

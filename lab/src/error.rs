@@ -7,6 +7,7 @@ use crate::host_limits::HostLimitsError;
 use crate::report::command::ReportError;
 use crate::rundir::ReadError;
 use crate::settings::ExperimentError;
+use crate::sweep::SweepError;
 use crate::units::ValueError;
 use std::error::Error as StdError;
 use std::path::PathBuf;
@@ -39,6 +40,9 @@ pub enum Error {
     /// A report that has no place.
     #[error(transparent)]
     Report(#[from] ReportError),
+    /// A sweep was refused.
+    #[error(transparent)]
+    Sweep(Box<SweepError>),
     /// A flag that says where results go was refused, or they could not be written there.
     #[error("{flag}")]
     Results {
@@ -71,6 +75,12 @@ pub enum Error {
     Stdout(#[source] std::io::Error),
 }
 
+impl From<SweepError> for Error {
+    fn from(error: SweepError) -> Self {
+        Self::Sweep(Box::new(error))
+    }
+}
+
 impl Error {
     /// The exit status.
     #[must_use]
@@ -79,11 +89,14 @@ impl Error {
             Self::Experiment(_) | Self::Question(_) | Self::Kernel { .. } => ExitStatus::Usage,
             Self::Flag { .. } | Self::Read(_) | Self::Report(_) => ExitStatus::Usage,
             Self::Compare(error) if error.is_usage() => ExitStatus::Usage,
+            Self::Sweep(error) if error.is_usage() => ExitStatus::Usage,
             Self::Results { source, .. } if source.is_usage() => ExitStatus::Usage,
             Self::HostLimits(_) | Self::Unsupported(_) => ExitStatus::Unsupported,
-            Self::Results { .. } | Self::Compare(_) | Self::Run(_) | Self::Stdout(_) => {
-                ExitStatus::Failed
-            }
+            Self::Results { .. }
+            | Self::Compare(_)
+            | Self::Sweep(_)
+            | Self::Run(_)
+            | Self::Stdout(_) => ExitStatus::Failed,
         }
     }
 

@@ -117,6 +117,16 @@ pub fn wrap(text: &str, width: usize) -> Vec<String> {
     lines
 }
 
+/// `text` as a field of CSV (RFC 4180).
+#[must_use]
+pub fn csv_field(text: &str) -> String {
+    if text.contains([',', '"', '\n', '\r']) {
+        format!("\"{}\"", text.replace('"', "\"\""))
+    } else {
+        text.to_owned()
+    }
+}
+
 /// `time` in UTC as `20261121T042201Z`: sorts by time and is a file name everywhere.
 #[must_use]
 pub fn utc_stamp(time: SystemTime) -> String {

@@ -3,7 +3,7 @@
 //! The way of an experiment: [`settings`] (what the user wrote) → [`experiment`] (validated once)
 //! → a run → [`record`] (what was measured, as plain data) → [`json`], [`summary`] and [`rundir`].
 //! [`command`] holds this together; [`doctor`], [`list`] and [`guest`] are the other verbs;
-//! [`compare`] and [`report`] work on what was written, and read run directories only.
+//! [`sweep`] runs many experiments of one file; [`compare`] and [`report`] work on what was written, and read run directories only.
 
 pub mod atomic_file;
 pub mod claims;
@@ -41,6 +41,7 @@ pub mod settings;
 mod setup_line;
 mod signals;
 pub mod summary;
+pub mod sweep;
 pub mod targets;
 #[cfg(test)]
 mod test_record;

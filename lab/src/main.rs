@@ -18,6 +18,7 @@ use underfoot::output::print;
 use underfoot::progress::Progress;
 use underfoot::report::report_command;
 use underfoot::run::ProcessStart;
+use underfoot::sweep::sweep_command;
 use underfoot::torture::torture_command;
 use underfoot::{doctor, guest, tool};
 
@@ -77,6 +78,10 @@ fn execute(verb: Verb, process_start: ProcessStart) -> Result<ExitStatus, Error>
             })
         }),
         Verb::Torture(args) => torture_command(&args.into_request(), &mut |experiment, console| {
+            let start = ProcessStart::of_later_run();
+            run_on_kvm(experiment, console, false, start, &mut |_, _| ())
+        }),
+        Verb::Sweep(args) => sweep_command(&args.into_request(), &mut |experiment, console| {
             let start = ProcessStart::of_later_run();
             run_on_kvm(experiment, console, false, start, &mut |_, _| ())
         }),

@@ -29,6 +29,15 @@ impl Progress {
         Self { bar }
     }
 
+    /// Shows that `done` of so many runs are done, and what the next is.
+    pub fn count(&self, done: usize, of: usize, what: &str) {
+        let style = ProgressStyle::with_template("{pos:>4}/{len} {bar:30} {wide_msg}");
+        self.bar.set_style(style.expect("a valid template"));
+        self.bar.set_length(of as u64);
+        self.bar.set_position(done as u64);
+        self.bar.set_message(what.to_owned());
+    }
+
     /// Shows that `elapsed_ns` of `stage` have passed.
     pub fn update(&self, experiment: &Experiment, stage: Stage, elapsed_ns: u64) {
         let (name, length) = of_stage(experiment, stage);

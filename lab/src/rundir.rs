@@ -6,7 +6,7 @@ mod stored;
 
 pub use attribution::{StoredAttribution, StoredCauses, StoredPlacebo, StoredTail, UNEXPLAINED};
 pub use read::ReadError;
-pub use stored::{Histograms, StoredCounts, StoredRun, plain};
+pub use stored::{Histograms, StoredCounts, StoredHost, StoredRun, plain};
 
 use crate::atomic_file::{WriteError, parent_of, write_synced};
 use crate::hlog::interval_log;

@@ -263,21 +263,64 @@ impl Settings {
             path: path.to_owned(),
             source: Box::new(source),
         })?;
-        for (name, value) in &table {
+        self.read_table(path, &table)
+    }
+
+    /// Reads `table`, keys of an experiment in the file `path`; what was set already stays.
+    ///
+    /// # Errors
+    /// [`ExperimentError`], naming the file and the key.
+    pub fn read_table(&mut self, path: &Path, table: &toml::Table) -> Result<(), ExperimentError> {
+        for (name, value) in table {
             if name == TOOL_TABLE {
                 continue;
             }
-            let key = known_key(path, name)?;
-            let text = text_of(key, value).ok_or_else(|| ExperimentError::Type {
-                path: path.to_owned(),
-                key: name.clone(),
-                found: value.type_str(),
-            })?;
-            self.values
-                .entry(key)
-                .or_insert_with(|| (text, Origin::File(path.to_owned(), key)));
+            let key = Self::known_key(path, name)?;
+            let text = Self::text_of(path, key, value)?;
+            self.set_of_file(path, key, text);
         }
         Ok(())
+    }
+
+    /// Sets `key` as the file `path` says, unless it was set already.
+    pub fn set_of_file(&mut self, path: &Path, key: Key, value: impl Into<String>) {
+        self.values
+            .entry(key)
+            .or_insert_with(|| (value.into(), Origin::File(path.to_owned(), key)));
+    }
+
+    /// The key called `name` in the file `path`.
+    ///
+    /// # Errors
+    /// [`ExperimentError::UnknownKey`].
+    pub fn known_key(path: &Path, name: &str) -> Result<Key, ExperimentError> {
+        let mut keys = Key::ALL.iter().copied();
+        keys.find(|key| key.name() == name)
+            .ok_or_else(|| ExperimentError::UnknownKey {
+                path: path.to_owned(),
+                key: name.to_owned(),
+                hint: hint(name, Key::ALL.iter().map(|key| key.name())),
+            })
+    }
+
+    /// The text that a flag would carry for the value of `key` in the file `path`; parameters may be a table.
+    ///
+    /// # Errors
+    /// [`ExperimentError::Type`].
+    pub fn text_of(path: &Path, key: Key, value: &toml::Value) -> Result<String, ExperimentError> {
+        let text = match value {
+            toml::Value::Table(table) if key == Key::Parameters => table
+                .iter()
+                .map(|(name, value)| Some(format!("{name}={}", plain_text(value)?)))
+                .collect::<Option<Vec<_>>>()
+                .map(|parts| parts.join(",")),
+            _ => plain_text(value),
+        };
+        text.ok_or_else(|| ExperimentError::Type {
+            path: path.to_owned(),
+            key: key.name().to_owned(),
+            found: value.type_str(),
+        })
     }
 
     /// Whether `key` was set, as the text of its value.
@@ -304,28 +347,6 @@ impl Settings {
                 origin: origin.clone(),
                 source: Box::new(source),
             })
-    }
-}
-
-fn known_key(path: &Path, name: &str) -> Result<Key, ExperimentError> {
-    let mut keys = Key::ALL.iter().copied();
-    keys.find(|key| key.name() == name)
-        .ok_or_else(|| ExperimentError::UnknownKey {
-            path: path.to_owned(),
-            key: name.to_owned(),
-            hint: hint(name, Key::ALL.iter().map(|key| key.name())),
-        })
-}
-
-/// The text that a flag would carry for the value of `key`; parameters may be a table.
-fn text_of(key: Key, value: &toml::Value) -> Option<String> {
-    match value {
-        toml::Value::Table(table) if key == Key::Parameters => table
-            .iter()
-            .map(|(name, value)| Some(format!("{name}={}", plain_text(value)?)))
-            .collect::<Option<Vec<_>>>()
-            .map(|parts| parts.join(",")),
-        _ => plain_text(value),
     }
 }
 

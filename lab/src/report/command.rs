@@ -1,6 +1,7 @@
 //! `underfoot report`: what it was asked for, and where it goes.
 
 use super::page::page;
+use super::sweep::sweep_page;
 use super::table::{csv, to_json};
 use super::target::prepare;
 use super::text::text;
@@ -9,6 +10,7 @@ use crate::error::Error;
 use crate::exit::ExitStatus;
 use crate::output::print;
 use crate::rundir::StoredRun;
+use crate::sweep::{self, SweepResults, is_sweep};
 use std::path::{Path, PathBuf};
 
 /// What a report is called in the directory of its run.
@@ -46,6 +48,12 @@ pub struct ReportRequest {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ReportError {
+    /// A sweep and something else.
+    #[error("{} is a sweep, which has a page of its own: name it alone", .path.display())]
+    SweepAmongOthers {
+        /// Which.
+        path: PathBuf,
+    },
     /// Something else is there.
     #[error("{} exists and is no report: name another place with --out, or give --force", .path.display())]
     NotAReport {
@@ -65,6 +73,9 @@ pub enum ReportError {
 /// # Errors
 /// [`Error`].
 pub fn report_command(request: &ReportRequest) -> Result<ExitStatus, Error> {
+    if let Some(sweep) = request.runs.iter().find(|path| is_sweep(path)) {
+        return report_on_sweep(sweep, request);
+    }
     let runs = request.runs.iter().map(|path| StoredRun::read(path));
     let runs: Vec<_> = runs.collect::<Result<_, _>>()?;
     match request.out.as_deref() {
@@ -74,6 +85,32 @@ pub fn report_command(request: &ReportRequest) -> Result<ExitStatus, Error> {
         }
         None if request.format == ReportFormat::Html => beside_each(&runs, request.force)?,
         _ => print(&render(request.format, &runs))?,
+    }
+    Ok(ExitStatus::Sound)
+}
+
+/// A sweep stands by itself: its page, or its cells as CSV or JSON.
+fn report_on_sweep(path: &Path, request: &ReportRequest) -> Result<ExitStatus, Error> {
+    if request.runs.len() > 1 {
+        let path = path.to_owned();
+        return Err(ReportError::SweepAmongOthers { path }.into());
+    }
+    let results = SweepResults::read(path)?;
+    let text = match request.format {
+        ReportFormat::Html => sweep_page(&results),
+        ReportFormat::Markdown => sweep::markdown(&results),
+        ReportFormat::Csv => sweep::csv(&results),
+        ReportFormat::Json => sweep::to_json(&results),
+    };
+    let beside = path.join(REPORT_HTML);
+    let place = match &request.out {
+        Some(out) if out == Path::new("-") => None,
+        Some(out) => Some(out.as_path()),
+        None => Some(beside.as_path()).filter(|_| request.format == ReportFormat::Html),
+    };
+    match place {
+        Some(place) => write(prepare(place, request.force)?, place, &text)?,
+        None => print(&text)?,
     }
     Ok(ExitStatus::Sound)
 }

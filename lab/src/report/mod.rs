@@ -13,6 +13,7 @@ mod page;
 mod scale;
 mod section;
 mod several;
+mod sweep;
 mod table;
 mod target;
 mod text;

@@ -20,7 +20,7 @@ pub fn page(runs: &[StoredRun]) -> String {
     }
 }
 
-fn whole(title: &str, body: &Markup) -> String {
+pub(super) fn whole(title: &str, body: &Markup) -> String {
     let mut page = Markup::new();
     page.raw("<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n")
         .raw(MARKER);

@@ -1,6 +1,7 @@
 //! A run's histograms as CSV and as JSON.
 
 use crate::histogram::Histogram;
+use crate::human::csv_field;
 use crate::rundir::{Histograms, StoredPlacebo, StoredRun};
 use serde_json::{Map, Value, json};
 
@@ -38,21 +39,12 @@ pub fn csv(runs: &[StoredRun]) -> String {
 
 fn csv_line(run: &str, phase: &str, name: &str, histogram: &Histogram) -> String {
     let known = |ns: Option<u64>| ns.map_or_else(String::new, |ns| ns.to_string());
-    let mut fields = vec![quoted(run), phase.to_owned(), quoted(name)];
+    let mut fields = vec![csv_field(run), phase.to_owned(), csv_field(name)];
     fields.extend([histogram.count(), histogram.sum()].map(|number| number.to_string()));
     fields.push(known(histogram.min()));
     fields.extend(PERCENTILES.map(|(parts, _)| known(histogram.percentile(parts))));
     fields.extend([known(histogram.max()), histogram.overflow().to_string()]);
     fields.join(",") + "\n"
-}
-
-/// As RFC 4180 has it.
-fn quoted(text: &str) -> String {
-    if text.contains([',', '"', '\n', '\r']) {
-        format!("\"{}\"", text.replace('"', "\"\""))
-    } else {
-        text.to_owned()
-    }
 }
 
 fn phases(run: &StoredRun) -> [(&'static str, &Histograms); 2] {
@@ -141,7 +133,7 @@ mod tests {
             .find(|line| line.contains(",empty,"))
             .expect("a line");
         assert!(empty.ends_with(",moving,empty,0,0,,,,,,,,0"), "{empty}");
-        assert_eq!(quoted("a,\"b\""), "\"a,\"\"b\"\"\"");
+        assert_eq!(csv_field("a,\"b\""), "\"a,\"\"b\"\"\"");
     }
 
     #[test]

@@ -9,11 +9,13 @@ use std::io::Read;
 use std::path::Path;
 
 /// Each form of a report holds one of these.
-const MARKERS: [&str; 4] = [
+const MARKERS: [&str; 6] = [
     page::MARKER,
     text::MARKER,
     table::CSV_HEADING,
     table::REPORT_SCHEMA,
+    crate::sweep::CSV_COUNTS,
+    crate::sweep::SWEEP_SCHEMA,
 ];
 /// More than any report: what is larger is none.
 const MOST_BYTES: u64 = 64 << 20;
