@@ -26,6 +26,38 @@ impl TscRelation {
     }
 }
 
+/// The host's TSC and CLOCK_MONOTONIC_RAW at one moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ClockPair {
+    /// The TSC, in ticks: the middle between a reading before that of the clock and one after it.
+    pub tsc: u64,
+    /// The clock, in ns.
+    pub raw_ns: u64,
+    /// Half of the ticks between the two readings: how wrong `tsc` can be.
+    pub error_ticks: u64,
+}
+
+impl ClockPair {
+    /// The closest of `tries` readings (at least one).
+    #[must_use]
+    pub fn read(tries: u32) -> Self {
+        let readings = (0..tries.max(1)).map(|_| Self::read_once());
+        let closest = readings.min_by_key(|reading| reading.error_ticks);
+        closest.unwrap_or_else(Self::read_once)
+    }
+
+    fn read_once() -> Self {
+        let before = sys::host_tsc();
+        let raw_ns = sys::raw_clock_ns();
+        let apart = sys::host_tsc().saturating_sub(before);
+        Self {
+            tsc: before + apart / 2,
+            raw_ns,
+            error_ticks: apart.div_ceil(2),
+        }
+    }
+}
+
 /// Asks KVM for a guest TSC that equals the host's, and measures what it made of that.
 pub(crate) fn align(vcpu: &VcpuFd) -> TscRelation {
     // A KVM before 5.16 has no such attribute; the measurement then says what the offset is.

@@ -8,7 +8,7 @@
 //! [`Machine::stop`]. Dropping a [`Machine`] stops and joins every thread that it started.
 //!
 //! Unsafe code lives in `sys` (calls that no crate wraps), `run_page` (the page shared with KVM),
-//! `shared` (words shared with the guest) and `dma::copy` (pages that the device reaches), and nowhere
+//! `shared` (words shared with the guest), `switch_ring` (records shared with the kernel) and `dma::copy` (pages that the device reaches), and nowhere
 //! else but the one registration of guest memory in `kvm` and the device's one use of an address.
 
 mod boot;
@@ -39,6 +39,7 @@ mod run_page;
 mod shared;
 mod slots;
 pub mod stats;
+mod switch_ring;
 mod sync;
 mod sys;
 mod thread_state;
@@ -49,7 +50,7 @@ mod waits;
 mod walk;
 
 pub use boot::{Boot, BootError, Entry};
-pub use clock::TscRelation;
+pub use clock::{ClockPair, TscRelation};
 pub use config::MachineConfig;
 pub use console::{Capture, Console};
 pub use crash::Crash;
@@ -64,6 +65,7 @@ pub use progress::{Progress, ProgressWatch};
 pub use report::{GuestReport, guest_text};
 pub use shared::{HeaderInit, HeaderWords, MoverInit, SharedRegion};
 pub use slots::VmSlots;
+pub use switch_ring::{Switch, SwitchRecord, SwitchRing};
 pub use thread_state::ThreadState;
 pub use vcpu_set::{Held, Paused, VcpuSet};
 pub use waits::{GuestWaits, PoolGrace};

@@ -8,9 +8,9 @@ use std::ptr::{NonNull, addr_of, addr_of_mut};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
 use underfoot_abi::{
-    Cpl, GuestState, Header, Layout, MAGIC, MAX_PARAMETERS, MAX_THREADS, Mover, MoverArea,
-    PageByte, Phase, ReportKind, Reports, StallRecord, ThreadWords, VERSION, Variant, VcpuArea,
-    WindowRecord, WorkloadId,
+    Cpl, GuestState, Header, InterruptRecord, Layout, MAGIC, MAX_PARAMETERS, MAX_THREADS, Mover,
+    MoverArea, PageByte, Phase, ReportKind, Reports, StallRecord, ThreadWords, VERSION, Variant,
+    VcpuArea, WindowRecord, WorkloadId,
 };
 use vm_memory::{GuestAddress, GuestMemoryBackend, GuestMemoryMmap};
 
@@ -385,6 +385,17 @@ impl SharedRegion {
             }
         }
         taken
+    }
+
+    /// Takes every record of an interrupt that is ready, vCPU by vCPU, under the terms of
+    /// [`Self::drain_stalls`].
+    pub fn drain_interrupts(&self, mut each: impl FnMut(u32, InterruptRecord)) {
+        for index in 0..self.cpus {
+            let ring = &self.vcpu(index).interrupts;
+            let ready = std::iter::from_fn(|| ring.pop());
+            let ready = ready.take(underfoot_abi::INTERRUPT_RING);
+            ready.for_each(|record| each(index, record));
+        }
     }
 }
 

@@ -91,6 +91,17 @@ pub(crate) fn host_tsc() -> u64 {
     unsafe { core::arch::x86_64::_rdtsc() }
 }
 
+/// CLOCK_MONOTONIC_RAW, in ns.
+pub(crate) fn raw_clock_ns() -> u64 {
+    let mut time = libc::timespec {
+        tv_sec: 0,
+        tv_nsec: 0,
+    };
+    // SAFETY: `time` is there to be written. The clock exists since Linux 2.6.28, so that the call cannot fail.
+    unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC_RAW, &raw mut time) };
+    time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64
+}
+
 /// The CPUs that the calling thread may run on, rising.
 pub(crate) fn affinity() -> io::Result<Vec<u32>> {
     // SAFETY: all zeros is the empty cpu_set_t.

@@ -54,7 +54,7 @@ impl Wait {
 /// One word per vCPU, written by that vCPU alone.
 ///
 /// Bits 0..8 read-section depth, 8..16 locks held, 16 interrupts masked, 17 in an interrupt,
-/// 18 in a bottom half, 19 to 21 in a [`StallRecord`](crate::StallRecord) alone, 24..32 [`Wait`], 32..64 the object waited for.
+/// 18 in a bottom half, 19 to 22 in a [`StallRecord`](crate::StallRecord) alone, 24..32 [`Wait`], 32..64 the object waited for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Context(pub u64);
 
@@ -75,6 +75,8 @@ impl Context {
     pub const HALTED: u64 = 1 << 20;
     /// In the record of a stall: KVM said that the page is there before its thread slept.
     pub const EARLY: u64 = 1 << 21;
+    /// In the record of a stall: it was in the moving phase, not in the control.
+    pub const MOVING: u64 = 1 << 22;
     /// Where [`Wait`] and its object lie.
     pub const WAIT_MASK: u64 = 0xffff_ffff_ff00_0000;
 

@@ -108,7 +108,7 @@ const FRAME_BITS: u32 = 56;
 
 /// One writer (the guest's mover), one reader (the host). A full ring drops and counts.
 #[repr(C)]
-pub struct WindowRing(Ring);
+pub struct WindowRing(Ring<4>);
 
 impl WindowRing {
     /// Appends a record, or counts it as dropped if the reader is a whole ring behind.

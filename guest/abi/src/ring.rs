@@ -9,33 +9,31 @@ use loom::sync::atomic::AtomicU64;
 /// Records in one ring.
 pub const RING: usize = if cfg!(all(loom, test)) { 2 } else { 4096 };
 
-/// Words in a record.
-pub(crate) const RECORD: usize = 4;
-
 #[repr(C)]
-struct Slot([AtomicU64; RECORD]);
+struct Slot<const WORDS: usize>([AtomicU64; WORDS]);
 
-/// One writer (the guest), one reader (the host). A full ring drops and counts: it never blocks.
+/// Records of so many words. One writer (the guest), one reader (the host). A full ring drops and counts: it
+/// never blocks.
 #[repr(C)]
-pub(crate) struct Ring {
+pub(crate) struct Ring<const WORDS: usize, const SLOTS: usize = RING> {
     written: AtomicU64,
     read: AtomicU64,
     dropped: AtomicU64,
-    slots: [Slot; RING],
+    slots: [Slot<WORDS>; SLOTS],
 }
 
-impl Ring {
+impl<const WORDS: usize, const SLOTS: usize> Ring<WORDS, SLOTS> {
     /// Appends a record, or counts it as dropped if the reader is a whole ring behind.
     #[inline]
-    pub(crate) fn push(&self, record: [u64; RECORD]) {
+    pub(crate) fn push(&self, record: [u64; WORDS]) {
         let at = self.written.load(Ordering::Relaxed);
         // Pairs with the release in `pop`: the slot's old record has been read.
-        if at - self.read.load(Ordering::Acquire) == RING as u64 {
+        if at - self.read.load(Ordering::Acquire) == SLOTS as u64 {
             self.dropped
                 .store(self.dropped.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
             return;
         }
-        let slot = &self.slots[at as usize % RING].0;
+        let slot = &self.slots[at as usize % SLOTS].0;
         for (place, word) in slot.iter().zip(record) {
             place.store(word, Ordering::Relaxed);
         }
@@ -46,13 +44,13 @@ impl Ring {
     /// Takes the oldest record. `None` when the ring is empty, or when its indices make no sense
     /// (the host must survive a guest that scribbles over them).
     #[inline]
-    pub(crate) fn pop(&self) -> Option<[u64; RECORD]> {
+    pub(crate) fn pop(&self) -> Option<[u64; WORDS]> {
         let at = self.read.load(Ordering::Relaxed);
         let ready = self.written.load(Ordering::Acquire).wrapping_sub(at);
-        if ready == 0 || ready > RING as u64 {
+        if ready == 0 || ready > SLOTS as u64 {
             return None;
         }
-        let slot = &self.slots[at as usize % RING].0;
+        let slot = &self.slots[at as usize % SLOTS].0;
         let record = slot.each_ref().map(|word| word.load(Ordering::Relaxed));
         self.read.store(at.wrapping_add(1), Ordering::Release);
         Some(record)
@@ -71,6 +69,9 @@ mod loom_models {
     use std::array::from_fn;
 
     const PUSHED: u64 = 4;
+    const RECORD: usize = 4;
+
+    type Ring = super::Ring<RECORD>;
 
     fn record(number: u64) -> [u64; RECORD] {
         [number; RECORD]

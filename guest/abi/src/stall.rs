@@ -16,11 +16,18 @@ pub struct StallRecord {
     pub gva: u64,
     /// The vCPU's [`Context`](crate::Context) during it.
     pub context: u64,
+    /// Number of the page of code that accessed it.
+    pub code_page: u32,
+    /// Number of the page that the top of the stack was in.
+    pub stack_page: u32,
+    /// TSC of this vCPU's timed access before to the page accessed, as [`Touches`](crate::Touches) has it; 0 if there
+    /// was none.
+    pub touched_tsc: u64,
 }
 
 /// One writer (the vCPU), one reader (the host). A full ring drops and counts: it never blocks.
 #[repr(C)]
-pub struct StallRing(Ring);
+pub struct StallRing(Ring<6>);
 
 impl StallRing {
     /// Appends a record, or counts it as dropped if the reader is a whole ring behind.
@@ -31,20 +38,28 @@ impl StallRing {
             end_tsc,
             gva,
             context,
+            code_page,
+            stack_page,
+            touched_tsc,
         } = record;
-        self.0.push([start_tsc, end_tsc, gva, context]);
+        let pages = u64::from(stack_page) << 32 | u64::from(code_page);
+        self.0
+            .push([start_tsc, end_tsc, gva, context, pages, touched_tsc]);
     }
 
     /// Takes the oldest record. `None` when the ring is empty, or when its indices make no sense
     /// (the host must survive a guest that scribbles over them).
     #[inline]
     pub fn pop(&self) -> Option<StallRecord> {
-        let [start_tsc, end_tsc, gva, context] = self.0.pop()?;
+        let [start_tsc, end_tsc, gva, context, pages, touched_tsc] = self.0.pop()?;
         Some(StallRecord {
             start_tsc,
             end_tsc,
             gva,
             context,
+            code_page: pages as u32,
+            stack_page: (pages >> 32) as u32,
+            touched_tsc,
         })
     }
 

@@ -1,6 +1,6 @@
 //! What each vCPU writes about itself.
 
-use crate::{Histogram, Holds, MAX_COUNTERS, PageEvents, StallRing};
+use crate::{Histogram, Holds, InterruptRing, MAX_COUNTERS, PageEvents, StallRing, Touches};
 use core::sync::atomic::{AtomicU8, AtomicU32, AtomicU64};
 
 /// The most vCPUs that the contract carries.
@@ -176,6 +176,10 @@ pub struct VcpuArea {
     pub histograms: [[Histogram; Metric::ALL.len()]; 2],
     /// Stalls, drained by the host while the guest runs.
     pub stalls: StallRing,
+    /// Interrupts in the midst of timed accesses, drained as those are.
+    pub interrupts: InterruptRing,
+    /// When it last touched which page.
+    pub touches: Touches,
 }
 
 const _: () = assert!(size_of::<VcpuArea>().is_multiple_of(crate::PAGE_SIZE));

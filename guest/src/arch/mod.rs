@@ -61,6 +61,19 @@ pub trait PrivOps: Sync {
     fn triple_fault(&self) -> !;
 }
 
+/// Where this code and the top of its stack lie.
+#[inline(always)]
+#[must_use]
+pub fn place() -> [u64; 2] {
+    let (code, stack): (u64, u64);
+    // SAFETY: two register moves; nothing is written but their results.
+    unsafe {
+        core::arch::asm!("lea {}, [rip]", "mov {}, rsp", out(reg) code, out(reg) stack,
+            options(nomem, nostack, preserves_flags));
+    }
+    [code, stack]
+}
+
 /// Now, in TSC ticks, not before earlier loads and not after later ones.
 #[inline(always)]
 #[must_use]

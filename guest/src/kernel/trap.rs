@@ -9,7 +9,7 @@ use underfoot_firmware::{
     CpuHeader, INTERRUPT_FLAG, PENDING_IPI, PENDING_READY, PENDING_TIMER, TrapFrame, VECTOR_IPI,
     VECTOR_NOT_PRESENT, VECTOR_PENDING, VECTOR_READY, VECTOR_TIMER, kernel_cpl,
 };
-use underfoot_guest::Cpu;
+use underfoot_guest::{Cpu, record};
 
 const TIMER: u64 = VECTOR_TIMER as u64;
 const IPI: u64 = VECTOR_IPI as u64;
@@ -46,8 +46,10 @@ extern "C" fn kernel_trap(header: &'static CpuHeader, frame: &mut TrapFrame) {
     }
     let interrupted = cpu.context();
     cpu.area.context.store(in_interrupt(interrupted), Relaxed);
-    handle(cpu, bits, interrupted, frame.rip);
-    SCHEDULER.interrupt_exit(cpu, interrupted);
+    record::interrupt(cpu, || {
+        handle(cpu, bits, interrupted, frame.rip);
+        SCHEDULER.interrupt_exit(cpu, interrupted);
+    });
     cpu.area.context.store(interrupted.0, Relaxed);
 }
 
@@ -67,7 +69,7 @@ fn page_fault(cpu: &Cpu, frame: &TrapFrame) {
 pub fn pending(cpu: &Cpu, bits: u64, rip: u64) {
     let interrupted = cpu.context();
     cpu.area.context.store(in_interrupt(interrupted), Relaxed);
-    handle(cpu, bits, interrupted, rip);
+    record::interrupt(cpu, || handle(cpu, bits, interrupted, rip));
     cpu.area.context.store(interrupted.0, Relaxed);
 }
 

@@ -9,11 +9,14 @@ mod report;
 pub use probe::Probe;
 pub use report::report;
 
-use crate::{Cpu, arch::tsc};
+use crate::Cpu;
+use crate::arch::{place, tsc};
 use core::panic::Location;
 use core::sync::atomic::AtomicU64;
 use core::sync::atomic::Ordering::{Relaxed, Release};
-use underfoot_abi::{Metric, PLACE_BYTES, Phase, RecordedPhase, StallRecord};
+use underfoot_abi::{
+    Context, InterruptRecord, Metric, PAGE_SIZE, PLACE_BYTES, Phase, RecordedPhase, StallRecord,
+};
 
 /// The recorded phase that this word of [`Header::phase`](underfoot_abi::Header) names, if any.
 #[inline]
@@ -135,13 +138,29 @@ pub fn access<T>(cpu: &Cpu, address: usize, op: impl FnOnce() -> T) -> T {
     let end_tsc = tsc();
     end_access(cpu, outer);
     cpu.preempt_enable();
+    let page = address / PAGE_SIZE;
     if phase(cpu) == Some(set) {
         let ns = cpu.ns(end_tsc.saturating_sub(start_tsc));
         record(cpu, set, Metric::Access, ns);
         if ns > u64::from(cpu.header.stall_threshold_ns) {
-            stall(cpu, set, ns, address, start_tsc, end_tsc);
+            let [code_page, stack_page] = place().map(|at| (at / PAGE_SIZE as u64) as u32);
+            stall(
+                cpu,
+                set,
+                ns,
+                StallRecord {
+                    start_tsc,
+                    end_tsc,
+                    gva: address as u64,
+                    context: 0,
+                    code_page,
+                    stack_page,
+                    touched_tsc: cpu.area.touches.last(page, start_tsc),
+                },
+            );
         }
     }
+    cpu.area.touches.note(page, end_tsc);
     value
 }
 
@@ -189,6 +208,21 @@ pub fn is_in_access(cpu: &Cpu) -> bool {
     cpu.area.access_began_tsc.load(Relaxed) != 0
 }
 
+/// Does the work of an interrupt, and tells the host of it if it came in the midst of a timed access. Interrupts are
+/// masked before and after it.
+#[inline]
+pub fn interrupt(cpu: &Cpu, work: impl FnOnce()) {
+    let told = is_in_access(cpu) && phase(cpu).is_some();
+    let start_tsc = if told { tsc() } else { 0 };
+    work();
+    if told {
+        let end_tsc = tsc();
+        cpu.area
+            .interrupts
+            .push(InterruptRecord { start_tsc, end_tsc });
+    }
+}
+
 /// Another thread is about to run: the access that this one is in the midst of is not the CPU's meanwhile.
 pub fn suspend_access(cpu: &Cpu) -> Suspended {
     let area = cpu.area;
@@ -203,21 +237,23 @@ pub fn resume_access(cpu: &Cpu, Suspended(access): Suspended) {
 }
 
 #[cold]
-fn stall(cpu: &Cpu, set: RecordedPhase, ns: u64, address: usize, start_tsc: u64, end_tsc: u64) {
+fn stall(cpu: &Cpu, set: RecordedPhase, ns: u64, stall: StallRecord) {
     record(cpu, set, Metric::Stall, ns);
     let local = cpu.sched.local(cpu);
-    let told = local.page_wait_tsc.load(Relaxed) >= start_tsc;
+    let told = local.page_wait_tsc.load(Relaxed) >= stall.start_tsc;
     let how = if told {
         local.page_wait.load(Relaxed)
     } else {
         0
     };
+    let phase = match set {
+        RecordedPhase::Control => 0,
+        RecordedPhase::Moving => Context::MOVING,
+    };
     cpu.preempt_disable();
     cpu.area.stalls.push(StallRecord {
-        start_tsc,
-        end_tsc,
-        gva: address as u64,
-        context: cpu.context().0 | how,
+        context: cpu.context().0 | how | phase,
+        ..stall
     });
     cpu.preempt_enable();
 }

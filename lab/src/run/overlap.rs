@@ -75,7 +75,7 @@ mod tests {
             start_tsc,
             end_tsc,
             gva: gfn * 4096 + 8,
-            context: 0,
+            ..StallRecord::default()
         }
     }
 
