@@ -1,13 +1,14 @@
 //! The results of a run as JSON, schema `underfoot.run/1`.
 
+use crate::attribution::Cause;
 use crate::exit::ExitStatus;
 use crate::guest_record::{GuestCounters, kind_name};
 use crate::histogram::Histogram;
 use crate::names::Named;
 use crate::record::{
-    DmaRecord, Ending, EngineCost, FramesRecord, Histograms, Host, Integrity, KindCounts, KvmStats,
-    MigrationCounts, PlugRecord, RunRecord, Stalls, Startup, TormentCounts, VcpuProgress, Waits,
-    WatchdogRecord,
+    AgreementRecord, Attribution, AttributionRecord, ClockRecord, DmaRecord, Ending, EngineCost,
+    FramesRecord, Histograms, Host, Integrity, KindCounts, KvmStats, MigrationCounts, PlugRecord,
+    RunRecord, Stalls, Startup, TormentCounts, VcpuProgress, Waits, WatchdogRecord,
 };
 use crate::settings::Key;
 use crate::tool;
@@ -126,6 +127,46 @@ pub struct StallsJson {
     pub control_vcpu_time_share: Option<f64>,
 }
 
+/// Who stole the time.
+#[derive(Clone, Debug, Serialize)]
+pub struct AttributionJson<'a> {
+    /// The moving phase.
+    #[serde(flatten)]
+    pub moving: &'a AttributionRecord,
+    /// The control phase.
+    pub control: &'a AttributionRecord,
+    /// Causes, the one first to which time goes that several explain.
+    pub precedence: [&'static str; Cause::ALL.len()],
+    /// Records that came too fast, by source.
+    pub lost: &'a BTreeMap<&'static str, u64>,
+    /// Stalls that are told one by one in `stalls.jsonl`: the longest of each phase.
+    pub told: usize,
+    /// The others.
+    pub left_out: u64,
+}
+
+/// The longest stalls of both phases as JSON, one a line.
+#[must_use]
+pub fn stall_lines(attribution: &Attribution) -> String {
+    let lines = attribution.longest.iter();
+    // Maps with string keys and plain numbers: nothing that JSON cannot say.
+    let lines = lines.map(|line| serde_json::to_string(line).expect("plain data") + "\n");
+    lines.collect()
+}
+
+impl<'a> From<&'a Attribution> for AttributionJson<'a> {
+    fn from(attribution: &'a Attribution) -> Self {
+        Self {
+            moving: &attribution.moving,
+            control: &attribution.control,
+            precedence: Cause::ALL.map(Cause::name),
+            lost: &attribution.lost,
+            told: attribution.longest.len(),
+            left_out: attribution.left_out,
+        }
+    }
+}
+
 /// One value for each recorded phase.
 #[derive(Clone, Debug, Serialize)]
 pub struct PhasesJson<T> {
@@ -237,6 +278,15 @@ pub struct RunJson<'a> {
     pub startup_ns: Startup,
     /// The guest's stalls.
     pub stalls: StallsJson,
+    /// Who stole the time; absent where guest and host have no clock in common.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub attribution: Option<AttributionJson<'a>>,
+    /// How the kernel's clock was brought to the TSC.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub clock: Option<ClockRecord>,
+    /// What the kernel's records and its schedstat say of the time in which vCPUs wanted a CPU.
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    pub agreement: &'a [AgreementRecord],
     /// How vCPUs waited for pages in flight.
     pub waits: &'a Waits,
     /// What the engine itself takes.
@@ -261,6 +311,7 @@ pub struct RunJson<'a> {
 
 impl<'a> From<&'a RunRecord> for RunJson<'a> {
     fn from(record: &'a RunRecord) -> Self {
+        let attribution = record.attribution.as_ref();
         Self {
             schema: RUN_SCHEMA,
             tool: ToolJson {
@@ -301,6 +352,9 @@ impl<'a> From<&'a RunRecord> for RunJson<'a> {
                 vcpu_time_share: record.moving_stall_share(),
                 control_vcpu_time_share: record.control_stall_share(),
             },
+            attribution: attribution.map(AttributionJson::from),
+            clock: attribution.and_then(|attribution| attribution.clock),
+            agreement: attribution.map_or(&[], |attribution| &attribution.agreement),
             waits: &record.waits,
             engine: record.engine,
             watchdog: record.watchdog.as_ref(),

@@ -6,6 +6,7 @@
 //! [`sweep`] runs many experiments of one file; [`compare`] and [`report`] work on what was written, and read run directories only.
 
 pub mod atomic_file;
+pub mod attribution;
 pub mod claims;
 pub mod command;
 pub mod compare;
@@ -45,6 +46,7 @@ pub mod sweep;
 pub mod targets;
 #[cfg(test)]
 mod test_record;
+pub mod timeline;
 pub mod tool;
 pub mod torture;
 pub mod units;

@@ -11,7 +11,7 @@ pub use stored::{Histograms, StoredCounts, StoredHost, StoredRun, plain};
 use crate::atomic_file::{WriteError, parent_of, write_synced};
 use crate::hlog::interval_log;
 use crate::human::utc_stamp;
-use crate::json::RunJson;
+use crate::json::{RunJson, stall_lines};
 use crate::leftovers;
 use crate::record::RunRecord;
 use crate::units::Seed;
@@ -28,6 +28,8 @@ pub const RUN_JSON: &str = "run.json";
 pub const EXPERIMENT_TOML: &str = "experiment.toml";
 /// The histograms as an HdrHistogram interval log.
 pub const HISTOGRAMS_HLOG: &str = "histograms.hlog";
+/// The longest stalls with what they were made of, a JSON object a line.
+pub const STALLS_JSONL: &str = "stalls.jsonl";
 /// What the guest wrote to its console.
 pub const CONSOLE_LOG: &str = "console.log";
 
@@ -117,6 +119,9 @@ impl RunDir {
         self.write(RUN_JSON, RunJson::from(record).to_text().as_bytes())?;
         self.write(EXPERIMENT_TOML, record.experiment.to_toml().as_bytes())?;
         self.write(HISTOGRAMS_HLOG, &interval_log(record))?;
+        if let Some(attribution) = &record.attribution {
+            self.write(STALLS_JSONL, stall_lines(attribution).as_bytes())?;
+        }
         self.sync_console()?;
         self.rename()
     }
@@ -220,7 +225,13 @@ mod tests {
         assert_eq!(place, base.path().join("runs/19700101T000000Z-7"));
         assert_eq!(
             entries(&place),
-            [CONSOLE_LOG, EXPERIMENT_TOML, HISTOGRAMS_HLOG, RUN_JSON]
+            [
+                CONSOLE_LOG,
+                EXPERIMENT_TOML,
+                HISTOGRAMS_HLOG,
+                RUN_JSON,
+                STALLS_JSONL
+            ]
         );
         assert_eq!(entries(&base.path().join(RUNS)).len(), 1);
         let json = std::fs::read(place.join(RUN_JSON)).expect("the JSON");

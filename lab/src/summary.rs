@@ -1,10 +1,11 @@
 //! The results of a run on one screen: at most 80 columns and 24 lines.
 
+use crate::attribution::Cause;
 use crate::guest_record::line;
 use crate::histogram::Histogram;
 use crate::human;
 use crate::names::{Named, Variant};
-use crate::record::{Ending, FrameUserRecord, Histograms, PageEventCounts, RunRecord};
+use crate::record::{Causes, Ending, FrameUserRecord, Histograms, PageEventCounts, RunRecord};
 use crate::run::observer::LOCKED;
 use crate::setup_line::setup_line;
 use std::path::Path;
@@ -41,7 +42,8 @@ pub fn summary(record: &RunRecord, results: Option<&Path>, width: Option<usize>)
     lines.extend(latency_lines(record));
     lines.extend(locked_line(record));
     lines.push(stalled_line(record));
-    lines.push(own_window_line(record));
+    lines.extend(own_window_line(record));
+    lines.extend(cause_lines(record));
     lines.extend(async_line(record));
     lines.push(integrity_line(record));
     lines.extend(finding_line(record));
@@ -283,8 +285,63 @@ fn stalled_line(record: &RunRecord) -> String {
     )
 }
 
-fn own_window_line(record: &RunRecord) -> String {
-    labelled(
+/// Who stole that time: what nobody knows first, and beside it what windows would have explained by chance.
+fn cause_lines(record: &RunRecord) -> Vec<String> {
+    let Some(attribution) = &record.attribution else {
+        return Vec::new();
+    };
+    let moving = &attribution.moving;
+    let percent = |share: f64| format!("{:.1}", share * 100.0);
+    let of = |ns: u64| percent(ns as f64 / moving.stalled_ns.max(1) as f64);
+    let unexplained = Cause::Unexplained.name();
+    let unknown = moving.causes.get(unexplained).copied().unwrap_or(0);
+    let placebo = moving.placebo.as_ref();
+    let placebo = placebo.map_or_else(|| "-".to_owned(), |placebo| percent(placebo.share));
+    let first = format!("{} {unexplained} (placebo {placebo})", of(unknown));
+    let mut others = moving.causes.clone();
+    others.remove(unexplained);
+    let mut lines = Vec::new();
+    if moving.stalls > 0 {
+        lines.push(listed("causes, %", first, &others, moving.stalled_ns));
+    }
+    // A run that ended early has other things to say on its screen.
+    if let Some(tail) = &moving.tail
+        && record.outcome.ending == Ending::Done
+    {
+        let first = format!(
+            "from {}, {} stalls",
+            human::time(tail.from_ns),
+            human::short_count(tail.stalls)
+        );
+        lines.push(listed("p99.9, %", first, &tail.causes, tail.stalled_ns));
+    }
+    lines
+}
+
+/// `first`, and behind it shares of `whole_ns`, the greatest first, as many as there is room for.
+fn listed(label: &str, first: String, causes: &Causes, whole_ns: u64) -> String {
+    let mut causes: Vec<_> = causes.iter().filter(|(_, ns)| **ns > 0).collect();
+    causes.sort_by_key(|(_, ns)| std::cmp::Reverse(**ns));
+    let mut line = labelled(label, &first);
+    let mut between = ": ";
+    for (name, ns) in causes {
+        let share = *ns as f64 * 100.0 / whole_ns.max(1) as f64;
+        let more = format!("{between}{share:.1} {name}");
+        if line.chars().count() + more.chars().count() > SCREEN {
+            break;
+        }
+        line.push_str(&more);
+        between = ", ";
+    }
+    line
+}
+
+/// Counts of stalls, where their causes do not tell more.
+fn own_window_line(record: &RunRecord) -> Option<String> {
+    if record.attribution.is_some() && record.stalls.dropped == 0 {
+        return None;
+    }
+    Some(labelled(
         "stalls",
         &format!(
             "{} read, {} in a window of their own page, {} dropped",
@@ -295,7 +352,7 @@ fn own_window_line(record: &RunRecord) -> String {
                 .map_or_else(|| "-".to_owned(), human::count),
             human::count(record.stalls.dropped),
         ),
-    )
+    ))
 }
 
 fn integrity_line(record: &RunRecord) -> String {

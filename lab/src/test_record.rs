@@ -6,8 +6,9 @@ use crate::histogram::Histogram;
 use crate::host_limits::HostLimits;
 use crate::names::Named;
 use crate::record::{
-    Ending, EngineCost, Histograms, Host, Integrity, KindCounts, Migration, MigrationCounts,
-    Outcome, RunRecord, Stage2, Stalls, Startup, VcpuProgress, Waits,
+    Attribution, AttributionRecord, Ending, EngineCost, Histograms, Host, Integrity, KindCounts,
+    Migration, MigrationCounts, Outcome, PlaceboRecord, RunRecord, Stage2, Stalls, Startup,
+    TailRecord, VcpuProgress, Waits,
 };
 use crate::settings::{Key, Settings};
 use crate::units::Size;
@@ -35,6 +36,45 @@ fn guest_histograms(counts: u64) -> Histograms {
     .into_iter()
     .map(|(metric, count, least)| (metric.name().to_owned(), spread(count, least)))
     .collect()
+}
+
+fn attributed(causes: &[(&'static str, u64)]) -> AttributionRecord {
+    AttributionRecord {
+        stalled_ns: causes.iter().map(|(_, ns)| ns).sum(),
+        stalls: 1_000,
+        causes: causes.iter().copied().collect(),
+        ..AttributionRecord::default()
+    }
+}
+
+fn attribution() -> Attribution {
+    let moving = [
+        ("vcpu-preempted", 5_000_000),
+        ("window", 1_000_000),
+        ("window-wake", 2_100_000),
+        ("interrupt", 150_000),
+        ("stage2", 1_800_000),
+        ("unexplained", 50_000),
+    ];
+    Attribution {
+        moving: AttributionRecord {
+            placebo: Some(PlaceboRecord {
+                stalled_ns: 9_000_000,
+                share: 0.012,
+                real_share: 0.48,
+                ..PlaceboRecord::default()
+            }),
+            tail: Some(TailRecord {
+                from_ns: 640_000,
+                stalls: 1,
+                stalled_ns: 700_000,
+                causes: BTreeMap::from([("vcpu-preempted", 650_000), ("window-wake", 50_000)]),
+            }),
+            ..attributed(&moving)
+        },
+        control: attributed(&[("interrupt", 90_000), ("unexplained", 10_000)]),
+        ..Attribution::default()
+    }
 }
 
 fn experiment() -> Experiment {
@@ -147,6 +187,7 @@ pub(crate) fn test_record() -> RunRecord {
             own_window_by_kind: BTreeMap::from([("data", 990)]),
             own_window_by_wait: BTreeMap::from([("halt", 990)]),
         },
+        attribution: Some(attribution()),
         waits: Waits {
             policy: "halt",
             hypervisor_pages: BTreeMap::from([("descriptor", 3)]),

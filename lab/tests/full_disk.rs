@@ -43,6 +43,7 @@ fn record() -> RunRecord {
         kvm_stats: None,
         startup_ns: Startup::default(),
         stalls: Stalls::default(),
+        attribution: None,
         waits: Default::default(),
         engine: None,
         watchdog: None,

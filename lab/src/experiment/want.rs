@@ -95,7 +95,8 @@ fn free_pages(bytes: u64, cpus: u32) -> u64 {
 mod tests {
     use super::*;
 
-    /// What kernels said that were free, by memory and vCPUs: never less than is counted on, and not much more.
+    /// What kernels said that were free, by memory and vCPUs, less the 35 pages by which each vCPU's part of the shared
+    /// region has grown since: never less than is counted on, and not much more.
     #[test]
     fn free_pages_are_nearly_those_that_a_guest_has() {
         for (mib, cpus, had) in [

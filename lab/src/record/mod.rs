@@ -1,10 +1,15 @@
 //! What a run measured, as plain data: what `run` hands to the writers of results.
 
+mod attribution;
 mod dma;
 mod frames;
 mod page_events;
 mod plug;
 
+pub use attribution::{
+    AgreementRecord, Attribution, AttributionRecord, Causes, ClockRecord, PlaceboRecord, StallLine,
+    TailRecord, VcpuAttribution,
+};
 pub use dma::DmaRecord;
 pub use frames::{FrameUserRecord, FramesRecord};
 pub use page_events::PageEventCounts;
@@ -335,6 +340,8 @@ pub struct RunRecord {
     pub startup_ns: Startup,
     /// The guest's stalls of the moving phase.
     pub stalls: Stalls,
+    /// Who stole the time; `None` where guest and host have no clock in common.
+    pub attribution: Option<Attribution>,
     /// How vCPUs waited.
     pub waits: Waits,
     /// What the engine takes; `None` if it never started.
@@ -362,6 +369,9 @@ pub const CYCLE_FOUND: &str = "watchdog.found";
 
 /// Name of that of the times from there to when the old frames of a migration in it were back.
 pub const CYCLE_BROKEN: &str = "watchdog.broken";
+
+/// Name of the histogram of the times in which a vCPU's thread had lost its CPU and wanted it back.
+pub const VCPU_PREEMPTED: &str = "vcpu.preempted";
 
 /// Name of the histogram of how long these lasted after that window had closed.
 pub const AFTER_WINDOW: &str = "guest.stall.after_window";

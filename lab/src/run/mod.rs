@@ -17,6 +17,7 @@ mod stalls;
 pub mod waiting;
 mod watch;
 mod window_log;
+mod witness;
 
 use crate::experiment::Experiment;
 use crate::record::RunRecord;

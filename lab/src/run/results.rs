@@ -2,7 +2,7 @@
 
 use super::engine::Engine;
 use super::observer::{EventRecorder, HostMetric};
-use super::session::{KvmCounters, Session};
+use super::session::{KvmCounters, Session, one_clock};
 use super::stalls::GUEST_WAITS;
 use super::{ProcessStart, dma, frames, guest_moves, integrity, replug};
 use crate::guest_record::{GuestCounters, GuestRecord, combined};
@@ -11,14 +11,14 @@ use crate::names::Mover;
 use crate::record::{
     AFTER_WINDOW, CYCLE_FOUND, Histograms, Host, KindCounts, KvmStats, Migration, MigrationCounts,
     OWN_WINDOW, Outcome, PageEventCounts, RunRecord, Spins, Stage2, Stalls, Startup, TormentCounts,
-    VcpuProgress, Waits,
+    VCPU_PREEMPTED, VcpuProgress, Waits,
 };
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering::Relaxed;
 use underfoot_abi::{Cpl, Metric, RecordedPhase};
 use underfoot_migrator::{BackendKind, Counters, Counts, StrategyKind, WaitKind, can_verify};
+use underfoot_vmm::SharedRegion;
 use underfoot_vmm::stats::Stats;
-use underfoot_vmm::{SharedRegion, TscRelation};
 
 /// The counter of shootdowns that sent single interrupts where a hypercall was asked for.
 const HYPERCALLS_REFUSED: &str = "hypercalls-refused";
@@ -50,6 +50,11 @@ pub fn collect(session: &Session<'_>, outcome: Outcome) -> RunRecord {
         moving.insert(OWN_WINDOW.to_owned(), own.stall.clone());
         moving.insert(AFTER_WINDOW.to_owned(), own.after.clone());
     }
+    let mut control = guest_histograms(shared, RecordedPhase::Control);
+    if let Some([Ok(of_control), Ok(of_moving)]) = &session.preempted {
+        control.insert(VCPU_PREEMPTED.to_owned(), of_control.clone());
+        moving.insert(VCPU_PREEMPTED.to_owned(), of_moving.clone());
+    }
     let guest = guest(session);
     RunRecord {
         started: session.started,
@@ -60,13 +65,14 @@ pub fn collect(session: &Session<'_>, outcome: Outcome) -> RunRecord {
         integrity: integrity::collect(session, &counters, &outcome),
         outcome,
         moving,
-        control: guest_histograms(shared, RecordedPhase::Control),
+        control,
         control_ns: session.control_ns,
         guest,
         progress: progress(session),
         kvm_stats: kvm_stats(session),
         startup_ns: startup(session),
         stalls,
+        attribution: session.attribution.clone(),
         waits: waits(session),
         engine: session.engine.as_ref().map(Engine::cost),
         watchdog: session.engine.as_ref().map(Engine::watchdog),
@@ -183,6 +189,9 @@ fn host(session: &Session<'_>, guest: &GuestRecord) -> Host {
             format!("{dropped} windows came too fast to be held against stalls"),
         );
     }
+    if let Some([Err(reason), _]) = &session.preempted {
+        lacks(VCPU_PREEMPTED, reason.clone());
+    }
     let refused = |counters: &GuestCounters| counters.get(HYPERCALLS_REFUSED).copied();
     let refused: u64 = [&guest.control, &guest.moving]
         .into_iter()
@@ -192,9 +201,10 @@ fn host(session: &Session<'_>, guest: &GuestRecord) -> Host {
         let cpl = level(session.machine.shared());
         lacks("guest.tlb.hypercall", without_hypercall(refused, cpl));
     }
-    if !one_clock(session) {
+    if !one_clock(&session.machine) {
         let reason = "guest and host TSC differ, so that stalls and windows cannot be compared";
         lacks("stalls.own_window", reason.into());
+        lacks("attribution", reason.into());
     }
     Host {
         stage2: match info.stage2 {
@@ -316,7 +326,7 @@ fn kvm_stats(session: &Session<'_>) -> Option<KvmStats> {
 /// The guest's stalls; those in windows only where they can be told from the others.
 fn stalls(session: &Session<'_>) -> Stalls {
     let mut stalls = session.stall_counts.clone();
-    if session.windows_dropped > 0 || !one_clock(session) {
+    if session.windows_dropped > 0 || !one_clock(&session.machine) {
         stalls.own_window = None;
         stalls.own_window_by_kind.clear();
         stalls.own_window_by_wait.clear();
@@ -324,11 +334,6 @@ fn stalls(session: &Session<'_>) -> Stalls {
         stalls.own_window.get_or_insert(0);
     }
     stalls
-}
-
-/// Whether guest and host share one TSC.
-fn one_clock(session: &Session<'_>) -> bool {
-    session.machine.tsc().iter().all(TscRelation::is_same)
 }
 
 fn waits(session: &Session<'_>) -> Waits {

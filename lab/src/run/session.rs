@@ -15,11 +15,13 @@ use super::header::header;
 use super::holder::Holder;
 use super::stalls::{OwnWindow, StallReader, Waiter};
 use super::waiting;
+use super::witness::Witness;
 use super::{ProcessStart, RunError, Setting};
 use crate::experiment::Experiment;
+use crate::histogram::Histogram;
 use crate::names::{Mover, Role};
 use crate::placement::placement;
-use crate::record::{Ending, Outcome, Stalls};
+use crate::record::{Attribution, Ending, Outcome, Stalls};
 use crate::units::Size;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
@@ -29,7 +31,8 @@ use underfoot_migrator::PageSize;
 use underfoot_vmm::dma::{DmaCounts, DmaDevice};
 use underfoot_vmm::stats::Stats;
 use underfoot_vmm::{
-    Backing, Boot, ExitReport, HostInfo, Machine, MachineConfig, MemorySize, Progress, Wake,
+    Backing, Boot, ExitReport, HostInfo, Machine, MachineConfig, MemorySize, Progress, TscRelation,
+    Wake,
 };
 
 const KVM: &str = "/dev/kvm";
@@ -66,6 +69,11 @@ fn backing(experiment: &Experiment) -> Backing {
         true => Backing::Huge,
         false => Backing::Small,
     }
+}
+
+/// Whether guest and host share one TSC.
+pub fn one_clock(machine: &Machine) -> bool {
+    machine.tsc().iter().all(TscRelation::is_same)
 }
 
 /// KVM's counters of the VM and of each vCPU at one moment.
@@ -111,6 +119,9 @@ pub struct Session<'a> {
     pub stall_counts: Stalls,
     pub own_window: OwnWindow,
     pub windows_dropped: u64,
+    /// Who stole the time, and lengths of the times in which vCPUs wanted a CPU, or why nobody knows.
+    pub attribution: Option<Attribution>,
+    pub preempted: Option<[Result<Histogram, String>; 2]>,
     /// Where the guest's own mover put pages, as the host found it; `None` if it could not look.
     pub compared: Option<Compared>,
 }
@@ -176,6 +187,8 @@ impl<'a> Session<'a> {
             stall_counts: Stalls::default(),
             own_window: OwnWindow::default(),
             windows_dropped: 0,
+            attribution: None,
+            preempted: None,
             compared: None,
         })
     }
@@ -234,6 +247,11 @@ impl<'a> Session<'a> {
         self.started = SystemTime::now();
         self.kvm_before = self.kvm_counters();
         self.begun = self.operations_and_ticks();
+        let witness =
+            one_clock(&self.machine).then(|| Witness::start(&self.machine, experiment.seed.0));
+        if let Some(reader) = &mut self.stalls {
+            reader.begin_control(self.machine.shared(), witness);
+        }
         let control = experiment.control_span().duration();
         self.control_ns = self.phase(Stage::Control, Phase::Control, control)?;
         if self.ended.is_some() {
@@ -256,6 +274,9 @@ impl<'a> Session<'a> {
             }
         }
         self.moving_ns = self.phase(Stage::Moving, Phase::Moving, moving)?;
+        if let Some(witness) = self.stalls.as_mut().and_then(StallReader::witness) {
+            witness.end_moving(self.machine.shared());
+        }
         // Before the audit, in which no vCPU gets on.
         if let Some(watch) = self.machine.progress() {
             self.gaps = watch.vcpus().collect();

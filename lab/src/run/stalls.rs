@@ -4,6 +4,7 @@ use super::guest_frames::GuestFrames;
 use super::observer::EventRecorder;
 use super::overlap::Overlap;
 use super::window_log::Window;
+use super::witness::Witness;
 use crate::histogram::Histogram;
 use crate::record::Stalls;
 use std::sync::Arc;
@@ -50,6 +51,8 @@ pub struct StallReader {
     tsc_khz: u64,
     dropped_before: u64,
     waiter: Waiter,
+    /// Told of everything too; `None` where guest and host have no clock in common.
+    witness: Option<Witness>,
 }
 
 impl StallReader {
@@ -72,12 +75,33 @@ impl StallReader {
             tsc_khz: tsc_khz.into(),
             dropped_before: 0,
             waiter,
+            witness: None,
         }
+    }
+
+    /// The control phase begins, and with it the search for who steals time.
+    pub fn begin_control(&mut self, shared: &SharedRegion, witness: Option<Witness>) {
+        shared.drain_stalls(|_, _| ());
+        shared.drain_interrupts(|_, _| ());
+        self.witness = witness;
+    }
+
+    /// Who sees it.
+    pub fn witness(&mut self) -> Option<&mut Witness> {
+        self.witness.as_mut()
     }
 
     /// Forgets everything so far: the moving phase begins.
     pub fn begin(&mut self, shared: &SharedRegion) {
-        shared.drain_stalls(|_, _| ());
+        let witness = &mut self.witness;
+        shared.drain_stalls(|vcpu, stall| {
+            witness
+                .iter_mut()
+                .for_each(|witness| witness.stall(vcpu, stall));
+        });
+        if let Some(witness) = witness {
+            witness.begin_moving();
+        }
         self.waiting = Default::default();
         self.counts = Stalls::default();
         self.own = OwnWindow::default();
@@ -89,7 +113,16 @@ impl StallReader {
         self.take_windows(shared);
         self.judge_oldest(shared);
         let newest = &mut self.waiting[1];
-        shared.drain_stalls(|_, stall| newest.push(stall));
+        let witness = &mut self.witness;
+        shared.drain_stalls(|vcpu, stall| {
+            newest.push(stall);
+            if let Some(witness) = witness {
+                witness.stall(vcpu, stall);
+            }
+        });
+        if let Some(witness) = witness {
+            witness.look(shared);
+        }
     }
 
     /// Reads what is left, once guest and movers have ended.
@@ -120,6 +153,7 @@ impl StallReader {
 
     fn take_windows(&mut self, shared: &SharedRegion) {
         let believed = self.waiter == Waiter::Guest;
+        let witness = &mut self.witness;
         shared.drain_windows(|window| {
             // The guest's word: a window that never closed is not believed, nor one in a guest that
             // moves nothing.
@@ -128,12 +162,18 @@ impl StallReader {
             }
             self.guest_frames.note(shared, &window);
             if let Some(window) = Window::of_guest(window) {
+                if let Some(witness) = witness {
+                    witness.window(&window);
+                }
                 self.guest.add(window);
             }
         });
         self.guest_dropped = shared.mover().windows.dropped();
         for (recorder, overlap) in self.recorders.iter().zip(&mut self.overlaps) {
             while let Some(window) = recorder.windows().pop() {
+                if let Some(witness) = witness {
+                    witness.window(&window);
+                }
                 overlap.add(window);
             }
         }

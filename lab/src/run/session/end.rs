@@ -9,7 +9,7 @@ use crate::run::{dma, waiting};
 use crate::units::Span;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
-use underfoot_abi::{GuestState, ReportKind};
+use underfoot_abi::{GuestState, RecordedPhase, ReportKind};
 use underfoot_vmm::Wake;
 
 /// What the guest gets for its audit, and for each GiB of its memory on top of that; as long as it gives
@@ -80,6 +80,11 @@ impl Session<'_> {
             let (counts, own) = reader.finish(self.machine.shared());
             if self.moving_ns > 0 {
                 (self.stall_counts, self.own_window) = (counts, own);
+            }
+            if let Some(witness) = reader.witness() {
+                self.attribution = Some(witness.finish(self.machine.shared()));
+                let phases = [RecordedPhase::Control, RecordedPhase::Moving];
+                self.preempted = Some(phases.map(|phase| witness.preempted(phase)));
             }
             self.windows_dropped = reader.windows_dropped();
             // Nothing is in flight any more.

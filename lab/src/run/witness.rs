@@ -1,0 +1,230 @@
+//! Everything that is seen beside the stalls while the run lasts, and the judgement of each stall.
+
+use super::window_log::Window;
+use crate::attribution::{Judge, Judged, Sources, Tally};
+use crate::histogram::Histogram;
+use crate::record::{AgreementRecord, Attribution, StallLine};
+use crate::timeline::{ClockMap, OffCpu, PageWindows, Span, SpanLog};
+use std::collections::BTreeMap;
+use std::fs;
+use underfoot_abi::{Context, PAGE_SIZE, RecordedPhase, StallRecord};
+use underfoot_vmm::{ClockPair, Machine, SharedRegion, SwitchRing};
+
+/// How long after its end a stall is judged: a mover that was preempted tells of its window late.
+const PATIENCE_MS: u64 = 100;
+/// How long sources remember: longer than any stall that can be told in full.
+const MEMORY_MS: u64 = 2_000;
+/// How long windows are remembered.
+const WINDOWS_MS: u64 = 1_000;
+/// Readings of the clocks at each look, the closest of which counts.
+const READINGS: u32 = 4;
+
+/// Sees who takes the vCPUs' time.
+pub struct Witness {
+    /// By vCPU; why there are none otherwise.
+    rings: Result<Vec<SwitchRing>, String>,
+    /// Of the threads, when the control phase began: what schedstat said.
+    delays_before: Vec<Option<u64>>,
+    thread_ids: Vec<i32>,
+    /// When the moving phase was over.
+    agreement: Vec<AgreementRecord>,
+    clock: ClockMap,
+    sources: Sources,
+    judge: Judge,
+    /// Not judged yet, in no order.
+    waiting: Vec<(u32, StallRecord)>,
+    tallies: [Tally; 2],
+    phase: Option<RecordedPhase>,
+    began_tsc: u64,
+    tsc_khz: u32,
+    /// When the control phase began: interrupts that the guest had dropped, vCPUs together.
+    interrupts_dropped_before: u64,
+}
+
+impl Witness {
+    /// Begins with the control phase.
+    pub fn start(machine: &Machine, seed: u64) -> Self {
+        let thread_ids = machine.vcpus().thread_ids();
+        let tsc_khz = machine.tsc_khz();
+        let rings = thread_ids.iter().map(|id| SwitchRing::open(*id));
+        let rings = rings.collect::<Result<Vec<_>, _>>().map_err(|error| {
+            format!(
+                "perf_event_open: {error}; allow it by CAP_PERFMON or kernel.perf_event_paranoid=2 or less"
+            )
+        });
+        let pair = ClockPair::read(READINGS * 16);
+        let memory = MEMORY_MS * u64::from(tsc_khz);
+        let shared = machine.shared();
+        let vcpus = shared.cpus() as usize;
+        let off_cpu = match rings {
+            Ok(_) => vcpus,
+            Err(_) => 0,
+        };
+        Self {
+            rings,
+            delays_before: thread_ids.iter().map(|id| run_delay_ns(*id)).collect(),
+            thread_ids,
+            agreement: Vec::new(),
+            clock: ClockMap::new(tsc_khz, pair),
+            sources: Sources {
+                off_cpu: (0..off_cpu).map(|_| OffCpu::new(tsc_khz, memory)).collect(),
+                interrupts: (0..vcpus).map(|_| SpanLog::new(memory)).collect(),
+                windows: PageWindows::new(shared.frames(), WINDOWS_MS * u64::from(tsc_khz)),
+            },
+            judge: Judge::new(tsc_khz, WINDOWS_MS * u64::from(tsc_khz), seed),
+            waiting: Vec::new(),
+            tallies: Default::default(),
+            phase: Some(RecordedPhase::Control),
+            began_tsc: pair.tsc,
+            tsc_khz,
+            interrupts_dropped_before: interrupts_dropped(shared),
+        }
+    }
+
+    /// Pages move from now on.
+    pub fn begin_moving(&mut self) {
+        self.phase = Some(RecordedPhase::Moving);
+        self.judge.moving_since(underfoot_migrator::clock::now());
+    }
+
+    /// The moving phase is over; threads are still there.
+    pub fn end_moving(&mut self, shared: &SharedRegion) {
+        self.look(shared);
+        self.phase = None;
+        self.agreement = self.agreement();
+    }
+
+    /// A window that has closed.
+    pub fn window(&mut self, window: &Window) {
+        let span = Span::new(window.start_tsc, window.end_tsc);
+        self.sources.windows.add(window.range, span);
+    }
+
+    /// A stall that was over when this was called.
+    pub fn stall(&mut self, vcpu: u32, stall: StallRecord) {
+        self.waiting.push((vcpu, stall));
+    }
+
+    /// Reads what has come since the last call, and judges stalls that ended a while ago.
+    pub fn look(&mut self, shared: &SharedRegion) {
+        let pair = ClockPair::read(READINGS);
+        self.clock.look(pair);
+        let (clock, phase) = (&self.clock, self.phase);
+        let rings = self.rings.iter_mut().flatten();
+        for (ring, off) in rings.zip(&mut self.sources.off_cpu) {
+            ring.drain(|record| off.note(record, clock, phase));
+        }
+        let interrupts = &mut self.sources.interrupts;
+        shared.drain_interrupts(|vcpu, record| {
+            if let Some(log) = interrupts.get_mut(vcpu as usize) {
+                log.add(Span::new(record.start_tsc, record.end_tsc));
+            }
+        });
+        let patience = PATIENCE_MS * u64::from(self.tsc_khz);
+        self.judge_until(pair.tsc.saturating_sub(patience));
+    }
+
+    fn judge_until(&mut self, tsc: u64) {
+        let is_ripe = |waiting: &mut (u32, StallRecord)| waiting.1.end_tsc <= tsc;
+        let mut ripe: Vec<_> = self.waiting.extract_if(.., is_ripe).collect();
+        ripe.sort_unstable_by_key(|(_, stall)| stall.end_tsc);
+        for (vcpu, stall) in ripe {
+            let judged = self.judge.judge(&self.sources, vcpu, stall);
+            let phase = usize::from(stall.context & Context::MOVING != 0);
+            self.tallies[phase].add(judged);
+        }
+    }
+
+    /// Judges what is left, once guest and movers have ended, and says it all.
+    pub fn finish(&mut self, shared: &SharedRegion) -> Attribution {
+        self.look(shared);
+        self.judge_until(u64::MAX);
+        let mut lines = Vec::new();
+        let mut left_out = 0;
+        for (phase, tally) in ["control", "moving"].into_iter().zip(&self.tallies) {
+            let (longest, others) = tally.longest();
+            left_out += others;
+            let line = |judged: &Judged| self.line(shared, phase, judged);
+            lines.extend(longest.iter().map(line));
+        }
+        let [control, moving] = self.tallies.each_ref();
+        Attribution {
+            moving: moving.record(self.tsc_khz),
+            control: control.record(self.tsc_khz),
+            clock: self.rings.is_ok().then(|| self.clock.record()),
+            agreement: std::mem::take(&mut self.agreement),
+            lost: BTreeMap::from([
+                (
+                    "switches",
+                    self.sources.off_cpu.iter().map(OffCpu::lost).sum(),
+                ),
+                (
+                    "interrupts",
+                    interrupts_dropped(shared).saturating_sub(self.interrupts_dropped_before),
+                ),
+            ]),
+            longest: lines,
+            left_out,
+        }
+    }
+
+    /// Lengths of the times in which vCPUs wanted a CPU, of `phase`; why they are not known otherwise.
+    pub fn preempted(&self, phase: RecordedPhase) -> Result<Histogram, String> {
+        self.rings.as_ref().map_err(String::clone)?;
+        let mut all = Histogram::new();
+        let off = self.sources.off_cpu.iter();
+        off.for_each(|off| all.merge(off.lengths(phase)));
+        Ok(all)
+    }
+
+    fn agreement(&self) -> Vec<AgreementRecord> {
+        let before = self.delays_before.iter();
+        let threads = (0..).zip(self.thread_ids.iter().zip(before));
+        let agreement = threads.map(|(vcpu, (id, before))| {
+            let off = self.sources.off_cpu.get(vcpu as usize);
+            let phases = [RecordedPhase::Control, RecordedPhase::Moving];
+            let sum = |off: &OffCpu| phases.map(|phase| off.lengths(phase).sum()).iter().sum();
+            let run_delay_ns = run_delay_ns(*id).zip(*before);
+            AgreementRecord {
+                vcpu,
+                preempted_ns: off.map(sum),
+                run_delay_ns: run_delay_ns.map(|(now, before)| now.saturating_sub(before)),
+            }
+        });
+        agreement.collect()
+    }
+
+    fn line(&self, shared: &SharedRegion, phase: &'static str, judged: &Judged) -> StallLine {
+        let stall = judged.record;
+        let context = Context(stall.context);
+        let ns = |ticks: u64| crate::attribution::ns(ticks, self.tsc_khz);
+        let byte = shared.page_byte(stall.gva / PAGE_SIZE as u64);
+        StallLine {
+            phase,
+            vcpu: judged.vcpu,
+            start_ns: ns(stall.start_tsc.saturating_sub(self.began_tsc)),
+            stall_ns: ns(judged.ticks()),
+            gva: stall.gva,
+            kind: byte.map(|byte| byte.kind().name()),
+            code_page: stall.code_page,
+            stack_page: stall.stack_page,
+            rcu_depth: context.rcu_depth(),
+            locks: context.locks(),
+            masked: context.masked(),
+            in_interrupt: context.in_interrupt(),
+            causes: crate::attribution::causes(&judged.parts, self.tsc_khz),
+        }
+    }
+}
+
+fn interrupts_dropped(shared: &SharedRegion) -> u64 {
+    let dropped = |index| shared.vcpu(index).interrupts.dropped();
+    (0..shared.cpus()).map(dropped).fold(0, u64::saturating_add)
+}
+
+/// Time that the thread has waited on a run queue: the second number of its schedstat, in ns (Documentation/scheduler/
+/// sched-stats.rst).
+fn run_delay_ns(thread_id: i32) -> Option<u64> {
+    let text = fs::read_to_string(format!("/proc/self/task/{thread_id}/schedstat")).ok()?;
+    text.split_ascii_whitespace().nth(1)?.parse().ok()
+}
