@@ -50,7 +50,8 @@ fn an_access_above_the_threshold_is_a_stall_with_its_address_and_context() {
         while cpu.ns(tsc() - start) <= u64::from(cpu.header.stall_threshold_ns) {}
     });
     let stall = cpu.area.stalls.pop().expect("a stall");
-    assert_eq!((stall.gva, stall.context), (0xbeef_0000, 1 << 8));
+    let held = underfoot_abi::Context::LOCK_ONE | underfoot_abi::Context::MOVING;
+    assert_eq!((stall.gva, stall.context), (0xbeef_0000, held));
     assert!(stall.end_tsc - stall.start_tsc > 2_000);
     assert_eq!(fixture.count(Moving, Metric::Stall), 1);
 }

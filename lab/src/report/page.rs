@@ -172,7 +172,9 @@ mod tests {
                     .find("alert(&quot;x&quot;)&lt;/script&gt;&#39;&amp;</th><td class=\"bar\"")
                     .expect("then")
         );
-        let plain = super::page(&[stored()]);
+        let mut plain = stored();
+        plain.attribution = None;
+        let plain = super::page(&[plain]);
         assert!(
             !plain.contains("What the stalls were made of")
                 && !plain.contains("not of a sound run")

@@ -248,7 +248,10 @@ mod tests {
         );
         assert_eq!(run.migration.by_kind["slab"].verified, Some(31));
         assert_eq!(run.setting("workload"), "walk");
-        assert_eq!((run.fault(), run.attribution), (None, None));
+        assert_eq!(run.fault(), None);
+        let told = run.attribution.expect("attributed");
+        let causes: u64 = told.moving.causes.values().sum();
+        assert_eq!((told.moving.stalled_ns, causes), (10_100_000, 10_100_000));
         let json = StoredRun::read(&directory.path().join(RUN_JSON)).expect("the JSON alone");
         assert_eq!(json.moving, record.moving);
     }
