@@ -39,9 +39,11 @@ fn assert_sound(summary: &Summary) {
     for phase in [all, control] {
         assert_eq!(phase["wrong"].as_u64(), Some(0), "parts that do not add up");
     }
-    // Nothing was moved in the control.
+    // Nothing was moved in the control, but for the moment in which movers have begun and the guest is not told yet.
     for cause in ["window", "window-wake", "stage2"] {
-        assert_eq!(control["causes"][cause].as_u64(), Some(0), "{cause}");
+        let ns = control["causes"][cause].as_u64().expect("a time");
+        let control_ns = control["stalled_ns"].as_u64().expect("a time");
+        assert!(ns <= control_ns / 20, "{cause}: {ns} of {control_ns}");
     }
     // The stalls that the guest's own histogram has, but for those that it had no room to tell.
     let told = all["stalls"].as_u64().expect("a count");
