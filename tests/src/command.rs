@@ -9,6 +9,7 @@ use std::process::{Child, Command as Std, ExitStatus, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use crate::refusal::refuse;
 use crate::{Scratch, Summary, underfoot};
 
 /// Far more than any run here asks for: reaching it means that something hangs.
@@ -60,6 +61,13 @@ impl<'a> Command<'a> {
     #[must_use]
     pub fn words(self, line: &str) -> Self {
         self.args(line.split_whitespace())
+    }
+
+    /// Has the system call with this number fail for it, with this error.
+    #[must_use]
+    pub fn refused(mut self, call: libc::c_long, errno: i32) -> Self {
+        refuse(&mut self.std, call, errno);
+        self
     }
 
     /// Gives it longer than the few minutes after which it counts as hanging.

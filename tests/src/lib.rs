@@ -12,6 +12,7 @@ mod experiment;
 mod histogram;
 mod host;
 pub mod nested;
+mod refusal;
 mod scratch;
 mod summary;
 

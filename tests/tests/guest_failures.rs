@@ -207,7 +207,7 @@ fn parameters_that_memory_cannot_hold_are_refused_with_what_would_do() {
             "depth=64",
         ),
         (
-            "--workload lock --cpus 48 --memory 28MiB --parameters threads=4",
+            "--workload lock --cpus 48 --memory 32MiB --parameters threads=4",
             "threads=4",
         ),
     ] {
@@ -248,7 +248,7 @@ fn exits_without_memory_are_reported_and_the_run_ends() {
     if kvm() {
         let _turn = turn();
         let line = "--workload exit --memory 16MiB --cpus 4 --duration 3s --parameters \
-                    reserve=1600,threads=4,regions=32,pages=1,tables=whole";
+                    reserve=1500,threads=4,regions=32,pages=1,tables=whole";
         let (summary, finished) = attempt(&Scratch::new(), line);
         finished.assert_status(0);
         assert!(

@@ -8,8 +8,8 @@
 //! [`Machine::stop`]. Dropping a [`Machine`] stops and joins every thread that it started.
 //!
 //! Unsafe code lives in `sys` (calls that no crate wraps), `run_page` (the page shared with KVM),
-//! `shared` (words shared with the guest), `switch_ring` (records shared with the kernel) and `dma::copy` (pages that the device reaches), and nowhere
-//! else but the one registration of guest memory in `kvm` and the device's one use of an address.
+//! `shared` (words shared with the guest), `switch_ring` (records shared with the kernel) and `dma::copy` (pages that the
+//! device reaches), and nowhere else but the one registration of guest memory in `kvm` and the device's one use of an address.
 
 mod boot;
 pub mod capability;
@@ -35,6 +35,7 @@ mod migration;
 pub mod placement;
 mod progress;
 mod report;
+mod run_delay;
 mod run_page;
 mod shared;
 mod slots;
@@ -63,6 +64,7 @@ pub use memory::{Backing, GuestRam, MemoryError, MemorySize, RamRange};
 pub use migration::PageMapView;
 pub use progress::{Progress, ProgressWatch};
 pub use report::{GuestReport, guest_text};
+pub use run_delay::RunDelay;
 pub use shared::{HeaderInit, HeaderWords, MoverInit, SharedRegion};
 pub use slots::VmSlots;
 pub use switch_ring::{Switch, SwitchRecord, SwitchRing};

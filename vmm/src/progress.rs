@@ -1,8 +1,7 @@
 //! Whether every vCPU gets on, seen from outside.
 
+use crate::run_delay::RunDelay;
 use crate::shared::SharedRegion;
-use std::fs::File;
-use std::os::unix::fs::FileExt;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 use underfoot_abi::{Context, Wait};
@@ -40,9 +39,8 @@ enum State {
 
 #[derive(Debug, Default)]
 struct Watched {
-    /// `/proc/self/task/TID/schedstat`; `None` where the kernel has none, and the gaps are then
-    /// not net of anything.
-    schedstat: Option<File>,
+    /// Of its thread; `None` where the kernel does not tell, and the gaps are then not net of anything.
+    delay: Option<RunDelay>,
     progress: u64,
     /// When progress was last seen, and how long the thread had waited for a CPU by then.
     since_ns: u64,
@@ -72,7 +70,7 @@ impl ProgressWatch {
     /// A watch on vCPUs whose threads are `thread_ids` of this process.
     pub(crate) fn new(thread_ids: &[i32]) -> Self {
         let watched = |id: &i32| Watched {
-            schedstat: File::open(format!("/proc/self/task/{id}/schedstat")).ok(),
+            delay: RunDelay::of(*id),
             ..Watched::default()
         };
         Self {
@@ -96,7 +94,7 @@ impl ProgressWatch {
                 _ => State::Waits,
             };
             let progress = area.progress.load(Ordering::Relaxed);
-            let delay_ns = vcpu.schedstat.as_ref().map_or(0, run_delay_ns);
+            let delay_ns = vcpu.delay.as_ref().and_then(RunDelay::ns).unwrap_or(0);
             vcpu.delay_now_ns = delay_ns;
             vcpu.look(now_ns, progress, delay_ns, state);
         }
@@ -134,7 +132,7 @@ impl ProgressWatch {
     /// Whether the time without a CPU is known, and taken off, for every vCPU.
     #[must_use]
     pub fn is_net(&self) -> bool {
-        self.vcpus.iter().all(|vcpu| vcpu.schedstat.is_some())
+        self.vcpus.iter().all(|vcpu| vcpu.delay.is_some())
     }
 
     /// Forgets the gaps so far: for a new phase.
@@ -171,18 +169,6 @@ impl Watched {
         self.since_ns = now_ns;
         self.delay_ns = delay_ns;
     }
-}
-
-/// Time that the thread waited on a run queue: the second number, in ns (Documentation/scheduler/
-/// sched-stats.rst).
-fn run_delay_ns(schedstat: &File) -> u64 {
-    let mut text = [0; 96];
-    let len = schedstat.read_at(&mut text, 0).unwrap_or(0);
-    let text = std::str::from_utf8(&text[..len]).unwrap_or("");
-    text.split_ascii_whitespace()
-        .nth(1)
-        .and_then(|word| word.parse().ok())
-        .unwrap_or(0)
 }
 
 #[cfg(test)]
@@ -271,12 +257,5 @@ mod tests {
         assert_eq!(seen.open_delay_ns, 300);
         let seen = watched(&[(0, 1, 70), (1000, 1, 370), (1010, 2, 370)]);
         assert_eq!((seen.open_gap_ns, seen.open_delay_ns), (0, 0));
-    }
-
-    #[test]
-    fn this_threads_delay_is_readable() {
-        let file = File::open("/proc/thread-self/schedstat").unwrap();
-        let first = run_delay_ns(&file);
-        assert!(run_delay_ns(&file) >= first);
     }
 }

@@ -13,7 +13,7 @@ pub const VERSION: u32 = 12;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u32)]
 pub enum Phase {
-    /// The guest works, nothing is recorded.
+    /// The guest works, nothing is recorded: before the control, and between it and the moving phase.
     Warmup = 0,
     /// The guest works and records; nothing moves.
     Control = 1,

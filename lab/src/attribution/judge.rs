@@ -27,7 +27,7 @@ pub struct Judge {
     bounds: Bounds,
     /// How long sources remember, in ticks.
     memory_ticks: u64,
-    /// When the last stall on each page ended.
+    /// When the last stall on each page of the guest's ended.
     ended: HashMap<u64, u64>,
     shifts: [u64; TRIALS],
     next_shift: usize,
@@ -85,7 +85,9 @@ impl Judge {
             by_chance = Some(attribute(stall, &evidence, self.bounds));
         }
         self.windows(sources, stall, pages, 0, &mut evidence);
-        self.ended.insert(page, stall.end);
+        if sources.windows.has(page) {
+            self.ended.insert(page, stall.end);
+        }
         Judged {
             vcpu,
             record,

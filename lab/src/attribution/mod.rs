@@ -13,5 +13,5 @@ pub use cause::Cause;
 pub use cut::{Bounds, Evidence, attribute};
 pub use judge::{Judge, Sources};
 pub use parts::Parts;
+pub(crate) use tally::causes;
 pub use tally::{Judged, Tally};
-pub(crate) use tally::{causes, ns};

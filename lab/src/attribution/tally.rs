@@ -2,6 +2,7 @@
 
 use super::{Cause, Parts};
 use crate::record::{AttributionRecord, Causes, PlaceboRecord, TailRecord, VcpuAttribution};
+use crate::timeline::ns;
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, BinaryHeap};
 use underfoot_abi::StallRecord;
@@ -140,12 +141,6 @@ impl Tally {
             causes,
         })
     }
-}
-
-/// Ticks of a counter that runs at `tsc_khz`, in ns.
-pub(crate) fn ns(ticks: u64, tsc_khz: u32) -> u64 {
-    let ns = u128::from(ticks) * 1_000_000 / u128::from(tsc_khz.max(1));
-    u64::try_from(ns).unwrap_or(u64::MAX)
 }
 
 /// Every cause, those of which there is nothing too.

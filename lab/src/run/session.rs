@@ -257,22 +257,8 @@ impl<'a> Session<'a> {
         if self.ended.is_some() {
             return Ok(());
         }
-        if let Some(reader) = &mut self.stalls {
-            reader.begin(self.machine.shared());
-        }
         let moving = experiment.moving_span().duration();
-        if let Some(device) = &self.dma {
-            self.dma_before = device.counts();
-        }
-        if let Some(engine) = &mut self.engine
-            && !moving.is_zero()
-        {
-            engine.begin_moving(experiment, &self.machine)?;
-            if experiment.torment {
-                let vcpus = self.machine.vcpus();
-                self.holder = Some(Holder::start(vcpus, experiment.seed.0)?);
-            }
-        }
+        self.begin_moving(moving)?;
         self.moving_ns = self.phase(Stage::Moving, Phase::Moving, moving)?;
         if let Some(witness) = self.stalls.as_mut().and_then(StallReader::witness) {
             witness.end_moving(self.machine.shared());
@@ -281,6 +267,29 @@ impl<'a> Session<'a> {
         if let Some(watch) = self.machine.progress() {
             self.gaps = watch.vcpus().collect();
             self.standstill_ns = watch.standstill_ns();
+        }
+        Ok(())
+    }
+
+    /// Between control and moving phase, in neither of which any of this is. Movers start if they have time to move.
+    fn begin_moving(&mut self, moving: Duration) -> Result<(), RunError> {
+        // A stall counts as the control's if its vCPU saw that phase after it: then it was over before any window. The
+        // calls that start movers are full barriers between this and their windows.
+        self.machine.shared().set_phase(Phase::Warmup);
+        if let Some(reader) = &mut self.stalls {
+            reader.begin(self.machine.shared());
+        }
+        if let Some(device) = &self.dma {
+            self.dma_before = device.counts();
+        }
+        if let Some(engine) = &mut self.engine
+            && !moving.is_zero()
+        {
+            engine.begin_moving(self.experiment, &self.machine)?;
+            if self.experiment.torment {
+                let vcpus = self.machine.vcpus();
+                self.holder = Some(Holder::start(vcpus, self.experiment.seed.0)?);
+            }
         }
         Ok(())
     }

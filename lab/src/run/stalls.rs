@@ -7,6 +7,7 @@ use super::window_log::Window;
 use super::witness::Witness;
 use crate::histogram::Histogram;
 use crate::record::Stalls;
+use crate::timeline;
 use std::sync::Arc;
 use underfoot_abi::{Context, PAGE_SIZE, StallRecord};
 use underfoot_migrator::WaitKind;
@@ -48,7 +49,7 @@ pub struct StallReader {
     waiting: [Vec<StallRecord>; 2],
     counts: Stalls,
     own: OwnWindow,
-    tsc_khz: u64,
+    tsc_khz: u32,
     dropped_before: u64,
     waiter: Waiter,
     /// Told of everything too; `None` where guest and host have no clock in common.
@@ -72,7 +73,7 @@ impl StallReader {
             waiting: Default::default(),
             counts: Stalls::default(),
             own: OwnWindow::default(),
-            tsc_khz: tsc_khz.into(),
+            tsc_khz,
             dropped_before: 0,
             waiter,
             witness: None,
@@ -190,10 +191,7 @@ impl StallReader {
                 continue;
             };
             *own += 1;
-            let ns = |from: u64| {
-                let ticks = u128::from(stall.end_tsc.saturating_sub(from));
-                (ticks * 1_000_000 / u128::from(self.tsc_khz.max(1))) as u64
-            };
+            let ns = |from| timeline::ns(stall.end_tsc.saturating_sub(from), self.tsc_khz);
             self.own.stall.record(ns(stall.start_tsc));
             self.own.after.record(ns(window.end_tsc));
             // The address is the guest's word; one beyond its memory has overlapped no window.

@@ -4,11 +4,11 @@ use super::window_log::Window;
 use crate::attribution::{Judge, Judged, Sources, Tally};
 use crate::histogram::Histogram;
 use crate::record::{AgreementRecord, Attribution, StallLine};
-use crate::timeline::{ClockMap, OffCpu, PageWindows, Span, SpanLog};
+use crate::timeline::{self, ClockMap, OffCpu, PageWindows, Span, SpanLog};
 use std::collections::BTreeMap;
-use std::fs;
+use std::io;
 use underfoot_abi::{Context, PAGE_SIZE, RecordedPhase, StallRecord};
-use underfoot_vmm::{ClockPair, Machine, SharedRegion, SwitchRing};
+use underfoot_vmm::{ClockPair, Machine, RunDelay, SharedRegion, SwitchRing};
 
 /// How long after its end a stall is judged: a mover that was preempted tells of its window late.
 const PATIENCE_MS: u64 = 100;
@@ -23,9 +23,9 @@ const READINGS: u32 = 4;
 pub struct Witness {
     /// By vCPU; why there are none otherwise.
     rings: Result<Vec<SwitchRing>, String>,
-    /// Of the threads, when the control phase began: what schedstat said.
-    delays_before: Vec<Option<u64>>,
-    thread_ids: Vec<i32>,
+    /// By vCPU: how long its thread has waited for a CPU, and had when the control phase began. `None` where the kernel does
+    /// not tell.
+    delays: Vec<Option<(RunDelay, u64)>>,
     /// When the moving phase was over.
     agreement: Vec<AgreementRecord>,
     clock: ClockMap,
@@ -47,11 +47,8 @@ impl Witness {
         let thread_ids = machine.vcpus().thread_ids();
         let tsc_khz = machine.tsc_khz();
         let rings = thread_ids.iter().map(|id| SwitchRing::open(*id));
-        let rings = rings.collect::<Result<Vec<_>, _>>().map_err(|error| {
-            format!(
-                "perf_event_open: {error}; allow it by CAP_PERFMON or kernel.perf_event_paranoid=2 or less"
-            )
-        });
+        let rings = rings.collect::<io::Result<Vec<_>>>();
+        let rings = rings.map_err(|error| refused(&error));
         let pair = ClockPair::read(READINGS * 16);
         let memory = MEMORY_MS * u64::from(tsc_khz);
         let shared = machine.shared();
@@ -62,8 +59,7 @@ impl Witness {
         };
         Self {
             rings,
-            delays_before: thread_ids.iter().map(|id| run_delay_ns(*id)).collect(),
-            thread_ids,
+            delays: thread_ids.iter().map(|id| delay(*id)).collect(),
             agreement: Vec::new(),
             clock: ClockMap::new(tsc_khz, pair),
             sources: Sources {
@@ -178,17 +174,16 @@ impl Witness {
     }
 
     fn agreement(&self) -> Vec<AgreementRecord> {
-        let before = self.delays_before.iter();
-        let threads = (0..).zip(self.thread_ids.iter().zip(before));
-        let agreement = threads.map(|(vcpu, (id, before))| {
+        let agreement = (0..).zip(&self.delays).map(|(vcpu, delay)| {
             let off = self.sources.off_cpu.get(vcpu as usize);
             let phases = [RecordedPhase::Control, RecordedPhase::Moving];
             let sum = |off: &OffCpu| phases.map(|phase| off.lengths(phase).sum()).iter().sum();
-            let run_delay_ns = run_delay_ns(*id).zip(*before);
+            let since =
+                |(delay, before): &(RunDelay, u64)| Some(delay.ns()?.saturating_sub(*before));
             AgreementRecord {
                 vcpu,
                 preempted_ns: off.map(sum),
-                run_delay_ns: run_delay_ns.map(|(now, before)| now.saturating_sub(before)),
+                run_delay_ns: delay.as_ref().and_then(since),
             }
         });
         agreement.collect()
@@ -197,7 +192,7 @@ impl Witness {
     fn line(&self, shared: &SharedRegion, phase: &'static str, judged: &Judged) -> StallLine {
         let stall = judged.record;
         let context = Context(stall.context);
-        let ns = |ticks: u64| crate::attribution::ns(ticks, self.tsc_khz);
+        let ns = |ticks: u64| timeline::ns(ticks, self.tsc_khz);
         let byte = shared.page_byte(stall.gva / PAGE_SIZE as u64);
         StallLine {
             phase,
@@ -217,14 +212,26 @@ impl Witness {
     }
 }
 
+/// Why switches are not recorded, and what that means.
+fn refused(error: &io::Error) -> String {
+    let remedy = match error.kind() {
+        io::ErrorKind::PermissionDenied => {
+            "; CAP_PERFMON or kernel.perf_event_paranoid=2 allows it, in a container its profile of system calls too"
+        }
+        _ => "",
+    };
+    format!(
+        "perf_event_open: {error}; time that vCPUs were without a CPU stays unexplained{remedy}"
+    )
+}
+
 fn interrupts_dropped(shared: &SharedRegion) -> u64 {
     let dropped = |index| shared.vcpu(index).interrupts.dropped();
     (0..shared.cpus()).map(dropped).fold(0, u64::saturating_add)
 }
 
-/// Time that the thread has waited on a run queue: the second number of its schedstat, in ns (Documentation/scheduler/
-/// sched-stats.rst).
-fn run_delay_ns(thread_id: i32) -> Option<u64> {
-    let text = fs::read_to_string(format!("/proc/self/task/{thread_id}/schedstat")).ok()?;
-    text.split_ascii_whitespace().nth(1)?.parse().ok()
+fn delay(thread_id: i32) -> Option<(RunDelay, u64)> {
+    let delay = RunDelay::of(thread_id)?;
+    let before = delay.ns()?;
+    Some((delay, before))
 }

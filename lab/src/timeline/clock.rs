@@ -60,9 +60,8 @@ impl ClockMap {
         let (ticks, ns) = self.rate();
         let nominal = ns * i128::from(self.tsc_khz) / 1_000_000;
         let ppb = (ticks - nominal) * 1_000_000_000 / nominal.max(1);
-        let error = u128::from(self.error_ticks) * 1_000_000 / u128::from(self.tsc_khz.max(1));
         ClockRecord {
-            error_ns: u64::try_from(error).unwrap_or(u64::MAX),
+            error_ns: super::ns(self.error_ticks, self.tsc_khz),
             drift_ppb: i64::try_from(ppb).unwrap_or(i64::MAX),
             measured_ns: self.latest.raw_ns.saturating_sub(self.first.raw_ns),
         }

@@ -67,8 +67,8 @@ impl OffCpu {
             return;
         }
         if let Some(phase) = phase {
-            let ns = u128::from(span.ticks()) * 1_000_000 / u128::from(self.tsc_khz.max(1));
-            self.lengths[phase as usize].record(ns as u64);
+            let ns = super::ns(span.ticks(), self.tsc_khz);
+            self.lengths[phase as usize].record(ns);
         }
         self.preempted.add(span);
     }

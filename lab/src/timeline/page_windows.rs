@@ -43,6 +43,12 @@ impl PageWindows {
         }
     }
 
+    /// Whether the guest has this page, which it may say of any number.
+    #[must_use]
+    pub const fn has(&self, page: u64) -> bool {
+        page < self.frames
+    }
+
     /// The windows of `page` that share some time with `span`, in the order of time.
     pub fn over(&self, page: u64, span: Span) -> impl Iterator<Item = Span> + '_ {
         let windows = self.by_page.get(&page).into_iter();
