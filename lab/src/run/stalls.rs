@@ -171,7 +171,8 @@ impl StallReader {
         });
         self.guest_dropped = shared.mover().windows.dropped();
         for (recorder, overlap) in self.recorders.iter().zip(&mut self.overlaps) {
-            while let Some(window) = recorder.windows().pop() {
+            // Those that are there now: a mover may be faster than this reader for as long as it moves.
+            for window in recorder.windows().ready() {
                 if let Some(witness) = witness {
                     witness.window(&window);
                 }

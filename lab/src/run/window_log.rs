@@ -80,8 +80,15 @@ impl WindowLog {
         self.written.store(at + 1, Ordering::Release);
     }
 
-    /// Takes the oldest window. Only the one reader may call this.
-    pub fn pop(&self) -> Option<Window> {
+    /// Takes windows, the oldest first, up to as many as are there when this is called. Only the one reader may call
+    /// this.
+    pub fn ready(&self) -> impl Iterator<Item = Window> + '_ {
+        let written = self.written.load(Ordering::Acquire);
+        let ready = written - self.read.load(Ordering::Relaxed);
+        (0..ready).map_while(|_| self.pop())
+    }
+
+    fn pop(&self) -> Option<Window> {
         let at = self.read.load(Ordering::Relaxed);
         if at == self.written.load(Ordering::Acquire) {
             return None;
@@ -132,6 +139,16 @@ mod tests {
         assert_eq!(Window::of_guest(record(5, 6, 5)), Some(window(5)));
         assert_eq!(Window::of_guest(record(6, 5, 5)), None);
         assert_eq!(Window::of_guest(record(5, 6, u64::MAX)), None);
+    }
+
+    #[test]
+    fn what_comes_while_it_is_read_waits_for_the_next_time() {
+        let log = WindowLog::default();
+        log.push(window(1));
+        for n in [1, 2] {
+            let windows = log.ready().inspect(|_| log.push(window(n + 1)));
+            assert_eq!(windows.take(ROOM).collect::<Vec<_>>(), [window(n)]);
+        }
     }
 
     #[test]
