@@ -1,6 +1,6 @@
 //! How long a thread has waited for a CPU, by the scheduler's word.
 //!
-//! Source: Documentation/scheduler/sched-stats.rst, section "/proc/<pid>/schedstat".
+//! Source: Documentation/scheduler/sched-stats.rst, section `/proc/<pid>/schedstat`.
 
 use std::fs::File;
 use std::os::unix::fs::FileExt;
