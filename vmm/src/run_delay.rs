@@ -44,8 +44,10 @@ mod tests {
         let thread = std::thread::spawn(|| RunDelay::of(crate::sys::thread_id()));
         let delay = thread.join().expect("no panic").expect("schedstat");
         // Its exit may be under way still.
-        while delay.ns().is_some() {
-            std::thread::yield_now();
-        }
+        let told = (0..10_000).find(|_| {
+            std::thread::sleep(std::time::Duration::from_millis(1));
+            delay.ns().is_none()
+        });
+        assert!(told.is_some());
     }
 }
