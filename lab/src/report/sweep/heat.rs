@@ -1,4 +1,4 @@
-//! A measure over two directions: a table whose cells are darker the worse they are.
+//! A measure over two directions: a table whose cells have the more colour the worse they are.
 
 use super::super::markup::Markup;
 use super::facet::{Facet, Layout};
@@ -64,7 +64,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_worst_is_the_darkest_on_a_logarithmic_scale() {
+    fn the_worst_has_most_colour_on_a_logarithmic_scale() {
         for (metric, value, range, expected) in [
             (Metric::WindowTail, 10.0, (10.0, 1_000.0), "h0"),
             (Metric::WindowTail, 110.0, (10.0, 1_000.0), "h4"),

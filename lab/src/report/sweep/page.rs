@@ -85,17 +85,25 @@ fn measure(results: &SweepResults, layout: &Layout<'_>, metric: Metric) -> Marku
     } else {
         "more is better"
     });
-    section.raw(", and darker is worse.</p><div class=\"figures\">");
+    section.raw(", the stronger the colour the worse.</p><div class=\"figures\">");
     for facet in &layout.facets {
-        section.raw("<div>");
-        if !facet.title.is_empty() {
-            section.element("h3", &facet.title);
+        let heat_map = heat_map(layout, facet, metric, range);
+        let curves = curves(layout, facet, metric, range).unwrap_or_default();
+        if facet.title.is_empty() {
+            // Side by side, where there is room.
+            section
+                .raw("<div>")
+                .push(&heat_map)
+                .raw("</div>")
+                .push(&curves);
+        } else {
+            section
+                .raw("<div>")
+                .element("h3", &facet.title)
+                .push(&heat_map)
+                .push(&curves)
+                .raw("</div>");
         }
-        section.push(&heat_map(layout, facet, metric, range));
-        if let Some(figure) = curves(layout, facet, metric, range) {
-            section.push(&figure);
-        }
-        section.raw("</div>");
     }
     section.raw("</div>");
     if layout.more > 0 {
