@@ -258,6 +258,15 @@ fn a_cpu_that_is_never_quiescent_is_seen_whatever_the_workload() {
     }
 }
 
+/// A callback that spins in a bottom half for a lock of the thread below it, with nothing that checks orders of locks:
+/// RCU's stall detector speaks before the host gives the guest up.
+#[test]
+#[cfg_attr(no_kvm, ignore = "this host has no /dev/kvm for us")]
+fn a_lock_that_deadlocks_in_a_bottom_half_stalls_rcu() {
+    let more = "--cpus 2 --workload mmap1 --parameters lockdep=off,pages=1 --duration 7s";
+    assert_caught("busted-plain-lock", more, RUNS, &["report rcu-stall"]);
+}
+
 /// The wrong forms of locks, shootdowns, page tables and reclaim, each by its own checker.
 #[test]
 #[cfg_attr(no_kvm, ignore = "this host has no /dev/kvm for us")]

@@ -1,4 +1,8 @@
 //! Classic RCU: a section keeps its CPU from changing threads, so that a CPU that does is quiescent.
+//!
+//! A bottom half is as good as a section: no thread changes there, and its tick finds no quiescent state. So one that
+//! never ends holds a grace period up, and is told as a stall (Linux since 4.20, where RCU-bh became RCU:
+//! Documentation/RCU/Design/Requirements/Requirements.rst, "Bottom-Half Flavor").
 
 use super::{
     RcuCallback, RcuHead, RcuKind, RcuStall,
@@ -18,7 +22,7 @@ use underfoot_abi::{Context, Metric, Variant};
 
 /// A grace-period machine of the classic kind, and its callbacks.
 ///
-/// Only explicit read sections hold a grace period up; masked interrupts do not.
+/// Only explicit read sections and bottom halves hold a grace period up; masked interrupts do not.
 pub struct Rcu {
     periods: Periods,
     pub(super) callbacks: Callbacks,
@@ -86,8 +90,8 @@ impl Rcu {
     }
 
     /// The timer tick: reports a quiescent state if the tick interrupted none of this CPU's read
-    /// sections (`interrupted` is the context word from before the interrupt), and looks for a
-    /// stalled grace period.
+    /// sections, nor a bottom half (`interrupted` is the context word from before the interrupt), and
+    /// looks for a stalled grace period.
     pub fn tick(&self, cpu: &Cpu, interrupted: Context) {
         self.notice(cpu, interrupted);
         self.periods.heed_host(cpu);
@@ -98,7 +102,7 @@ impl Rcu {
     }
 
     /// The interrupt of an expedited wait: as the tick; a section that was interrupted reports when it
-    /// ends.
+    /// ends, a bottom half at the next tick.
     pub fn ipi(&self, cpu: &Cpu, interrupted: Context) {
         if self.notice(cpu, interrupted) {
             // The section's end looks at this anyway, so that it costs readers nothing.
@@ -111,10 +115,11 @@ impl Rcu {
         if !self.periods.waits_for(cpu) {
             return false;
         }
-        if interrupted.rcu_depth() == 0 {
+        let reads = interrupted.rcu_depth() != 0 || interrupted.in_bottom_half();
+        if !reads {
             self.periods.report(cpu);
         }
-        interrupted.rcu_depth() != 0
+        reads
     }
 
     /// Waits for a full grace period (for ever under [`Variant::RcuStall`]); sleeps. Must not be

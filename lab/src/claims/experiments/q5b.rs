@@ -35,7 +35,7 @@ const RUNS: &[PlannedRun] = &[
             (Key::Parameters, "lockdep=off,pages=1"),
             (Key::Duration, "6s"),
         ],
-        &[Checker::Watchdog],
+        &[Checker::Report(ReportKind::RcuStall)],
         5,
     ),
 ];
@@ -43,16 +43,21 @@ const RUNS: &[PlannedRun] = &[
 /// Changes of mappings that must have gone well for "does not deadlock", by run.
 const LEAST_CHANGES: [(&str, u64); 2] = [("mmap1", 1_000), ("exit", 100)];
 
-const LOCKS: [Result<ReportKind, u32>; 2] =
-    [Ok(ReportKind::LockContext), Ok(ReportKind::LockCycle)];
+/// What the checkers of locks and of RCU say of the deadlock.
+const ACCUSATIONS: [Result<ReportKind, u32>; 3] = [
+    Ok(ReportKind::LockContext),
+    Ok(ReportKind::LockCycle),
+    Ok(ReportKind::RcuStall),
+];
 
 /// The experiment.
 pub const PLAN: Plan = Plan {
     id: "Q5b",
     criterion: "yes if, with bottom halves on, the lock-order checker names the lock before anything \
-                hangs and the guest hangs at last, and with them off the checker is silent and mmap1 \
+                hangs, and without it the guest hangs and its own stall detector names a CPU that holds \
+                RCU up before the host gives the guest up, and with them off both are silent and mmap1 \
                 goes on for at least 1,000 changes of mappings and exit for 100; inconclusive if \
-                nothing hung or there were fewer changes",
+                nothing hung, no stall was told, or there were fewer changes",
     common: COMMON,
     runs: RUNS,
     judge,
@@ -67,7 +72,7 @@ fn judge(runs: &Runs, measured: &mut Measured) -> Result<Verdict, Missing> {
             return Ok(Verdict::new(Answer::No, reason));
         }
         let reports = &mut record.guest.reports.iter();
-        if let Some(report) = reports.find(|report| LOCKS.contains(&report.kind)) {
+        if let Some(report) = reports.find(|report| ACCUSATIONS.contains(&report.kind)) {
             let reason = format!("in {run}: {}", guest_record::line(report));
             return Ok(Verdict::new(Answer::No, reason));
         }
@@ -79,16 +84,25 @@ fn judge(runs: &Runs, measured: &mut Measured) -> Result<Verdict, Missing> {
         let ending = runs.record(run)?.outcome.ending.name();
         measured.set(format!("{run}.ending"), ending);
     }
-    if runs.record("busted-hang")?.outcome.ending != Ending::Watchdog {
+    let hang = runs.record("busted-hang")?;
+    if hang.outcome.ending != Ending::Watchdog {
         let reason = "with bottom halves on the guest did not hang in this time";
         return Ok(Verdict::inconclusive(reason));
     }
+    let Some(stall) = hang.guest.report_in_time(ReportKind::RcuStall) else {
+        let reason = "the guest hung, and its stall detector said nothing before the host ended it";
+        return Ok(Verdict::inconclusive(reason));
+    };
+    let [_, age_ns, waiting, _] = stall.words;
+    measured.set("busted-hang.stall_age_ns", age_ns);
+    measured.set("busted-hang.stalled_cpus", waiting);
+    measured.set("busted-hang.stall_told_by", stall.cpu);
     if !enough {
         let reason = "too few changes of mappings with bottom halves off";
         return Ok(Verdict::inconclusive(reason));
     }
-    let reason = "with bottom halves on the checker named the lock and the guest hung; with them \
-                  off it went on and the checker was silent";
+    let reason = "with bottom halves on the checker named the lock, and without it the guest hung and its \
+                  stall detector told of it; with them off it went on and both were silent";
     Ok(Verdict::yes_if(true, reason))
 }
 
@@ -101,22 +115,27 @@ mod tests {
     #[test]
     fn only_the_plain_lock_may_hang() {
         use Ending::{Done, Watchdog};
-        for (good, busted, changes, reported, answer) in [
-            (Done, Watchdog, 1_000, false, Answer::Yes),
-            (Done, Watchdog, 999, false, Answer::Inconclusive),
-            (Done, Done, 1_000, false, Answer::Inconclusive),
-            (Watchdog, Watchdog, 1_000, false, Answer::No),
-            (Done, Watchdog, 1_000, true, Answer::No),
+        const NONE: &[ReportKind] = &[];
+        const STALL: &[ReportKind] = &[ReportKind::RcuStall];
+        const LOCK: &[ReportKind] = &[ReportKind::LockContext];
+        for (good, busted, changes, told, accused, answer) in [
+            (Done, Watchdog, 1_000, STALL, NONE, Answer::Yes),
+            (Done, Watchdog, 999, STALL, NONE, Answer::Inconclusive),
+            (Done, Watchdog, 1_000, NONE, NONE, Answer::Inconclusive),
+            (Done, Watchdog, 1_000, LOCK, NONE, Answer::Inconclusive),
+            (Done, Done, 1_000, STALL, NONE, Answer::Inconclusive),
+            (Watchdog, Watchdog, 1_000, STALL, NONE, Answer::No),
+            (Done, Watchdog, 1_000, STALL, LOCK, Answer::No),
+            (Done, Watchdog, 1_000, STALL, STALL, Answer::No),
         ] {
             let runs = test_runs(RUNS, |run, record| {
                 let wrong = run.starts_with("busted");
                 record.outcome.ending = if wrong { busted } else { good };
                 record.guest.moving.insert("changes", changes);
-                record.guest.reports.clear();
-                if wrong || reported {
-                    let report = test_report(0, ReportKind::LockContext);
-                    record.guest.reports.push(report);
-                }
+                let kinds = if wrong { told } else { accused };
+                let reports = kinds.iter().map(|kind| test_report(0, *kind));
+                record.guest.reports = reports.collect();
+                record.guest.reports_before_end = kinds.len() as u32;
             });
             let verdict = judge(&runs, &mut Measured::default());
             assert_eq!(verdict.expect("all is there").answer, answer);

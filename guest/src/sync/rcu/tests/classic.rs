@@ -160,6 +160,28 @@ fn a_stalled_grace_period_is_reported_once_with_its_cpus() {
     );
 }
 
+/// As one does that spins in a callback for a lock of the thread below it: another CPU's tick tells.
+#[test]
+fn a_bottom_half_that_does_not_end_is_a_stall() {
+    static WAITING: Counter = Counter::new(0);
+    let fixture = Fixture::new(2);
+    let rcu = Rcu::new(1, |_, stall| {
+        WAITING.fetch_add(stall.waiting, Relaxed);
+    });
+    let cpus = online(&fixture, &rcu);
+    let ran = call(&rcu, &cpus[0]);
+    let inside = Context(Context::INTERRUPT | Context::BOTTOM_HALF);
+    for _ in 0..3 {
+        rcu.tick(&cpus[1], inside);
+        rcu.ipi(&cpus[1], inside);
+        rcu.tick(&cpus[0], Context::default());
+    }
+    assert_eq!((rcu.completed(), WAITING.load(Relaxed) & 0b10), (0, 0b10));
+    rcu.tick(&cpus[1], Context::default());
+    rcu.process(&cpus[0]);
+    assert_eq!((rcu.completed(), ran.load(Relaxed)), (1, 1));
+}
+
 /// A guest that its host kept from running is not accused for that time.
 #[test]
 fn time_in_which_nobody_looked_does_not_count() {
