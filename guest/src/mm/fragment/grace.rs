@@ -43,19 +43,23 @@ impl TableAllocator {
                 words,
                 format_args!("a page's callback ran for none of its halves"),
             );
-            return;
+            return self.counts.gone(false);
         };
         self.clear(cpu, descriptor, half);
         let Some(owner) = self.owner_of(cpu, descriptor) else {
-            return;
+            return self.counts.gone(false);
         };
         let settled = if cpu.header.variant == Variant::FreedListed as u32 {
-            descriptor.state.settle_unlocked(half)
+            let settled = descriptor.state.settle_unlocked(half);
+            self.counts.gone(settled.gives_back());
+            settled
         } else {
             let guard = owner.lock(cpu, Side::Callback);
             let alive = self.lists(&guard, descriptor);
             let mut place = self.place(&guard, descriptor);
-            descriptor.state.settle(half, alive, &mut place)
+            let settled = descriptor.state.settle(half, alive, &mut place);
+            self.counts.gone(settled.gives_back());
+            settled
         };
         self.finish(cpu, descriptor, settled);
     }
@@ -109,8 +113,7 @@ impl TableAllocator {
                 format_args!("a table was in use when it became free"),
             );
             self.counts.lost.fetch_add(1, Relaxed);
-        } else if settled.over {
-            self.counts.pages.fetch_sub(1, Relaxed);
+        } else if settled.gives_back() {
             self.descriptors.free(cpu, descriptor);
             // SAFETY: both halves are free and on no list, so nobody finds the page.
             unsafe { self.memory.pages.free(cpu, page, 0) };

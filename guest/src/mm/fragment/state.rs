@@ -97,6 +97,14 @@ pub struct Settled {
     pub sound: bool,
 }
 
+impl Settled {
+    /// Whether the page is given back: one that was misused is kept for ever.
+    #[must_use]
+    pub const fn gives_back(self) -> bool {
+        self.over && self.sound
+    }
+}
+
 /// The word.
 #[derive(Debug, Default)]
 #[repr(transparent)]

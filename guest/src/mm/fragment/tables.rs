@@ -120,7 +120,6 @@ impl TableAllocator {
             None => self.grow(cpu, owner, mode)?,
         };
         owner.tables.fetch_add(1, Relaxed);
-        self.counts.tables.fetch_add(1, Relaxed);
         let words = table.entries();
         let sound = record::access(cpu, table.address(), || {
             let sound = poison::verify(cpu, words, POISON);
@@ -148,12 +147,13 @@ impl TableAllocator {
         descriptor.set_tag(half, Tag::Free);
         self.count_freed(descriptor);
         let Some(owner) = self.owner_of(cpu, descriptor) else {
-            return;
+            return self.counts.gone(false);
         };
         let guard = owner.lock(cpu, Side::Task);
         let alive = self.lists(&guard, descriptor);
         let mut place = self.place(&guard, descriptor);
         let settled = descriptor.state.settle_now(half, alive, &mut place);
+        self.counts.gone(settled.gives_back());
         drop(guard);
         self.finish(cpu, descriptor, settled);
     }
@@ -260,6 +260,7 @@ impl TableAllocator {
             );
         }
         descriptor.set_tag(half, Tag::Table);
+        self.counts.taken();
         self.counts.reused.fetch_add(1, Relaxed);
         if descriptor.state.is_beside_pending(half) {
             self.counts.beside_pending.fetch_add(1, Relaxed);
@@ -283,7 +284,7 @@ impl TableAllocator {
         let pages = self.memory.pages;
         let unit = (descriptor.address() - pages.covers().start) / UNIT;
         pages.set_owner(page, unit as u32);
-        self.counts.pages.fetch_add(1, Relaxed);
+        self.counts.grown();
         let guard = owner.lock(cpu, Side::Task);
         let mut place = self.place(&guard, descriptor);
         let shared = self.kind == TableKind::Fragments;
@@ -312,7 +313,6 @@ impl TableAllocator {
     }
 
     fn count_freed(&self, descriptor: &Descriptor) {
-        self.counts.tables.fetch_sub(1, Relaxed);
         // The space still lives: its tables are freed before it leaves.
         if let Some(owner) = self.owners.objects.at(descriptor.owner.load(Relaxed)) {
             owner.tables.fetch_sub(1, Relaxed);
