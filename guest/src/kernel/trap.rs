@@ -107,7 +107,12 @@ fn handle(cpu: &Cpu, bits: u64, interrupted: Context, rip: u64) {
             .store(cpu.area.ipis.load(Relaxed) + 1, Relaxed);
         kernel.apic.end_of_interrupt();
         ipi::TLB.answer(cpu);
-        FLAVOURS.iter().for_each(|rcu| rcu.ipi(cpu, interrupted));
+        for rcu in &FLAVOURS {
+            rcu.ipi(cpu, interrupted);
+            if rcu.is_hurried(cpu) {
+                cpu.raise(CALLBACKS);
+            }
+        }
         SCHEDULER.interrupt(cpu);
     }
     if bits & PENDING_READY != 0 {

@@ -37,6 +37,7 @@ impl Backlog {
 pub(super) struct Waiting {
     callbacks: [AtomicU64; 2],
     bytes: [AtomicU64; 2],
+    done: AtomicU64,
 }
 
 impl Waiting {
@@ -45,6 +46,7 @@ impl Waiting {
             Self {
                 callbacks: [AtomicU64::new(0), AtomicU64::new(0)],
                 bytes: [AtomicU64::new(0), AtomicU64::new(0)],
+                done: AtomicU64::new(0),
             }
         }
     }
@@ -61,6 +63,11 @@ impl Waiting {
         self.callbacks[0].load(Relaxed)
     }
 
+    /// Callbacks done so far.
+    pub(super) fn done(&self) -> u64 {
+        self.done.load(Relaxed)
+    }
+
     pub(super) fn add(&self, bytes: u32) {
         add(&self.callbacks, 1);
         add(&self.bytes, u64::from(bytes));
@@ -69,6 +76,7 @@ impl Waiting {
     /// A callback is done.
     pub(super) fn remove(&self, bytes: u32) {
         self.bytes[0].fetch_sub(u64::from(bytes), Relaxed);
+        self.done.fetch_add(1, Relaxed);
         // Pairs with the acquire in `is_empty`.
         self.callbacks[0].fetch_sub(1, Release);
     }

@@ -4,12 +4,16 @@
 use super::{
     CPUS, RcuCallback, RcuHead, TicketLock,
     backlog::{Backlog, Waiting},
+    bit,
     head::List,
     sequence::Sequence,
 };
 use crate::{
     Cpu,
-    sync::{Backoff, atomic::const_fn},
+    sync::{
+        Backoff,
+        atomic::{AtomicU64, const_fn},
+    },
 };
 use core::{ptr::NonNull, sync::atomic::Ordering::Relaxed};
 use underfoot_abi::Metric;
@@ -84,6 +88,8 @@ crate::lock_class!(
 pub(super) struct Callbacks {
     lists: [TicketLock<Segments, false, CallbackList>; CPUS],
     waiting: [Waiting; CPUS],
+    /// CPUs that are to run theirs as soon as they can, a bit each. A tick has them run too: this is no more than a hint.
+    hurried: AtomicU64,
 }
 
 impl Callbacks {
@@ -98,6 +104,7 @@ impl Callbacks {
                 waiting: [const { Waiting::new() }; CPUS],
                 #[cfg(loom)]
                 waiting: core::array::from_fn(|_| Waiting::new()),
+                hurried: AtomicU64::new(0),
             }
         }
     }
@@ -215,6 +222,30 @@ impl Callbacks {
             unsafe { self.run(cpu, id, head) };
             ran = true;
         }
+    }
+
+    /// Has all other CPUs on which callbacks wait run those soon whose grace period is over; whether there are any.
+    pub(super) fn hurry_others(&self, cpu: &Cpu) -> bool {
+        let mut any = false;
+        for (id, waiting) in self.waiting.iter().enumerate() {
+            if id != cpu.id && !waiting.is_empty() {
+                self.hurried.fetch_or(1 << id, Relaxed);
+                cpu.ops.kick(cpu, id);
+                any = true;
+            }
+        }
+        any
+    }
+
+    /// Whether this CPU was told to hurry, once for each time.
+    pub(super) fn is_hurried(&self, cpu: &Cpu) -> bool {
+        let me = bit(cpu);
+        self.hurried.load(Relaxed) & me != 0 && self.hurried.fetch_and(!me, Relaxed) & me != 0
+    }
+
+    /// Callbacks that are done, of all CPUs so far.
+    pub(super) fn done(&self) -> u64 {
+        self.waiting.iter().map(Waiting::done).sum()
     }
 
     /// What waits on CPU `id`.

@@ -149,6 +149,24 @@ impl<'a> RcuFlavour<'a> {
         each!(self, rcu => rcu.callbacks.process(cpu, rcu))
     }
 
+    /// Has all other CPUs on which callbacks wait run those soon whose grace period is over (as far as Linux's
+    /// `rcu_barrier` hurries them); whether there are any.
+    pub fn hurry_others(self, cpu: &Cpu) -> bool {
+        each!(self, rcu => rcu.callbacks.hurry_others(cpu))
+    }
+
+    /// In an inter-processor interrupt: whether another CPU wants this CPU's bottom half raised, by
+    /// [`Self::hurry_others`].
+    pub fn is_hurried(self, cpu: &Cpu) -> bool {
+        each!(self, rcu => rcu.callbacks.is_hurried(cpu))
+    }
+
+    /// Callbacks that are done, of all CPUs so far.
+    #[must_use]
+    pub fn done(self) -> u64 {
+        each!(self, rcu => rcu.callbacks.done())
+    }
+
     /// Whether callbacks wait on this CPU: its bottom half is to be raised on each tick, and its tick
     /// must not stop (Linux's `rcu_needs_cpu`).
     #[must_use]
