@@ -1,5 +1,6 @@
 //! What the guest told of its workload: counters by phase, and what its checkers reported.
 
+use crate::record::BacklogRecord;
 use std::collections::BTreeMap;
 use underfoot_abi::{MAX_COUNTERS, ReportKind, WorkloadId};
 use underfoot_vmm::GuestReport;
@@ -25,6 +26,8 @@ pub struct GuestRecord {
     pub reports_by_kind: BTreeMap<&'static str, u32>,
     /// The first of each kind, in the order in which they were made.
     pub reports: Vec<GuestReport>,
+    /// What waited for grace periods; `None` if it never queued a callback.
+    pub backlog: Option<BacklogRecord>,
     /// How many had been made when the run was ended before its time; all, where it was not.
     pub reports_before_end: u32,
 }

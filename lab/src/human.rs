@@ -30,6 +30,25 @@ fn three_digits(value: f64) -> String {
     }
 }
 
+/// Bytes, with three digits and a binary unit.
+#[must_use]
+pub fn bytes(bytes: u64) -> String {
+    if bytes < 1024 {
+        return format!("{bytes} B");
+    }
+    const UNITS: [&str; 6] = ["KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];
+    let mut value = bytes as f64 / 1024.0;
+    let mut units = UNITS.into_iter();
+    let mut unit = units.next().unwrap_or_default();
+    // 1023.5 would be printed as 1024.
+    while value >= 1023.5
+        && let Some(next) = units.next()
+    {
+        (value, unit) = (value / 1024.0, next);
+    }
+    format!("{} {unit}", three_digits(value))
+}
+
 /// A count with a comma at every third digit.
 #[must_use]
 pub fn count(count: u64) -> String {
@@ -177,6 +196,21 @@ mod tests {
             (1_500_000_000_000, "1500 s"),
         ] {
             assert_eq!(time(ns), text);
+        }
+    }
+
+    #[test]
+    fn sizes() {
+        for (count, text) in [
+            (0, "0 B"),
+            (1_023, "1023 B"),
+            (1_024, "1.00 KiB"),
+            (67_584, "66.0 KiB"),
+            (1_048_000, "1023 KiB"),
+            (1_048_200, "1.00 MiB"),
+            (u64::MAX, "16.0 EiB"),
+        ] {
+            assert_eq!(bytes(count), text);
         }
     }
 

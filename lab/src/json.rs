@@ -1,5 +1,9 @@
 //! The results of a run as JSON, schema `underfoot.run/1`.
 
+mod backlog;
+
+pub use backlog::{BacklogJson, SeriesJson};
+
 use crate::attribution::Cause;
 use crate::exit::ExitStatus;
 use crate::guest_record::{GuestCounters, kind_name};
@@ -19,10 +23,10 @@ use underfoot_abi::{Cpl, PageKind};
 /// The schema that [`RunJson`] follows.
 pub const RUN_SCHEMA: &str = "underfoot.run/1";
 
-/// A histogram of nanoseconds.
+/// A histogram.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct HistogramJson {
-    /// Always `ns`.
+    /// What the values are: `ns`, but where something else is counted.
     pub unit: &'static str,
     /// Values recorded: the counts of `buckets` and `overflow`, added up.
     pub count: u64,
@@ -45,14 +49,22 @@ pub struct HistogramJson {
     pub max: Option<u64>,
     /// Least value of each bucket that is not empty, and its count, ascending.
     pub buckets: Vec<(u64, u64)>,
-    /// Values of 2^36 ns (about 69 s) or more, which have no bucket.
+    /// Values of 2^36 or more (about 69 s), which have no bucket.
     pub overflow: u64,
 }
 
 impl From<&Histogram> for HistogramJson {
     fn from(histogram: &Histogram) -> Self {
+        Self::new(histogram, "ns")
+    }
+}
+
+impl HistogramJson {
+    /// A histogram of values in `unit`.
+    #[must_use]
+    pub fn new(histogram: &Histogram, unit: &'static str) -> Self {
         Self {
-            unit: "ns",
+            unit,
             count: histogram.count(),
             sum: histogram.sum(),
             min: histogram.min(),
@@ -204,6 +216,9 @@ pub struct GuestJson<'a> {
     pub reports_by_kind: &'a BTreeMap<&'static str, u32>,
     /// The first of each kind, in the order in which they were made.
     pub reports: Vec<ReportJson<'a>>,
+    /// What waited for grace periods; left out if it never queued a callback.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub backlog: Option<BacklogJson>,
 }
 
 impl<'a> From<&'a RunRecord> for GuestJson<'a> {
@@ -231,6 +246,7 @@ impl<'a> From<&'a RunRecord> for GuestJson<'a> {
             reports_made: guest.reports_made,
             reports_by_kind: &guest.reports_by_kind,
             reports: reports.collect(),
+            backlog: guest.backlog.as_ref().map(BacklogJson::from),
         }
     }
 }

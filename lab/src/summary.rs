@@ -1,5 +1,7 @@
 //! The results of a run on one screen: at most 80 columns and 24 lines.
 
+mod rcu;
+
 use crate::attribution::Cause;
 use crate::guest_record::line;
 use crate::histogram::Histogram;
@@ -14,6 +16,8 @@ use underfoot_migrator::{AbortReason, StrategyKind};
 
 /// Columns of a screen, to be counted on.
 pub const SCREEN: usize = 80;
+/// Its lines.
+const ROWS: usize = 24;
 const LABEL: usize = 10;
 const PERCENTILES: [u16; 5] = [5_000, 9_000, 9_900, 9_990, 9_999];
 /// Pages that went back because of `--max-window`.
@@ -44,11 +48,19 @@ pub fn summary(record: &RunRecord, results: Option<&Path>, width: Option<usize>)
     lines.push(stalled_line(record));
     lines.extend(own_window_line(record));
     lines.extend(cause_lines(record));
+    let spare = lines.len();
     lines.extend(async_line(record));
     lines.push(integrity_line(record));
     lines.extend(finding_line(record));
     lines.extend(watchdog_line(record));
     lines.extend(absent_line(record, width));
+    // What the results have too goes where there is no room.
+    for line in [rcu::shootdown_line(record), rcu::backlog_line(record)] {
+        let rows = lines.len() + usize::from(results.is_some());
+        if width.is_none() || rows < ROWS {
+            lines.splice(spare..spare, line);
+        }
+    }
     if let Some(width) = width {
         for line in &mut lines {
             *line = cut(line, width);

@@ -6,9 +6,9 @@ use crate::histogram::Histogram;
 use crate::host_limits::HostLimits;
 use crate::names::Named;
 use crate::record::{
-    Attribution, AttributionRecord, Ending, EngineCost, Histograms, Host, Integrity, KindCounts,
-    Migration, MigrationCounts, Outcome, PlaceboRecord, RunRecord, Stage2, Stalls, Startup,
-    TailRecord, VcpuProgress, Waits,
+    Attribution, AttributionRecord, BacklogPoint, BacklogRecord, Ending, EngineCost, Histograms,
+    Host, Integrity, KindCounts, Migration, MigrationCounts, Outcome, PlaceboRecord, RunRecord,
+    Stage2, Stalls, Startup, TailRecord, VcpuProgress, Waits,
 };
 use crate::settings::{Key, Settings};
 use crate::units::Size;
@@ -75,6 +75,26 @@ fn attribution() -> Attribution {
         control: attributed(&[("interrupt", 90_000), ("unexplained", 10_000)]),
         ..Attribution::default()
     }
+}
+
+fn backlog() -> BacklogRecord {
+    let mut record = BacklogRecord::default();
+    for index in 0..8 {
+        let (callbacks, bytes) = (100 * index, 204_800 * index);
+        let set = if index < 2 {
+            &mut record.control
+        } else {
+            &mut record.moving
+        };
+        set.callbacks.record(callbacks);
+        set.bytes.record(bytes);
+        record.push(BacklogPoint {
+            at_ns: 10_000_000 * index,
+            callbacks,
+            bytes,
+        });
+    }
+    record
 }
 
 fn experiment() -> Experiment {
@@ -169,6 +189,7 @@ pub(crate) fn test_record() -> RunRecord {
         guest: GuestRecord {
             control: GuestCounters::from([("operations", 2_600_000)]),
             moving: GuestCounters::from([("operations", 9_872_000)]),
+            backlog: Some(backlog()),
             ..GuestRecord::default()
         },
         progress: vec![VcpuProgress {

@@ -8,9 +8,9 @@ use std::ptr::{NonNull, addr_of, addr_of_mut};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
 use underfoot_abi::{
-    Cpl, GuestState, Header, InterruptRecord, Layout, MAGIC, MAX_PARAMETERS, MAX_THREADS, Mover,
-    MoverArea, PageByte, Phase, ReportKind, Reports, StallRecord, ThreadWords, VERSION, Variant,
-    VcpuArea, WindowRecord, WorkloadId,
+    BacklogRing, BacklogSample, Cpl, GuestState, Header, InterruptRecord, Layout, MAGIC,
+    MAX_PARAMETERS, MAX_THREADS, Mover, MoverArea, PageByte, Phase, ReportKind, Reports,
+    StallRecord, ThreadWords, VERSION, Variant, VcpuArea, WindowRecord, WorkloadId,
 };
 use vm_memory::{GuestAddress, GuestMemoryBackend, GuestMemoryMmap};
 
@@ -107,6 +107,8 @@ pub struct HeaderWords<'a> {
     pub reports: &'a [Reports; ReportKind::ALL.len()],
     /// Guest: its threads.
     pub threads: &'a [ThreadWords; MAX_THREADS],
+    /// Guest: samples of what waits for grace periods.
+    pub backlog: &'a BacklogRing,
 }
 
 /// The shared region of one guest. Cheap to clone; keeps the guest's memory mapped.
@@ -219,7 +221,7 @@ impl SharedRegion {
     pub fn header(&self) -> HeaderWords<'_> {
         let header = self.header_ptr();
         // SAFETY: as in `init` the page is mapped and aligned, for as long as `self` lives; every
-        // word referenced is an atomic (or an array of them), so the guest may write it meanwhile.
+        // word referenced is an atomic (or made of them), so the guest may write it meanwhile.
         unsafe {
             HeaderWords {
                 phase: &*addr_of!((*header).phase),
@@ -244,6 +246,7 @@ impl SharedRegion {
                 reports_made: &*addr_of!((*header).reports_made),
                 reports: &*addr_of!((*header).reports),
                 threads: &*addr_of!((*header).threads),
+                backlog: &*addr_of!((*header).backlog),
             }
         }
     }
@@ -369,6 +372,14 @@ impl SharedRegion {
         let ring = &self.mover().windows;
         let ready = std::iter::from_fn(|| ring.pop());
         ready.take(underfoot_abi::STALL_RING).for_each(each);
+    }
+
+    /// Takes every sample of what waits for grace periods; one whole ring at most, however the guest writes. One caller
+    /// at a time.
+    pub fn drain_backlog(&self, each: impl FnMut(BacklogSample)) {
+        let ring = &self.header().backlog;
+        let ready = std::iter::from_fn(|| ring.pop());
+        ready.take(underfoot_abi::BACKLOG_RING).for_each(each);
     }
 
     /// Takes every stall record that is ready, vCPU by vCPU, and returns how many there were.

@@ -1,13 +1,13 @@
 //! The first pages of the shared region.
 
-use crate::{MAX_PARAMETERS, MAX_THREADS, ReportKind, Reports, ThreadWords};
+use crate::{BacklogRing, MAX_PARAMETERS, MAX_THREADS, ReportKind, Reports, ThreadWords};
 use core::sync::atomic::{AtomicU32, AtomicU64};
 
 /// `"undrfoot"`, little-endian.
 pub const MAGIC: u64 = u64::from_le_bytes(*b"undrfoot");
 
 /// Version of this contract. The guest refuses any other.
-pub const VERSION: u32 = 12;
+pub const VERSION: u32 = 13;
 
 /// What the run is doing, written by the host, read by the guest before each operation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -141,6 +141,8 @@ pub struct Header {
     pub reports: [Reports; ReportKind::ALL.len()],
     /// Guest: its threads, by number.
     pub threads: [ThreadWords; MAX_THREADS],
+    /// Guest: what waited for grace periods, in time, of the recorded phases.
+    pub backlog: BacklogRing,
 }
 
 const _: () = assert!(size_of::<Header>().is_multiple_of(crate::PAGE_SIZE));

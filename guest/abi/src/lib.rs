@@ -9,6 +9,7 @@
 //! [`MoverArea`]; [`Layout`] computes the offsets on both sides.
 #![cfg_attr(not(test), no_std)]
 
+mod backlog;
 mod context;
 mod dma;
 mod header;
@@ -28,6 +29,7 @@ mod variant;
 mod vcpu;
 mod workload;
 
+pub use backlog::{BACKLOG_PERIOD_NS, BACKLOG_RING, BacklogRing, BacklogSample};
 pub use context::{Context, Wait};
 pub use dma::{DMA_ALIGN, DMA_MAX_BYTES, DMA_RING, DmaDescriptor, DmaQueue, DmaStatus};
 pub use header::{Cpl, GuestState, Header, MAGIC, Phase, VERSION};

@@ -6,15 +6,17 @@ use core::sync::atomic::Ordering;
 #[cfg(all(loom, test))]
 use loom::sync::atomic::AtomicU64;
 
-/// Records in one ring.
+/// Records in one ring, if nothing else is said.
 pub const RING: usize = if cfg!(all(loom, test)) { 2 } else { 4096 };
 
 #[repr(C)]
+#[derive(Debug)]
 struct Slot<const WORDS: usize>([AtomicU64; WORDS]);
 
 /// Records of so many words. One writer (the guest), one reader (the host). A full ring drops and counts: it
 /// never blocks.
 #[repr(C)]
+#[derive(Debug)]
 pub(crate) struct Ring<const WORDS: usize, const SLOTS: usize = RING> {
     written: AtomicU64,
     read: AtomicU64,

@@ -1,7 +1,7 @@
 //! The kernel's RCU, a machine of each kind.
 
 use underfoot_abi::RCU_STALL_NS;
-use underfoot_guest::sync::{PreemptRcu, Rcu, RcuFlavour, RcuStall, SrcuDomain};
+use underfoot_guest::sync::{BacklogSampler, PreemptRcu, Rcu, RcuFlavour, RcuStall, SrcuDomain};
 
 /// There from the start.
 pub static RCU: Rcu = Rcu::new(RCU_STALL_NS, RcuStall::report);
@@ -16,3 +16,6 @@ pub static FLAVOURS: [RcuFlavour<'static>; 3] = [
     RcuFlavour::Preemptible(&PREEMPT_RCU),
     RcuFlavour::Sleepable(&SRCU),
 ];
+
+/// Tells the host what waits for all of them.
+pub static SAMPLER: BacklogSampler = BacklogSampler::new();

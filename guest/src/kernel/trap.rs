@@ -1,6 +1,6 @@
 //! What the kernel does with interrupts and traps.
 
-use super::grace::FLAVOURS;
+use super::grace::{FLAVOURS, SAMPLER};
 use super::threads::{CALLBACKS, SCHEDULER};
 use super::{fail, ipi, mover, page_event, state, work};
 use core::sync::atomic::Ordering::Relaxed;
@@ -85,6 +85,7 @@ fn grace_tick(cpu: &Cpu, interrupted: Context) {
             cpu.raise(CALLBACKS);
         }
     }
+    SAMPLER.tick(cpu, &FLAVOURS);
 }
 
 fn handle(cpu: &Cpu, bits: u64, interrupted: Context, rip: u64) {

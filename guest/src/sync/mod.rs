@@ -27,8 +27,8 @@ pub use queued::{QueuedGuard, QueuedLock};
 #[cfg(all(test, not(loom)))]
 pub(crate) use rcu::rig::{Rig, machines};
 pub use rcu::{
-    Backlog, FlavourGuard, PreemptGuard, PreemptRcu, Rcu, RcuCallback, RcuFlavour, RcuGuard,
-    RcuHead, RcuKind, RcuStall, ReaderState, SrcuDomain, SrcuGuard, StalledReader,
+    Backlog, BacklogSampler, FlavourGuard, PreemptGuard, PreemptRcu, Rcu, RcuCallback, RcuFlavour,
+    RcuGuard, RcuHead, RcuKind, RcuStall, ReaderState, SrcuDomain, SrcuGuard, StalledReader,
 };
 pub use rwsem::{ReadGuard, RwSemaphore, WriteGuard};
 pub use seqcount::SeqCount;

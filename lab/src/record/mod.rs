@@ -1,6 +1,7 @@
 //! What a run measured, as plain data: what `run` hands to the writers of results.
 
 mod attribution;
+mod backlog;
 mod dma;
 mod frames;
 mod page_events;
@@ -10,6 +11,7 @@ pub use attribution::{
     AgreementRecord, Attribution, AttributionRecord, Causes, ClockRecord, PlaceboRecord, StallLine,
     TailRecord, VcpuAttribution,
 };
+pub use backlog::{BacklogPhase, BacklogPoint, BacklogRecord};
 pub use dma::DmaRecord;
 pub use frames::{FrameUserRecord, FramesRecord};
 pub use page_events::PageEventCounts;

@@ -1,5 +1,6 @@
 //! One run: a machine, the engine, the phases, and the record of it all.
 
+mod backlog;
 mod dma;
 mod engine;
 mod frames;
@@ -26,6 +27,7 @@ use underfoot_vmm::dma::DmaError;
 use underfoot_vmm::placement::PlacementError;
 use underfoot_vmm::{Console, HostError, MachineError};
 
+pub use results::HYPERCALLS_REFUSED;
 pub use session::{SILENCE, Stage};
 
 /// Why there is no run. What happens to a guest that runs is in its record instead.

@@ -21,7 +21,7 @@ use underfoot_vmm::SharedRegion;
 use underfoot_vmm::stats::Stats;
 
 /// The counter of shootdowns that sent single interrupts where a hypercall was asked for.
-const HYPERCALLS_REFUSED: &str = "hypercalls-refused";
+pub const HYPERCALLS_REFUSED: &str = "hypercalls-refused";
 
 /// Puts the record together; everything that could still write has been joined.
 pub fn collect(session: &Session<'_>, outcome: Outcome) -> RunRecord {
@@ -134,6 +134,7 @@ fn guest(session: &Session<'_>) -> GuestRecord {
         reports_made,
         reports_by_kind: shared.reports_by_kind(),
         reports: shared.reports(),
+        backlog: session.backlog_record.clone(),
         reports_before_end: session.reports_before_end.unwrap_or(reports_made),
     }
 }

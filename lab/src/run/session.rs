@@ -8,6 +8,7 @@ mod stuck;
 pub use end::SILENCE;
 
 use self::stuck::stuck;
+use super::backlog::BacklogReader;
 use super::dma::{self, RegistryState};
 use super::engine::Engine;
 use super::guest_frames::Compared;
@@ -21,7 +22,7 @@ use crate::experiment::Experiment;
 use crate::histogram::Histogram;
 use crate::names::{Mover, Role};
 use crate::placement::placement;
-use crate::record::{Attribution, Ending, Outcome, Stalls};
+use crate::record::{Attribution, BacklogRecord, Ending, Outcome, Stalls};
 use crate::units::Size;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
@@ -100,6 +101,7 @@ pub struct Session<'a> {
     /// After the machine: it may wait for a vCPU.
     holder: Option<Holder>,
     stalls: Option<StallReader>,
+    backlog: BacklogReader,
     ended: Option<Outcome>,
     /// Reports of the guest's checkers when the run was ended before its time.
     pub reports_before_end: Option<u32>,
@@ -122,6 +124,8 @@ pub struct Session<'a> {
     /// Who stole the time, and lengths of the times in which vCPUs wanted a CPU, or why nobody knows.
     pub attribution: Option<Attribution>,
     pub preempted: Option<[Result<Histogram, String>; 2]>,
+    /// What waited for the guest's grace periods; `None` if nothing ever did.
+    pub backlog_record: Option<BacklogRecord>,
     /// Where the guest's own mover put pages, as the host found it; `None` if it could not look.
     pub compared: Option<Compared>,
 }
@@ -161,6 +165,7 @@ impl<'a> Session<'a> {
             populated.map_err(underfoot_vmm::MachineError::from)?;
         }
         machine.start();
+        let backlog = BacklogReader::new(experiment.memory.bytes(), machine.tsc_khz());
         Ok(Self {
             experiment,
             process_start,
@@ -173,6 +178,7 @@ impl<'a> Session<'a> {
             registry: RegistryState::default(),
             holder: None,
             stalls: None,
+            backlog,
             ended: None,
             reports_before_end: None,
             started: SystemTime::now(),
@@ -189,6 +195,7 @@ impl<'a> Session<'a> {
             windows_dropped: 0,
             attribution: None,
             preempted: None,
+            backlog_record: None,
             compared: None,
         })
     }
@@ -309,6 +316,7 @@ impl<'a> Session<'a> {
             if let Some(reader) = &mut self.stalls {
                 reader.drain(self.machine.shared());
             }
+            self.backlog.drain(self.machine.shared());
             self.look_after_threads();
             (self.progress)(stage, began.elapsed().as_nanos() as u64);
         }

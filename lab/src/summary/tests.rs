@@ -3,6 +3,7 @@
 use super::*;
 use crate::record::Outcome;
 use crate::test_record::{test_record, test_report};
+use underfoot_abi::Cpl;
 
 fn fits(text: &str) {
     assert!(text.lines().count() <= 24, "{text}");
@@ -128,4 +129,50 @@ fn a_busted_form_is_named() {
     let text = summary(&record, None, Some(SCREEN));
     fits(&text);
     assert!(text.contains("busted-no-unmap, WRONG ON PURPOSE"), "{text}");
+}
+
+#[test]
+fn a_hypercall_that_is_not_made_has_a_line_of_its_own() {
+    for (cpl, refused, said) in [
+        (
+            Cpl::Three,
+            1_234,
+            Some("1,234 by single interrupts, not by hypercall: none is made at CPL 3"),
+        ),
+        (
+            Cpl::Zero,
+            1,
+            Some("1 by single interrupts, not by hypercall: KVM did not take it"),
+        ),
+        (Cpl::Three, 0, None),
+    ] {
+        let mut record = test_record();
+        record.cpl = Some(cpl);
+        record.guest.moving.insert("hypercalls-refused", refused);
+        let text = summary(&record, Some(Path::new("runs/x")), Some(SCREEN));
+        fits(&text);
+        let line = text
+            .lines()
+            .find_map(|line| line.strip_prefix("shootdown "));
+        assert_eq!(line, said, "{text}");
+    }
+}
+
+/// Findings come first: what waited for grace periods is in the results too.
+#[test]
+fn a_full_screen_goes_without_the_backlog() {
+    let mut record = test_record();
+    let said = |record: &RunRecord, width| {
+        let text = summary(record, Some(Path::new("runs/x")), width);
+        text.contains("callbacks ")
+    };
+    assert!(said(&record, Some(SCREEN)));
+    record.outcome.ending = Ending::Failed;
+    record.integrity.errors = 1;
+    record.integrity.details = vec!["one".into()];
+    record
+        .host
+        .unsupported
+        .insert("frames".into(), "why".into());
+    assert!(!said(&record, Some(SCREEN)) && said(&record, None));
 }

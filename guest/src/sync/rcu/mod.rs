@@ -26,6 +26,7 @@ mod periods;
 mod preempt;
 mod published;
 mod readers;
+mod sampler;
 mod sequence;
 mod sleepable;
 mod stall;
@@ -37,6 +38,7 @@ pub use flavour::{FlavourGuard, RcuFlavour, RcuKind};
 pub use head::{RcuCallback, RcuHead};
 pub use preempt::{PreemptGuard, PreemptRcu};
 pub use readers::ReaderState;
+pub use sampler::BacklogSampler;
 pub use sleepable::{SrcuDomain, SrcuGuard};
 pub use stall::{RcuStall, StalledReader};
 

@@ -76,6 +76,7 @@ impl Session<'_> {
         // Now that every vCPU is gone, it waits for none.
         self.holds = self.holder.take().map_or(0, Holder::join);
         self.audited = self.machine.shared().state() == Some(GuestState::Done);
+        self.backlog_record = self.backlog.finish(self.machine.shared());
         if let Some(reader) = &mut self.stalls {
             let (counts, own) = reader.finish(self.machine.shared());
             if self.moving_ns > 0 {
