@@ -1,6 +1,7 @@
 //! Runs in the boxes, which have nested paging where this machine may have none.
 
 use std::fs;
+use std::io::Write;
 use std::time::Duration;
 
 use serde_json::Value;
@@ -27,6 +28,9 @@ const ATTEMPTS: u32 = 4;
 const DEAD: &str = "triple fault of the guest|did not stop when it was asked to";
 /// Runs of one command at most that end so.
 const OTHER_ATTEMPTS: u32 = 2;
+/// What the box's shell says of a run that it repeats, for either reason.
+const TWICE: &str = "the emulator delivered an interrupt twice; once more";
+const DIED: &str = "its guest died; once more";
 
 /// Runs `underfoot run` with the words of `line` at CPL 0 and at CPL 3 in the box `name` (a script
 /// under `tests/box`), with more `options` for the box, and checks that its stage 2 was `stage2`,
@@ -122,6 +126,7 @@ fn results_in_box(name: &str, options: &str, commands: &[(String, String)]) -> V
             .run()
     };
     let mut finished = boot();
+    let mut repeats = Repeats::default();
     for _ in 1..BOOTS {
         let said = |words: &&str| finished.stdout.contains(*words);
         let stuck = finished.status.code() == Some(OUT_OF_TIME);
@@ -129,8 +134,12 @@ fn results_in_box(name: &str, options: &str, commands: &[(String, String)]) -> V
             break;
         }
         eprintln!("the emulator failed the box's kernel; once more");
+        repeats.add(&finished.stdout);
+        repeats.boots += 1;
         finished = boot();
     }
+    repeats.add(&finished.stdout);
+    repeats.tell(name, commands.len());
     println!("{}", finished.stdout);
     finished.assert_status(0);
     let result = |(name, _): &(String, String)| {
@@ -138,6 +147,41 @@ fn results_in_box(name: &str, options: &str, commands: &[(String, String)]) -> V
         fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
     };
     commands.iter().map(result).collect()
+}
+
+/// How often the emulator's failures had something done once more.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Repeats {
+    /// Boots of the box.
+    boots: usize,
+    /// Runs whose guest was given an interrupt twice.
+    twice: usize,
+    /// Runs whose guest died.
+    died: usize,
+}
+
+impl Repeats {
+    /// Counts what a box said of its runs.
+    fn add(&mut self, said: &str) {
+        let count = |what: &str| {
+            said.lines()
+                .filter(|line| line.trim_end().ends_with(what))
+                .count()
+        };
+        self.twice += count(TWICE);
+        self.died += count(DIED);
+    }
+
+    /// Says how often, also of a test that passes: nobody may think that it went well at once.
+    fn tell(self, name: &str, runs: usize) {
+        let Self { boots, twice, died } = self;
+        let line = format!(
+            "{name} box, {runs} runs: repeated {twice} for an interrupt delivered twice, {died} for a guest that died; \
+             booted again {boots} times\n"
+        );
+        // Not by `eprint`, which the test harness keeps to itself.
+        let _ = std::io::stderr().write_all(line.as_bytes());
+    }
 }
 
 /// For the box's shell: runs `underfoot` with the words of `line`, again where TCG failed the guest, and
@@ -148,9 +192,9 @@ fn attempts(name: &str, line: &str) -> String {
            /underfoot {line} >/tmp/told 2>/tmp/said; status=$?; cat /tmp/told /tmp/said; \
            [ $status = 0 ] && break; \
            if grep -q '{MASKED_INTERRUPT}' /tmp/said; then \
-             echo '{name}: the emulator delivered an interrupt twice; once more'; \
+             echo '{name}: {TWICE}'; \
            elif [ $attempt -lt {OTHER_ATTEMPTS} ] && grep -Eq '{DEAD}' /tmp/said && \
-             grep -q ' 0 errors$' /tmp/told; then echo '{name}: its guest died; once more'; \
+             grep -q ' 0 errors$' /tmp/told; then echo '{name}: {DIED}'; \
            else exit $status; fi; \
            rm -rf /tmp/{name}; \
          done; \
@@ -172,5 +216,23 @@ fn assert_moved(summary: &Summary, stage2: &str, cpl: u64) {
             summary.verified(kind) > 0,
             "CPL {cpl}: no {kind} frame seen"
         );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_shell_repeats_is_counted() {
+        let script = attempts("walk", "run");
+        assert!(script.contains(TWICE) && script.contains(DIED));
+        let mut repeats = Repeats::default();
+        repeats.add(&format!(
+            "walk: {TWICE}\r\nintegrity 7 checks, 0 errors\nwalk: {DIED}\n"
+        ));
+        repeats.add(&format!("exit: {TWICE}\n"));
+        let (boots, twice, died) = (0, 2, 1);
+        assert_eq!(repeats, Repeats { boots, twice, died });
     }
 }
