@@ -36,7 +36,7 @@ pub struct BacklogRecord {
     pub dropped: u64,
     /// Samples that cannot be true, and were left out.
     pub refused: u64,
-    /// Both phases, one after the other: [`MOST_POINTS`] at most.
+    /// Both phases, one after the other: 512 at most.
     pub series: Vec<BacklogPoint>,
     /// Samples in each point of the series but the last: a power of two.
     pub samples_a_point: u32,
