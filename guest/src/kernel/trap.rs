@@ -82,6 +82,7 @@ fn grace_tick(cpu: &Cpu, interrupted: Context) {
     for rcu in &FLAVOURS {
         rcu.tick(cpu, interrupted);
         if rcu.needs_cpu(cpu) {
+            rcu.advance(cpu);
             cpu.raise(CALLBACKS);
         }
     }

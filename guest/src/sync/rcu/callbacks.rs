@@ -140,10 +140,7 @@ impl Callbacks {
         if self.waiting[cpu.id].is_empty() {
             return false;
         }
-        let target = self.lists[cpu.id]
-            .lock_irqsave(cpu)
-            .advance(grace.sequence());
-        ask(cpu, grace, target);
+        self.advance(cpu, grace);
         let most = BATCH.max((self.waiting[cpu.id].callbacks() >> DIVISOR) as usize);
         for _ in 0..most {
             let head = {
@@ -159,6 +156,15 @@ impl Callbacks {
             unsafe { self.run(cpu, cpu.id, head) };
         }
         !self.lists[cpu.id].lock_irqsave(cpu).done.is_empty()
+    }
+
+    /// Moves this CPU's callbacks on, and asks for the next grace period if some wait, without running any. From
+    /// anywhere.
+    pub(super) fn advance(&self, cpu: &Cpu, grace: &impl GracePeriods) {
+        let target = self.lists[cpu.id]
+            .lock_irqsave(cpu)
+            .advance(grace.sequence());
+        ask(cpu, grace, target);
     }
 
     /// Runs every callback of every CPU at once, and waits for those that other CPUs run already.

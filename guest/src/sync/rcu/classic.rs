@@ -24,7 +24,7 @@ use underfoot_abi::{Context, Metric, Variant};
 ///
 /// Only explicit read sections and bottom halves hold a grace period up; masked interrupts do not.
 pub struct Rcu {
-    periods: Periods,
+    pub(super) periods: Periods,
     pub(super) callbacks: Callbacks,
 }
 

@@ -167,6 +167,15 @@ impl<'a> RcuFlavour<'a> {
         each!(self, rcu => rcu.callbacks.done())
     }
 
+    /// In the tick, where callbacks wait on this CPU: has the next grace period begin without the bottom half, which may
+    /// be stuck in one of them; that grace period is then told as a stall. Of the classic kind, which waits for bottom
+    /// halves.
+    pub fn advance(self, cpu: &Cpu) {
+        if let Self::Classic(rcu) = self {
+            rcu.callbacks.advance(cpu, rcu);
+        }
+    }
+
     /// Whether callbacks wait on this CPU: its bottom half is to be raised on each tick, and its tick
     /// must not stop (Linux's `rcu_needs_cpu`).
     #[must_use]

@@ -182,6 +182,28 @@ fn a_bottom_half_that_does_not_end_is_a_stall() {
     assert_eq!((rcu.completed(), ran.load(Relaxed)), (1, 1));
 }
 
+/// The bottom half that is stuck moves none on; nor need another CPU want a grace period.
+#[test]
+fn callbacks_behind_a_stuck_one_have_their_grace_period_by_the_tick() {
+    let fixture = Fixture::new(1);
+    let rcu = Rcu::new(LONG_NS, silent);
+    let cpus = online(&fixture, &rcu);
+    let inside = Context(Context::INTERRUPT | Context::BOTTOM_HALF);
+    let kind = RcuFlavour::Classic(&rcu);
+    call(&rcu, &cpus[0]);
+    let ran = call(&rcu, &cpus[0]);
+    rcu.quiescent(&cpus[0]);
+    let in_progress = || rcu.periods.sequence.number() % 2 == 1;
+    assert_eq!((rcu.completed(), in_progress()), (1, false));
+    kind.tick(&cpus[0], inside);
+    kind.advance(&cpus[0]);
+    kind.tick(&cpus[0], inside);
+    assert_eq!((rcu.completed(), in_progress()), (1, true));
+    kind.tick(&cpus[0], Context::default());
+    while rcu.process(&cpus[0]) {}
+    assert_eq!((rcu.completed(), ran.load(Relaxed)), (2, 1));
+}
+
 /// A guest that its host kept from running is not accused for that time.
 #[test]
 fn time_in_which_nobody_looked_does_not_count() {
