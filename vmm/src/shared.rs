@@ -107,7 +107,7 @@ pub struct HeaderWords<'a> {
     pub reports: &'a [Reports; ReportKind::ALL.len()],
     /// Guest: its threads.
     pub threads: &'a [ThreadWords; MAX_THREADS],
-    /// Guest: samples of what waits for grace periods.
+    /// Guest: what waits for grace periods.
     pub backlog: &'a BacklogRing,
 }
 
@@ -366,19 +366,15 @@ impl SharedRegion {
         unsafe { &*self.base.as_ptr().add(self.layout.mover).cast() }
     }
 
-    /// Takes every window of the guest's own mover that is ready; one whole ring at most, however the
-    /// guest writes. One caller at a time.
+    /// Takes every window of the guest's own mover that is ready, one ring at most. One caller at a time.
     pub fn drain_windows(&self, each: impl FnMut(WindowRecord)) {
-        let ring = &self.mover().windows;
-        let ready = std::iter::from_fn(|| ring.pop());
+        let ready = std::iter::from_fn(|| self.mover().windows.pop());
         ready.take(underfoot_abi::STALL_RING).for_each(each);
     }
 
-    /// Takes every sample of what waits for grace periods; one whole ring at most, however the guest writes. One caller
-    /// at a time.
+    /// As [`Self::drain_windows`], every sample of what waits for grace periods.
     pub fn drain_backlog(&self, each: impl FnMut(BacklogSample)) {
-        let ring = &self.header().backlog;
-        let ready = std::iter::from_fn(|| ring.pop());
+        let ready = std::iter::from_fn(|| self.header().backlog.pop());
         ready.take(underfoot_abi::BACKLOG_RING).for_each(each);
     }
 
