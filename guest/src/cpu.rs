@@ -1,9 +1,9 @@
 //! One CPU, as the kernel sees it.
 
-use crate::Sightings;
 use crate::arch::PrivOps;
 use crate::sched::Sched;
 use crate::sched::bottom_half::{self, add};
+use crate::{Sightings, TickPhase};
 use core::sync::atomic::Ordering::{Relaxed, SeqCst};
 use core::sync::atomic::{AtomicBool, AtomicU32, compiler_fence};
 use underfoot_abi::{Context, Header, ThreadWords, VcpuArea, Wait};
@@ -26,6 +26,8 @@ pub struct Cpu {
     pub sched: &'static dyn Sched,
     /// Where the ticks of all CPUs last found them.
     pub sightings: &'static Sightings,
+    /// When its ticks are due.
+    pub tick_phase: TickPhase,
     /// Writes to the console, from anywhere.
     pub console: fn(&[u8]),
     /// What keeps this CPU from changing threads.

@@ -3,7 +3,7 @@
 #[cfg(not(loom))]
 use crate::mm::{Frame, MAX_ORDER, PageAllocator};
 use crate::sched::{Priority, Sched, ThreadId, ThreadLocal};
-use crate::{Cpu, Hold, Sightings, arch::PrivOps};
+use crate::{Cpu, Hold, Sightings, TickPhase, arch::PrivOps};
 #[cfg(not(loom))]
 use std::sync::atomic::{AtomicU8, AtomicU64};
 use std::{
@@ -194,6 +194,7 @@ impl Fixture {
             ns_per_tick_q32: 1 << 32,
             sched: self.sched,
             sightings: self.sightings,
+            tick_phase: TickPhase::new(4_000_000),
             console: |bytes| eprint!("{}", String::from_utf8_lossy(bytes)),
             hold: Hold::new(),
         }

@@ -17,9 +17,11 @@ pub mod sched;
 mod sightings;
 pub mod space;
 pub mod sync;
+mod tick_phase;
 pub mod tlb;
 #[cfg(not(loom))]
 pub mod workload;
 
 pub use cpu::{Cpu, Hold};
 pub use sightings::{Sighting, Sightings};
+pub use tick_phase::TickPhase;

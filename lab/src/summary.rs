@@ -7,7 +7,9 @@ use crate::guest_record::line;
 use crate::histogram::Histogram;
 use crate::human;
 use crate::names::{Named, Variant};
-use crate::record::{Causes, Ending, FrameUserRecord, Histograms, PageEventCounts, RunRecord};
+use crate::record::{
+    Causes, Ending, FrameUserRecord, Histograms, PageEventCounts, RunRecord, ticks_in_waits,
+};
 use crate::run::observer::LOCKED;
 use crate::setup_line::setup_line;
 use std::path::Path;
@@ -55,7 +57,12 @@ pub fn summary(record: &RunRecord, results: Option<&Path>, width: Option<usize>)
     lines.extend(watchdog_line(record));
     lines.extend(absent_line(record, width));
     // What the results have too goes where there is no room.
-    for line in [rcu::shootdown_line(record), rcu::backlog_line(record)] {
+    let ticks = ticks_in_waits(&record.stalls.own_window_interrupts);
+    for line in [
+        ticks.map(|told| labelled("ticks", &told)),
+        rcu::shootdown_line(record),
+        rcu::backlog_line(record),
+    ] {
         let rows = lines.len() + usize::from(results.is_some());
         if width.is_none() || rows < ROWS {
             lines.splice(spare..spare, line);

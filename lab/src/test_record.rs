@@ -207,6 +207,7 @@ pub(crate) fn test_record() -> RunRecord {
             own_window: Some(990),
             own_window_by_kind: BTreeMap::from([("data", 990)]),
             own_window_by_wait: BTreeMap::from([("halt", 990)]),
+            own_window_interrupts: BTreeMap::new(),
         },
         attribution: Some(attribution()),
         waits: Waits {

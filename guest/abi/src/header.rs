@@ -7,7 +7,7 @@ use core::sync::atomic::{AtomicU32, AtomicU64};
 pub const MAGIC: u64 = u64::from_le_bytes(*b"undrfoot");
 
 /// Version of this contract. The guest refuses any other.
-pub const VERSION: u32 = 13;
+pub const VERSION: u32 = 14;
 
 /// What the run is doing, written by the host, read by the guest before each operation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,5 +1,6 @@
 //! The kernel's statics, each filled once.
 
+use super::boot::TICK_HZ;
 use super::fail;
 use super::once::Once;
 use super::shared::Shared;
@@ -9,7 +10,7 @@ use underfoot_firmware::{CpuHeader, kernel_cpl};
 use underfoot_guest::arch::{Apic, PrivOps, Ring0, Ring3};
 use underfoot_guest::mm::{PageAllocator, PageTable};
 use underfoot_guest::workload::Workload;
-use underfoot_guest::{Cpu, Hold, Sightings};
+use underfoot_guest::{Cpu, Hold, Sightings, TickPhase};
 
 /// All that the CPUs share.
 pub struct Kernel {
@@ -92,6 +93,7 @@ pub fn add_cpu(
         ns_per_tick_q32: (1_000_000 << 32) / u64::from(shared.header.tsc_khz),
         sched: &super::threads::SCHEDULER,
         sightings: &SIGHTINGS,
+        tick_phase: TickPhase::new(u64::from(shared.header.tsc_khz) * 1000 / u64::from(TICK_HZ)),
         console: super::console::write,
         hold: Hold::new(),
     })

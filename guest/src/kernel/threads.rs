@@ -124,6 +124,7 @@ fn idle(cpu: &'static Cpu, _: usize) {
             cpu.ops.halt(cpu);
             if nap.is_some() {
                 kernel.apic.set_tick_ns(TICK_NS);
+                cpu.tick_phase.restart(tsc());
             }
             FLAVOURS.iter().for_each(|rcu| rcu.idle_exit(cpu));
         }

@@ -9,6 +9,7 @@ use underfoot_firmware::{
     CpuHeader, INTERRUPT_FLAG, PENDING_IPI, PENDING_READY, PENDING_TIMER, TrapFrame, VECTOR_IPI,
     VECTOR_NOT_PRESENT, VECTOR_PENDING, VECTOR_READY, VECTOR_TIMER, kernel_cpl,
 };
+use underfoot_guest::arch::tsc;
 use underfoot_guest::{Cpu, record};
 
 const TIMER: u64 = VECTOR_TIMER as u64;
@@ -46,7 +47,7 @@ extern "C" fn kernel_trap(header: &'static CpuHeader, frame: &mut TrapFrame) {
     }
     let interrupted = cpu.context();
     cpu.area.context.store(in_interrupt(interrupted), Relaxed);
-    record::interrupt(cpu, || {
+    record::interrupt(cpu, due_tsc(cpu, bits), || {
         handle(cpu, bits, interrupted, frame.rip);
         SCHEDULER.interrupt_exit(cpu, interrupted);
     });
@@ -69,8 +70,15 @@ fn page_fault(cpu: &Cpu, frame: &TrapFrame) {
 pub fn pending(cpu: &Cpu, bits: u64, rip: u64) {
     let interrupted = cpu.context();
     cpu.area.context.store(in_interrupt(interrupted), Relaxed);
-    record::interrupt(cpu, || handle(cpu, bits, interrupted, rip));
+    record::interrupt(cpu, due_tsc(cpu, bits), || {
+        handle(cpu, bits, interrupted, rip)
+    });
     cpu.area.context.store(interrupted.0, Relaxed);
+}
+
+/// When the tick among `bits` was due, if one is.
+fn due_tsc(cpu: &Cpu, bits: u64) -> Option<u64> {
+    (bits & PENDING_TIMER != 0).then(|| cpu.tick_phase.note(tsc()))
 }
 
 /// The context word in an interrupt: what it interrupted may have been a bottom half, it is none.

@@ -209,17 +209,19 @@ pub fn is_in_access(cpu: &Cpu) -> bool {
 }
 
 /// Does the work of an interrupt, and tells the host of it if it came in the midst of a timed access. Interrupts are
-/// masked before and after it.
+/// masked before and after it. `due_tsc` is when a tick that is part of it was due.
 #[inline]
-pub fn interrupt(cpu: &Cpu, work: impl FnOnce()) {
+pub fn interrupt(cpu: &Cpu, due_tsc: Option<u64>, work: impl FnOnce()) {
     let told = is_in_access(cpu) && phase(cpu).is_some();
     let start_tsc = if told { tsc() } else { 0 };
     work();
     if told {
         let end_tsc = tsc();
-        cpu.area
-            .interrupts
-            .push(InterruptRecord { start_tsc, end_tsc });
+        cpu.area.interrupts.push(InterruptRecord {
+            start_tsc,
+            end_tsc,
+            due_tsc,
+        });
     }
 }
 

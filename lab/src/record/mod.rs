@@ -1,5 +1,6 @@
 //! What a run measured, as plain data: what `run` hands to the writers of results.
 
+mod answers;
 mod attribution;
 mod backlog;
 mod dma;
@@ -7,6 +8,7 @@ mod frames;
 mod page_events;
 mod plug;
 
+pub use answers::{Answers, AnswersByWait, ticks_in_waits};
 pub use attribution::{
     AgreementRecord, Attribution, AttributionRecord, Causes, ClockRecord, PlaceboRecord, StallLine,
     TailRecord, VcpuAttribution,
@@ -187,6 +189,8 @@ pub struct Stalls {
     /// that the hypervisor itself reaches are waited for by `block`; where the guest moves its pages,
     /// its own handler spins (`guest-spin`).
     pub own_window_by_wait: BTreeMap<&'static str, u64>,
+    /// Whether vCPUs took interrupts in them while they waited.
+    pub own_window_interrupts: AnswersByWait,
 }
 
 /// How one vCPU met windows that sent it a signal instead of making it sleep.

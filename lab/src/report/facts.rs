@@ -1,6 +1,7 @@
 //! What is said of a run in words, for pages and for text.
 
 use crate::human;
+use crate::record::ticks_in_waits;
 use crate::rundir::{StoredRun, plain};
 
 /// What stands beside the histograms: label and text. A measure that is absent is `-`.
@@ -25,7 +26,7 @@ pub(super) fn facts(run: &StoredRun) -> Vec<(&'static str, String)> {
         .stalls
         .stalled_ns_per_page
         .map_or_else(|| "-".to_owned(), |ns| human::time(ns as u64));
-    vec![
+    let mut facts = vec![
         ("outcome", outcome(run)),
         ("migrated", moved),
         (
@@ -52,7 +53,10 @@ pub(super) fn facts(run: &StoredRun) -> Vec<(&'static str, String)> {
                 human::count(run.integrity.errors)
             ),
         ),
-    ]
+    ];
+    let ticks = ticks_in_waits(&run.stalls.own_window_interrupts);
+    facts.extend(ticks.map(|told| ("ticks", told)));
+    facts
 }
 
 /// Whether the figures are of a run that was as it should be, and why not.

@@ -9,6 +9,7 @@ mod guest_moves;
 mod header;
 mod holder;
 mod integrity;
+mod interrupts;
 pub mod observer;
 mod overlap;
 mod replug;

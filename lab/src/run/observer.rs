@@ -1,6 +1,7 @@
 //! What the host records of the engine's events: a recorder per thread, no lock, no allocation.
 
 use super::window_log::{Window, WindowLog};
+use crate::timeline::Span;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use underfoot_abi::Histogram;
 use underfoot_migrator::{AbortReason, Event, Observer, PageRange, Times};
@@ -130,6 +131,7 @@ impl EventRecorder {
         self.windows.push(Window {
             start_tsc: times.window,
             end_tsc: times.mapped,
+            away: away(times),
             range,
         });
         // Copied under protection, before the pages were taken away, or while nobody could reach them.
@@ -178,6 +180,7 @@ impl EventRecorder {
         self.windows.push(Window {
             start_tsc,
             end_tsc,
+            away: away(times),
             range,
         });
         self.record(HostMetric::Window, start_tsc, end_tsc);
@@ -188,6 +191,11 @@ impl EventRecorder {
         self.histogram(metric)
             .record((ticks as f64 * self.ns_per_tick) as u64);
     }
+}
+
+/// When the pages were certainly away: not before the call that unmaps returned, nor once a call that maps may have begun.
+fn away(times: &Times) -> Span {
+    Span::new(times.unmapped, times.copied)
 }
 
 impl Observer for EventRecorder {

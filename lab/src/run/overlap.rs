@@ -57,12 +57,14 @@ impl Overlap {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::timeline::Span;
     use underfoot_migrator::{Gfn, PageRange};
 
     fn window(start_tsc: u64, end_tsc: u64, gfn: u64, pages: u32) -> Window {
         Window {
             start_tsc,
             end_tsc,
+            away: Span::new(start_tsc, end_tsc),
             range: PageRange {
                 start: Gfn(gfn),
                 pages,

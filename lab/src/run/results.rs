@@ -331,8 +331,13 @@ fn stalls(session: &Session<'_>) -> Stalls {
         stalls.own_window = None;
         stalls.own_window_by_kind.clear();
         stalls.own_window_by_wait.clear();
+        stalls.own_window_interrupts.clear();
     } else if session.engine.is_some() {
         stalls.own_window.get_or_insert(0);
+    }
+    if session.experiment.backend == BackendKind::Kernel {
+        // Its one call takes pages away and brings them back: nobody sees when they are certainly away.
+        stalls.own_window_interrupts.clear();
     }
     stalls
 }

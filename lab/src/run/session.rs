@@ -240,6 +240,7 @@ impl<'a> Session<'a> {
         self.dma = dma::start(experiment, &self.machine, &engine)?;
         let reader = StallReader::new(
             engine.recorders().to_vec(),
+            self.machine.shared().cpus(),
             self.machine.tsc_khz(),
             match experiment.mover {
                 Mover::Host => Waiter::Vcpu(experiment.wait),
@@ -268,7 +269,7 @@ impl<'a> Session<'a> {
         self.begin_moving(moving)?;
         self.moving_ns = self.phase(Stage::Moving, Phase::Moving, moving)?;
         if let Some(witness) = self.stalls.as_mut().and_then(StallReader::witness) {
-            witness.end_moving(self.machine.shared());
+            witness.end_moving();
         }
         // Before the audit, in which no vCPU gets on.
         if let Some(watch) = self.machine.progress() {

@@ -1,6 +1,7 @@
 //! Reading the guest's stalls while it runs, and holding them against the windows.
 
 use super::guest_frames::GuestFrames;
+use super::interrupts::Interrupts;
 use super::observer::EventRecorder;
 use super::overlap::Overlap;
 use super::window_log::Window;
@@ -46,7 +47,9 @@ pub struct StallReader {
     guest: Overlap,
     guest_dropped: u64,
     guest_frames: GuestFrames,
-    waiting: [Vec<StallRecord>; 2],
+    interrupts: Interrupts,
+    /// With the vCPU that stalled.
+    waiting: [Vec<(u32, StallRecord)>; 2],
     counts: Stalls,
     own: OwnWindow,
     tsc_khz: u32,
@@ -58,8 +61,13 @@ pub struct StallReader {
 
 impl StallReader {
     /// For the movers that `recorders` record, on a counter that runs at `tsc_khz`, in a run in which
-    /// `waiter` waits.
-    pub fn new(recorders: Vec<Arc<EventRecorder>>, tsc_khz: u32, waiter: Waiter) -> Self {
+    /// `waiter` waits, in one of so many vCPUs.
+    pub fn new(
+        recorders: Vec<Arc<EventRecorder>>,
+        vcpus: u32,
+        tsc_khz: u32,
+        waiter: Waiter,
+    ) -> Self {
         let overlaps = recorders
             .iter()
             .map(|_| Overlap::new(tsc_khz.into()))
@@ -70,6 +78,7 @@ impl StallReader {
             guest: Overlap::new(tsc_khz.into()),
             guest_dropped: 0,
             guest_frames: GuestFrames::default(),
+            interrupts: Interrupts::new(vcpus, tsc_khz.into()),
             waiting: Default::default(),
             counts: Stalls::default(),
             own: OwnWindow::default(),
@@ -116,13 +125,20 @@ impl StallReader {
         let newest = &mut self.waiting[1];
         let witness = &mut self.witness;
         shared.drain_stalls(|vcpu, stall| {
-            newest.push(stall);
+            newest.push((vcpu, stall));
             if let Some(witness) = witness {
                 witness.stall(vcpu, stall);
             }
         });
+        let interrupts = &mut self.interrupts;
+        shared.drain_interrupts(|vcpu, record| {
+            interrupts.add(vcpu, record);
+            if let Some(witness) = witness {
+                witness.interrupt(vcpu, record);
+            }
+        });
         if let Some(witness) = witness {
-            witness.look(shared);
+            witness.look();
         }
     }
 
@@ -184,7 +200,7 @@ impl StallReader {
     fn judge_oldest(&mut self, shared: &SharedRegion) {
         let counts = &mut self.counts;
         let own = counts.own_window.get_or_insert(0);
-        for stall in self.waiting[0].drain(..) {
+        for (vcpu, stall) in self.waiting[0].drain(..) {
             counts.total += 1;
             let overlaps = self.overlaps.iter().chain([&self.guest]);
             let windows = overlaps.filter_map(|o| o.window_of(&stall));
@@ -198,11 +214,14 @@ impl StallReader {
             // The address is the guest's word; one beyond its memory has overlapped no window.
             if let Some(byte) = shared.page_byte(stall.gva / PAGE_SIZE as u64) {
                 let wait = wait_in_force(self.waiter, byte.hypervisor(), stall.context);
-                *counts
-                    .own_window_by_kind
-                    .entry(byte.kind().name())
-                    .or_default() += 1;
+                let kind = byte.kind().name();
+                *counts.own_window_by_kind.entry(kind).or_default() += 1;
                 *counts.own_window_by_wait.entry(wait).or_default() += 1;
+                if let Some(met) = self.interrupts.met(vcpu, &stall, window) {
+                    let kinds = counts.own_window_interrupts.entry(wait).or_default();
+                    let sum = kinds.entry(kind).or_default();
+                    *sum = sum.plus(met);
+                }
             }
         }
         self.waiting.swap(0, 1);

@@ -1,5 +1,6 @@
 //! The windows of one mover, handed to the thread that matches them with stalls.
 
+use crate::timeline::Span;
 use std::sync::atomic::{AtomicU64, Ordering};
 use underfoot_abi::WindowRecord;
 use underfoot_migrator::Gfn;
@@ -15,6 +16,9 @@ pub struct Window {
     pub start_tsc: u64,
     /// After the call that maps, in TSC ticks.
     pub end_tsc: u64,
+    /// From the return of the call that unmaps until the new frames held the contents: in it the pages were certainly
+    /// away. Empty where nobody knows.
+    pub away: Span,
     /// Which pages.
     pub range: PageRange,
 }
@@ -32,6 +36,7 @@ impl Window {
         (start_tsc <= end_tsc && page <= u64::from(u32::MAX)).then_some(Self {
             start_tsc,
             end_tsc,
+            away: Span::new(end_tsc, end_tsc),
             range: PageRange {
                 start: Gfn(page),
                 pages: 1,
@@ -45,7 +50,7 @@ pub struct WindowLog {
     written: AtomicU64,
     read: AtomicU64,
     dropped: AtomicU64,
-    slots: Box<[[AtomicU64; 4]]>,
+    slots: Box<[[AtomicU64; 6]]>,
 }
 
 impl Default for WindowLog {
@@ -76,6 +81,8 @@ impl WindowLog {
         slot[1].store(window.end_tsc, Ordering::Relaxed);
         slot[2].store(window.range.start.0, Ordering::Relaxed);
         slot[3].store(u64::from(window.range.pages), Ordering::Relaxed);
+        slot[4].store(window.away.start, Ordering::Relaxed);
+        slot[5].store(window.away.end, Ordering::Relaxed);
         // Pairs with the acquire in `pop`: a window that is counted is whole.
         self.written.store(at + 1, Ordering::Release);
     }
@@ -101,6 +108,10 @@ impl WindowLog {
         let window = Window {
             start_tsc: slot[0].load(Ordering::Relaxed),
             end_tsc: slot[1].load(Ordering::Relaxed),
+            away: Span::new(
+                slot[4].load(Ordering::Relaxed),
+                slot[5].load(Ordering::Relaxed),
+            ),
             range,
         };
         self.read.store(at + 1, Ordering::Release);
@@ -121,6 +132,7 @@ mod tests {
         Window {
             start_tsc: n,
             end_tsc: n + 1,
+            away: Span::new(n, n + 1),
             range: PageRange {
                 start: Gfn(n),
                 pages: 1,
@@ -136,7 +148,11 @@ mod tests {
             page,
             ..WindowRecord::default()
         };
-        assert_eq!(Window::of_guest(record(5, 6, 5)), Some(window(5)));
+        let told = Window {
+            away: Span::new(6, 6),
+            ..window(5)
+        };
+        assert_eq!(Window::of_guest(record(5, 6, 5)), Some(told));
         assert_eq!(Window::of_guest(record(6, 5, 5)), None);
         assert_eq!(Window::of_guest(record(5, 6, u64::MAX)), None);
     }

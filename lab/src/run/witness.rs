@@ -7,7 +7,7 @@ use crate::record::{AgreementRecord, Attribution, StallLine};
 use crate::timeline::{self, ClockMap, OffCpu, PageWindows, Span, SpanLog};
 use std::collections::BTreeMap;
 use std::io;
-use underfoot_abi::{Context, PAGE_SIZE, RecordedPhase, StallRecord};
+use underfoot_abi::{Context, InterruptRecord, PAGE_SIZE, RecordedPhase, StallRecord};
 use underfoot_vmm::{ClockPair, Machine, RunDelay, SharedRegion, SwitchRing};
 
 /// How long after its end a stall is judged: a mover that was preempted tells of its window late.
@@ -84,8 +84,8 @@ impl Witness {
     }
 
     /// The moving phase is over; threads are still there.
-    pub fn end_moving(&mut self, shared: &SharedRegion) {
-        self.look(shared);
+    pub fn end_moving(&mut self) {
+        self.look();
         self.phase = None;
         self.agreement = self.agreement();
     }
@@ -101,8 +101,15 @@ impl Witness {
         self.waiting.push((vcpu, stall));
     }
 
+    /// An interrupt that was over when this was called.
+    pub fn interrupt(&mut self, vcpu: u32, record: InterruptRecord) {
+        if let Some(log) = self.sources.interrupts.get_mut(vcpu as usize) {
+            log.add(Span::new(record.start_tsc, record.end_tsc));
+        }
+    }
+
     /// Reads what has come since the last call, and judges stalls that ended a while ago.
-    pub fn look(&mut self, shared: &SharedRegion) {
+    pub fn look(&mut self) {
         let pair = ClockPair::read(READINGS);
         self.clock.look(pair);
         let (clock, phase) = (&self.clock, self.phase);
@@ -110,12 +117,6 @@ impl Witness {
         for (ring, off) in rings.zip(&mut self.sources.off_cpu) {
             ring.drain(|record| off.note(record, clock, phase));
         }
-        let interrupts = &mut self.sources.interrupts;
-        shared.drain_interrupts(|vcpu, record| {
-            if let Some(log) = interrupts.get_mut(vcpu as usize) {
-                log.add(Span::new(record.start_tsc, record.end_tsc));
-            }
-        });
         let patience = PATIENCE_MS * u64::from(self.tsc_khz);
         self.judge_until(pair.tsc.saturating_sub(patience));
     }
@@ -133,7 +134,7 @@ impl Witness {
 
     /// Judges what is left, once guest and movers have ended, and says it all.
     pub fn finish(&mut self, shared: &SharedRegion) -> Attribution {
-        self.look(shared);
+        self.look();
         self.judge_until(u64::MAX);
         let mut lines = Vec::new();
         let mut left_out = 0;

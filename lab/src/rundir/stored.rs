@@ -3,6 +3,7 @@
 use super::attribution::StoredAttribution;
 use super::read::{Document, ReadError};
 use crate::histogram::Histogram;
+use crate::record::Answers;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
@@ -157,6 +158,9 @@ pub struct StoredStalls {
     pub vcpu_time_share: Option<f64>,
     /// The same of the control phase.
     pub control_vcpu_time_share: Option<f64>,
+    /// Whether vCPUs took interrupts while they waited for a page: by wait policy and by its kind, where it is told.
+    #[serde(default)]
+    pub own_window_interrupts: BTreeMap<String, BTreeMap<String, Answers>>,
 }
 
 impl StoredRun {
