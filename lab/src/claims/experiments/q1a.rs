@@ -15,6 +15,10 @@ const COMMON: Flags = &[
 ];
 
 const WAITS: (Key, &str) = (Key::Variant, "busted-window-waits-grace-period");
+const WAITS_FRAMES: (Key, &str) = (Key::Variant, "busted-window-waits-frames");
+/// So few that a mover has them all out within a grace period.
+const FRAMES: (Key, &str) = (Key::Frames, "128");
+const AFTER_GRACE: (Key, &str) = (Key::FramesAfter, "grace");
 const DEADLOCK: &[Checker] = &[Checker::Deadlock];
 
 const RUNS: &[PlannedRun] = &[
@@ -23,14 +27,23 @@ const RUNS: &[PlannedRun] = &[
     PlannedRun::good("block", &[(Key::Wait, "block")]),
     PlannedRun::good("spin", &[(Key::Wait, "spin")]),
     PlannedRun::good("guest-mover", &[(Key::Mover, "guest")]),
+    PlannedRun::good(FRAMES_GRACE, &[FRAMES, AFTER_GRACE]),
     PlannedRun::busted("waits-halt", &[(Key::Wait, "halt"), WAITS], DEADLOCK, 3),
     PlannedRun::busted("waits-block", &[(Key::Wait, "block"), WAITS], DEADLOCK, 3),
     PlannedRun::busted("waits-spin", &[(Key::Wait, "spin"), WAITS], DEADLOCK, 3),
+    PlannedRun::busted(
+        "waits-frames",
+        &[(Key::Wait, "block"), FRAMES, AFTER_GRACE, WAITS_FRAMES],
+        DEADLOCK,
+        3,
+    ),
 ];
 
 /// What never waits for readers in a window.
-const NEVER: [&str; 4] = ["halt", "block", "spin", "guest-mover"];
-const WAITING: [&str; 3] = ["waits-halt", "waits-block", "waits-spin"];
+const NEVER: [&str; 5] = ["halt", "block", "spin", "guest-mover", FRAMES_GRACE];
+/// Old frames go back once a grace period of the guest has passed: readers hold frames up, and no window waits for one.
+const FRAMES_GRACE: &str = "frames-grace";
+const WAITING: [&str; 4] = ["waits-halt", "waits-block", "waits-spin", "waits-frames"];
 /// Where what a vCPU waits for is known with gaps: the page of the experiment says why.
 const SPINS: &str = "waits-spin";
 /// Cycles, of each waiting run, of which one can speak.
@@ -42,8 +55,9 @@ const MOST_FOUND_NS: u64 = 10_000_000;
 pub const PLAN: Plan = Plan {
     id: "Q1a",
     criterion: "yes if no path that never waits for readers in a window has a cycle, and every cycle of the \
-                path that does is found within 10 ms of its closing and broken, none is left to the time-out under \
-                halt and block, and its guest goes on without an error; inconclusive below 10 cycles in any of its runs",
+                path that does is found within 10 ms of its closing and broken, none is left to the time-out but under \
+                spin, and its guest goes on without an error; inconclusive below 10 cycles in any of its runs, or if no \
+                mover found frames held back until a grace period",
     common: COMMON,
     runs: RUNS,
     judge,
@@ -60,6 +74,12 @@ fn judge(runs: &Runs, measured: &mut Measured) -> Result<Verdict, Missing> {
         if pages == 0 {
             return Ok(Verdict::inconclusive(format!("{name} moved nothing")));
         }
+    }
+    let held_back = held_back(runs.sound(FRAMES_GRACE)?)?;
+    measured.set(format!("{FRAMES_GRACE}.held_back"), held_back);
+    if held_back == 0 {
+        let reason = format!("no mover of {FRAMES_GRACE} ever found frames held back by readers");
+        return Ok(Verdict::inconclusive(reason));
     }
     let mut all = (0, 0);
     let mut wrong = None;
@@ -116,6 +136,17 @@ fn note(
     Ok(())
 }
 
+/// Times that a mover, outside of its windows, had no frame: all were held back until a grace period.
+fn held_back(record: &RunRecord) -> Result<u64, Missing> {
+    let mover = record
+        .frames
+        .as_ref()
+        .and_then(|frames| frames.users.get("mover"));
+    let mover =
+        mover.ok_or_else(|| Missing(format!("run {FRAMES_GRACE} had no pool of frames")))?;
+    Ok(mover.short)
+}
+
 /// The longest time from a cycle's closing to its detection; 0 without cycles.
 fn latest(record: &RunRecord, name: &str) -> Result<u64, Missing> {
     let found = record.moving.get(CYCLE_FOUND);
@@ -158,6 +189,7 @@ mod tests {
     use super::*;
     use crate::claims::runs::test_runs;
     use crate::histogram::Histogram;
+    use crate::record::{FrameUserRecord, FramesRecord};
 
     /// Of each waiting run.
     #[derive(Clone, Copy)]
@@ -190,6 +222,16 @@ mod tests {
                 stalls: 0,
                 verdicts: vec!["deadlock: vCPU 0 waits for vCPU 0".into()],
             });
+            if name == FRAMES_GRACE {
+                let mover = FrameUserRecord {
+                    short: 5,
+                    ..FrameUserRecord::default()
+                };
+                record.frames = Some(FramesRecord {
+                    users: [("mover", mover)].into(),
+                    ..FramesRecord::default()
+                });
+            }
             if waits {
                 let mut found = Histogram::new();
                 (0..seen.cycles).for_each(|_| found.record(seen.latest_ns));
@@ -214,6 +256,21 @@ mod tests {
             let verdict = judge(&runs, &mut Measured::default()).expect("all is there");
             assert_eq!(verdict.answer, answer, "{timed_out_in}: {verdict:?}");
         }
+    }
+
+    #[test]
+    fn frames_that_nobody_held_back_say_nothing() {
+        let mut runs = runs(SOUND, 0);
+        for done in &mut runs.0 {
+            let users = done
+                .record
+                .frames
+                .iter_mut()
+                .flat_map(|frames| frames.users.values_mut());
+            users.for_each(|user| user.short = 0);
+        }
+        let verdict = judge(&runs, &mut Measured::default()).expect("all is there");
+        assert_eq!(verdict.answer, Answer::Inconclusive, "{verdict:?}");
     }
 
     #[test]
