@@ -125,6 +125,17 @@ impl Windows {
         open.next().is_none().then_some(one)
     }
 
+    /// A window that is open now and has a page of `range`.
+    #[must_use]
+    pub fn over(&self, range: PageRange) -> Option<Holder> {
+        (0..).zip(&*self.slots).find_map(|(mover, slot)| {
+            let (word, sequence) = slot.read()?;
+            let pages = (word & ((1 << PAGES_BITS) - 1)) as u32 + 1;
+            let window = PageRange::new(Gfn(word >> PAGES_BITS), pages);
+            window.overlaps(range).then_some(Holder { mover, sequence })
+        })
+    }
+
     /// Whether `holder` is open still, and has the page at `gfn`.
     #[must_use]
     pub fn is_held(&self, gfn: Gfn, holder: Holder) -> bool {

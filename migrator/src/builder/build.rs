@@ -9,7 +9,7 @@ use crate::frames::{FrameError, FrameOptions, FramePool, PoolWaits, Purpose};
 use crate::lock_order::{self, Ordered};
 use crate::memory_slots::SlotTable;
 use crate::numa::nodes_with_memory;
-use crate::plug::Blocks;
+use crate::plug::{Blocks, ChangeWaits};
 use crate::regions::Regions;
 use crate::registration::Registration;
 use crate::sync::AtomicU32;
@@ -88,6 +88,11 @@ impl Builder {
             wait_sources.push(Arc::new(PoolWaits(Arc::clone(pool))));
         }
         let blocks = Blocks::new(&regions, self.fault_lock, self.variant);
+        let windows = Arc::new(Windows::default());
+        wait_sources.push(Arc::new(ChangeWaits {
+            wait: Arc::clone(&blocks.waiting),
+            windows: Arc::clone(&windows),
+        }));
         Ok(Migrator::new(Engine {
             config: Config {
                 strategy: self.strategy,
@@ -120,7 +125,7 @@ impl Builder {
             words,
             registration: Arc::new(registration),
             frames,
-            windows: Arc::new(Windows::default()),
+            windows,
             demanded: AtomicU32::new(u32::MAX),
             invalidations,
             waits: Arc::new(WaitGraph::new(self.members, wait_sources)),

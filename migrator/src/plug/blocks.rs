@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::block::{Block, Reader};
 use super::hold::{FaultHold, Hold, SequenceCheck};
+use super::wait::ChangeWait;
 use super::{BLOCK_PAGES, FaultCells, FaultLock, PlugCounters};
 use crate::Variant;
 use crate::counters::Cell;
@@ -41,6 +42,8 @@ pub(crate) struct Blocks {
     /// Faults take it for reading, always or when they fall back; written while faults are kept out.
     pub(super) table: OrderedRw,
     pub(super) counts: ChangeCells,
+    /// What the one change waits for.
+    pub(crate) waiting: Arc<ChangeWait>,
     /// One entry per handler made; locked when one is made or all are read.
     handlers: Ordered<Vec<Arc<FaultCells>>>,
 }
@@ -76,6 +79,7 @@ impl Blocks {
             changes: Ordered::new(Class::Changes, ()),
             table: OrderedRw::new(Class::Table),
             counts: ChangeCells::default(),
+            waiting: Arc::default(),
             handlers: Ordered::new(Class::Counters, Vec::new()),
         }
     }

@@ -5,6 +5,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::block::{Block, Reader};
+use super::wait::{ChangeWait, Patience};
 use super::{Blocks, FaultLock};
 use crate::lock_order::{Class, OrderedWriteGuard, may_wait};
 use crate::page_word::PageWord;
@@ -51,14 +52,16 @@ impl<'a> Closed<'a> {
     }
 
     /// Waits until no window is open in them; false if that takes too long.
-    fn wait(&self, patience: Duration) -> bool {
+    fn wait(&self, patience: &Patience, told: &ChangeWait) -> bool {
         may_wait(Class::Range);
         let began = Instant::now();
+        let mut waiting = None;
         let is_empty = |block: &Block| block.is_empty_of(Reader::Window);
         while !self.blocks.iter().all(is_empty) {
+            waiting.get_or_insert_with(|| told.begin(patience.range));
             if cfg!(loom) {
                 yield_now();
-            } else if began.elapsed() >= patience {
+            } else if began.elapsed() >= patience.longest {
                 return false;
             } else {
                 thread::sleep(NAP);
@@ -103,7 +106,7 @@ impl Blocks {
         &self,
         blocks: Range<usize>,
         words: &[PageWord],
-        patience: Duration,
+        patience: impl Into<Patience>,
         unregister: impl FnOnce() -> Result<(), Refusal<E>>,
     ) -> Result<(), Stays<E>> {
         let _alone = self.changes.lock();
@@ -113,7 +116,7 @@ impl Blocks {
             return Err(Stays::NotPlugged(first + nth));
         }
         let closed = Closed::new(blocks);
-        if !closed.wait(patience) {
+        if !closed.wait(&patience.into(), &self.waiting) {
             self.counts.busy.add(1);
             return Err(Stays::Busy);
         }

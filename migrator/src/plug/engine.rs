@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::PlugError;
 use super::change::{Refusal, Stays};
+use super::wait::Patience;
 use crate::engine::Engine;
 use crate::registration::{RegistrationError, Run, note_holes, runs_of};
 use crate::{Gfn, PageRange};
@@ -56,7 +57,11 @@ impl Engine {
             })
         };
         let blocks = whole.blocks.clone();
-        let stays = match self.blocks.unplug(blocks, words, patience, unregister) {
+        let longest = patience;
+        let stays = match self
+            .blocks
+            .unplug(blocks, words, Patience { longest, range }, unregister)
+        {
             Ok(()) => return Ok(()),
             Err(stays) => stays,
         };

@@ -28,6 +28,7 @@ mod hold;
 mod loom_models;
 #[cfg(all(test, not(loom)))]
 mod tests;
+mod wait;
 
 pub(crate) use blocks::Blocks;
 pub(crate) use counters::FaultCells;
@@ -35,6 +36,7 @@ pub use counters::{FaultLockCounts, PlugCounters};
 pub use error::PlugError;
 pub use fault_lock::FaultLock;
 pub(crate) use hold::Hold;
+pub(crate) use wait::ChangeWaits;
 
 /// Pages of a block of guest memory, which is plugged and unplugged as a whole: 2 MiB. Blocks begin at multiples of
 /// that, or where guest memory does.

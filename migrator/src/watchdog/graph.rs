@@ -24,6 +24,8 @@ pub struct Members {
     pub consumers: u16,
     /// Fault handlers: 8 by default.
     pub handlers: u16,
+    /// Changes of blocks: 1 by default, as there is one at a time.
+    pub changes: u16,
 }
 
 impl Default for Members {
@@ -35,6 +37,7 @@ impl Default for Members {
             grace_periods: 64,
             consumers: 64,
             handlers: 8,
+            changes: 1,
         }
     }
 }
@@ -49,6 +52,7 @@ impl Members {
             self.grace_periods,
             self.consumers,
             self.handlers,
+            self.changes,
         ]
     }
 }

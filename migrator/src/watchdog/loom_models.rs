@@ -15,6 +15,7 @@ const SMALL: Members = Members {
     grace_periods: 0,
     consumers: 0,
     handlers: 0,
+    changes: 0,
 };
 
 fn graph(sources: impl IntoIterator<Item = Arc<dyn WaitSource>>) -> Arc<WaitGraph> {

@@ -17,11 +17,14 @@ pub enum Node {
     Consumer(u16),
     /// A fault handler.
     Handler(u16),
+    /// A [`plug`](crate::Migrator::plug) or [`unplug`](crate::Migrator::unplug): there is one at a time, 0, and it waits
+    /// for the windows that are open in its range.
+    Change(u16),
 }
 
 impl Node {
     /// How many kinds there are.
-    pub(super) const KINDS: usize = 6;
+    pub(super) const KINDS: usize = 7;
 
     /// Its kind, below [`Self::KINDS`], and its number.
     pub(super) const fn parts(self) -> (usize, u16) {
@@ -32,6 +35,7 @@ impl Node {
             Self::GracePeriod(nth) => (3, nth),
             Self::Consumer(nth) => (4, nth),
             Self::Handler(nth) => (5, nth),
+            Self::Change(nth) => (6, nth),
         }
     }
 
@@ -44,6 +48,7 @@ impl Node {
             3 => Self::GracePeriod(nth),
             4 => Self::Consumer(nth),
             5 => Self::Handler(nth),
+            6 => Self::Change(nth),
             _ => return None,
         })
     }
@@ -64,6 +69,7 @@ impl fmt::Display for Node {
             Self::GracePeriod(nth) => write!(f, "grace period {nth}"),
             Self::Consumer(nth) => write!(f, "consumer {nth}"),
             Self::Handler(nth) => write!(f, "fault handler {nth}"),
+            Self::Change(_) => f.write_str("the change of blocks"),
         }
     }
 }

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use proptest::prelude::*;
 
-use super::Node::{Consumer, FramePool, GracePeriod, Handler, Migration, Vcpu};
+use super::Node::{Change, Consumer, FramePool, GracePeriod, Handler, Migration, Vcpu};
 use super::*;
 
 fn graph() -> Arc<WaitGraph> {
@@ -241,10 +241,11 @@ fn edges_are_words_and_back() {
         Some(GracePeriod(3)),
         Some(Consumer(63)),
         Some(Handler(7)),
+        Some(Change(0)),
     ];
     let mut words = BTreeSet::new();
     let mut last = Edge::default();
-    for to in nodes.into_iter().cycle().take(14) {
+    for to in nodes.into_iter().cycle().take(16) {
         last = last.next(to);
         assert_eq!(last.to(), to);
         assert_eq!(Edge::from_word(last.word()), last);
