@@ -1,8 +1,8 @@
 //! `underfoot sweep`: a matrix of experiments, run by parts, interrupted and gone on with, and put together.
 //!
-//! [`file`] (what the user wrote) → [`plan`] (cells, and the order of their runs) → [`conduct`] (those of one shard that
-//! are not done) → [`directory`] (a run directory for each) → [`pooled`] (the runs of each cell, added up) →
-//! [`results`] and [`table`]. A run is done when its directory is there, so that nothing else has to be kept right.
+//! `file` (what the user wrote) → `plan` (cells, and the order of their runs) → `conduct` (those of one shard that
+//! are not done) → `directory` (a run directory for each) → `pooled` (the runs of each cell, added up) →
+//! `results` and `table`. A run is done when its directory is there, so that nothing else has to be kept right.
 
 mod axis;
 pub mod command;

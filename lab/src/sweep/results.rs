@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 
 /// The results of a sweep, beside its runs.
 pub const SWEEP_JSON: &str = "sweep.json";
-/// The schema of [`SWEEP_JSON`].
+/// The schema of a sweep's results, as `sweep.json` has them.
 pub const SWEEP_SCHEMA: &str = "underfoot.sweep/1";
 
 /// [`SWEEP_JSON`].

@@ -114,7 +114,7 @@ fn row(results: &SweepResults, cell: &CellResults) -> Vec<String> {
     results.axes.iter().map(value).chain(figures).collect()
 }
 
-/// The same as [`summary`] for a mailing list: plain text that Markdown leaves alone, host first, every cell.
+/// What the command says at its end, for a mailing list: plain text that Markdown leaves alone, host first, every cell.
 #[must_use]
 pub fn markdown(results: &SweepResults) -> String {
     let mut lines = vec![
