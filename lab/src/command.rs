@@ -2,19 +2,20 @@
 
 use crate::error::Error;
 use crate::exit::ExitStatus;
-use crate::experiment::Experiment;
+use crate::experiment::{Experiment, span};
 use crate::host_limits::HostLimits;
 use crate::json::RunJson;
 use crate::json_target::JsonTarget;
 use crate::output::print;
 use crate::record::{Ending, RunRecord};
 use crate::rundir::RunDir;
-use crate::settings::Settings;
+use crate::settings::{ExperimentError, Settings};
 use crate::signals;
 use crate::summary::{SCREEN, summary};
+use crate::units::Span;
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 /// What `run` was asked for.
 #[derive(Clone, Debug, Default)]
@@ -27,6 +28,34 @@ pub struct RunRequest {
     pub out: Option<PathBuf>,
     /// Where the JSON goes as well; `-` is standard output.
     pub json: Option<PathBuf>,
+    /// How often a line of JSON on standard output tells what goes on.
+    pub interval: Option<String>,
+}
+
+/// The shortest interval: reading every histogram takes a while.
+const LEAST_INTERVAL: Span = Span::from_ms(100);
+const MOST_INTERVAL: Span = Span::from_ms(3_600_000);
+
+impl RunRequest {
+    /// How often to tell what goes on, if at all.
+    ///
+    /// # Errors
+    /// [`Error::Flag`].
+    pub fn interval(&self) -> Result<Option<Duration>, Error> {
+        let flag = "--interval";
+        let Some(text) = &self.interval else {
+            return Ok(None);
+        };
+        let parsed = span(text, LEAST_INTERVAL, MOST_INTERVAL, "such as 1s");
+        let every = parsed.map_err(|source| Error::Flag { flag, source })?;
+        if self.json.as_deref() == Some(Path::new("-")) {
+            return Err(Error::Experiment(ExperimentError::Unsound {
+                combination: format!("--interval {text}, --json -"),
+                reason: "both write to standard output: name a file for one of them, such as --json run.json",
+            }));
+        }
+        Ok(Some(every.duration()))
+    }
 }
 
 /// Checks the request, makes sure of the places for its results, lets `run` do the work and writes

@@ -363,7 +363,7 @@ fn named<T: Named>(settings: &Settings, key: Key, default: T) -> Result<T, Exper
     Ok(settings.get(key, parse_name)?.unwrap_or(default))
 }
 
-fn span(text: &str, least: Span, most: Span, remedy: &str) -> Result<Span, ValueError> {
+pub(crate) fn span(text: &str, least: Span, most: Span, remedy: &str) -> Result<Span, ValueError> {
     text.parse::<Span>()
         .map_err(|error| error.with_bounds(least.to_string(), most.to_string(), remedy))?
         .within(least, most, remedy)

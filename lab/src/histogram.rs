@@ -70,6 +70,30 @@ impl Histogram {
         }
     }
 
+    /// What was recorded since it was `before`, an earlier state of the same histogram. Of its least and greatest value
+    /// the edges of their buckets are known; the sum is that of the values.
+    #[must_use]
+    pub fn since(&self, before: &Self) -> Self {
+        let mut since = Self::new();
+        let counts = self.buckets.iter().zip(&before.buckets);
+        for (index, (now, before)) in counts.enumerate() {
+            let count = now.saturating_sub(*before);
+            since.buckets[index] = count;
+            since.count = since.count.saturating_add(count);
+            if count > 0 {
+                since.min = since.min.min(bucket_low(index).max(self.min));
+                since.max = bucket_high(index).min(self.max);
+            }
+        }
+        since.overflow = self.overflow.saturating_sub(before.overflow);
+        since.count = since.count.saturating_add(since.overflow);
+        since.sum = self.sum.saturating_sub(before.sum);
+        if since.overflow > 0 {
+            (since.min, since.max) = (since.min.min(MAX_TRACKABLE), self.max);
+        }
+        since
+    }
+
     /// Adds what a vCPU counted.
     ///
     /// The count is taken from the buckets themselves, so that the two agree even if the vCPU is
@@ -285,6 +309,18 @@ mod tests {
             prop_assert_eq!(histogram.min(), values.iter().copied().min());
             prop_assert_eq!(histogram.max(), values.iter().copied().max());
             prop_assert_eq!(histogram.to_hdr().len(), histogram.count());
+        }
+
+        #[test]
+        fn what_came_since_is_what_came(before in proptest::collection::vec(0..MAX_TRACKABLE * 2, 0..100),
+                                        after in proptest::collection::vec(0..MAX_TRACKABLE * 2, 0..100)) {
+            let first = histogram(&before);
+            let mut all = first.clone();
+            all.merge(&histogram(&after));
+            let (since, exact) = (all.since(&first), histogram(&after));
+            prop_assert_eq!((since.count(), since.sum(), since.overflow()), (exact.count(), exact.sum(), exact.overflow()));
+            prop_assert_eq!(since.buckets().collect::<Vec<_>>(), exact.buckets().collect::<Vec<_>>());
+            prop_assert!(since.min() <= exact.min() && since.max() >= exact.max());
         }
 
         #[test]

@@ -24,6 +24,7 @@ pub mod hlog;
 pub mod host_limits;
 pub mod human;
 pub mod image;
+pub mod interval_json;
 pub mod json;
 pub mod json_target;
 mod leftovers;

@@ -17,10 +17,10 @@ use underfoot::on_kvm::run_on_kvm;
 use underfoot::output::print;
 use underfoot::progress::Progress;
 use underfoot::report::report_command;
-use underfoot::run::ProcessStart;
+use underfoot::run::{Interval, IntervalRecord, ProcessStart};
 use underfoot::sweep::sweep_command;
 use underfoot::torture::torture_command;
-use underfoot::{doctor, guest, tool};
+use underfoot::{doctor, guest, interval_json, tool};
 
 fn main() -> ExitCode {
     let process_start = ProcessStart::now();
@@ -57,8 +57,13 @@ fn execute(verb: Verb, process_start: ProcessStart) -> Result<ExitStatus, Error>
     match verb {
         Verb::Run(args) => {
             let shown = args.shows_console();
-            run_command(args.into_request(), |experiment, console| {
+            let request = args.into_request();
+            let every = request.interval()?;
+            run_command(request, |experiment, console| {
                 let progress = Progress::new();
+                // Whoever reads them may go away: the run goes on.
+                let mut told = |record: &IntervalRecord| drop(print(&interval_json::line(record)));
+                let told: &mut dyn FnMut(&IntervalRecord) = &mut told;
                 run_on_kvm(
                     experiment,
                     console,
@@ -67,23 +72,23 @@ fn execute(verb: Verb, process_start: ProcessStart) -> Result<ExitStatus, Error>
                     &mut |stage, ns| {
                         progress.update(experiment, stage, ns);
                     },
+                    every.map(|every| Interval { every, told }),
                 )
             })
         }
         Verb::Claims(args) => claims_command(&args.into_request(), &mut |experiment, console| {
             // Of the process's start only the first run would know anything.
             let (progress, start) = (Progress::new(), ProcessStart::of_later_run());
-            run_on_kvm(experiment, console, false, start, &mut |stage, ns| {
-                progress.update(experiment, stage, ns);
-            })
+            let mut told = |stage, ns| progress.update(experiment, stage, ns);
+            run_on_kvm(experiment, console, false, start, &mut told, None)
         }),
         Verb::Torture(args) => torture_command(&args.into_request(), &mut |experiment, console| {
             let start = ProcessStart::of_later_run();
-            run_on_kvm(experiment, console, false, start, &mut |_, _| ())
+            run_on_kvm(experiment, console, false, start, &mut |_, _| (), None)
         }),
         Verb::Sweep(args) => sweep_command(&args.into_request(), &mut |experiment, console| {
             let start = ProcessStart::of_later_run();
-            run_on_kvm(experiment, console, false, start, &mut |_, _| ())
+            run_on_kvm(experiment, console, false, start, &mut |_, _| (), None)
         }),
         Verb::Compare(args) => compare_command(&args.into_request()),
         Verb::Report(args) => report_command(&args.into_request()),

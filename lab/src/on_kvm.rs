@@ -6,7 +6,7 @@ use crate::error::Error;
 use crate::experiment::Experiment;
 use crate::image::GUEST_IMAGE;
 use crate::record::RunRecord;
-use crate::run::{self, ProcessStart, RunError, Setting, Stage};
+use crate::run::{self, Interval, ProcessStart, RunError, Setting, Stage};
 use std::borrow::Cow;
 use std::fs::File;
 use std::io::{self, Write};
@@ -14,7 +14,7 @@ use std::path::Path;
 use underfoot_vmm::{Console, MachineError};
 
 /// Runs `experiment`, the guest's console going to the new file `console`, and if it is to be shown
-/// to standard error as well. `progress` is told how far the run is.
+/// to standard error as well. `progress` is told how far the run is, `interval` what it does.
 ///
 /// # Errors
 /// [`Error`] where there was no run: the host lacks something, the image is none.
@@ -24,6 +24,7 @@ pub fn run_on_kvm(
     shown: bool,
     process_start: ProcessStart,
     progress: &mut dyn FnMut(Stage, u64),
+    interval: Option<Interval<'_>>,
 ) -> Result<RunRecord, Error> {
     doctor::preflight(Path::new("/")).map_err(|lacking| Error::Unsupported(Box::new(lacking)))?;
     let image = image(experiment)?;
@@ -40,6 +41,7 @@ pub fn run_on_kvm(
         },
         process_start,
         progress,
+        interval: interval.map(|Interval { every, told }| Interval { every, told }),
     };
     run::run(experiment, setting).map_err(|error| refused(experiment, error))
 }

@@ -131,6 +131,7 @@ fn once(strategy: StrategyKind, size: PageSize, rate: u32, limits: &HostLimits) 
     let record = run(
         &experiment,
         Setting {
+            interval: None,
             image: GUEST_IMAGE,
             console: Console::discard(),
             process_start: ProcessStart::of_later_run(),

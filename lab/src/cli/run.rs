@@ -235,6 +235,14 @@ pub struct RunArgs {
     /// Where the JSON goes as well; - is standard output. A file that exists is replaced
     #[arg(long, value_name = "FILE", help_heading = "Results")]
     json: Option<PathBuf>,
+    /// Print a line of JSON on standard output so often, 100ms or more, with what happened since the last
+    #[arg(
+        long,
+        value_name = "TIME",
+        help_heading = "Results",
+        allow_hyphen_values = true
+    )]
+    interval: Option<String>,
 }
 
 /// Where the guest's console goes.
@@ -299,6 +307,7 @@ impl RunArgs {
             experiment: self.experiment,
             out: self.out,
             json: self.json,
+            interval: self.interval,
         }
     }
 }

@@ -10,6 +10,7 @@ mod header;
 mod holder;
 mod integrity;
 mod interrupts;
+mod interval;
 pub mod observer;
 mod overlap;
 mod replug;
@@ -28,6 +29,7 @@ use underfoot_vmm::dma::DmaError;
 use underfoot_vmm::placement::PlacementError;
 use underfoot_vmm::{Console, HostError, MachineError};
 
+pub use interval::{Done, Interval, IntervalRecord};
 pub use results::HYPERCALLS_REFUSED;
 pub use session::{SILENCE, Stage};
 
@@ -148,6 +150,8 @@ pub struct Setting<'a> {
     pub process_start: ProcessStart,
     /// Told how far the run is.
     pub progress: &'a mut dyn FnMut(Stage, u64),
+    /// Whether it is told of while it goes on, and how often.
+    pub interval: Option<Interval<'a>>,
 }
 
 /// Runs `experiment` from start to end.

@@ -14,6 +14,7 @@ use crate::record::{
     VCPU_PREEMPTED, VcpuProgress, Waits,
 };
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use underfoot_abi::{Cpl, Metric, RecordedPhase};
 use underfoot_migrator::{BackendKind, Counters, Counts, StrategyKind, WaitKind, can_verify};
@@ -101,17 +102,38 @@ fn level(shared: &SharedRegion) -> Option<Cpl> {
 }
 
 fn guest_histograms(shared: &SharedRegion, phase: RecordedPhase) -> Histograms {
-    let merged = |metric: Metric| {
-        let mut histogram = Histogram::new();
-        for index in 0..shared.cpus() {
-            histogram.add_guest(&shared.vcpu(index).histograms[phase as usize][metric as usize]);
-        }
-        histogram
+    let of = |metric: &Metric| {
+        (
+            metric.name().to_owned(),
+            guest_histogram(shared, phase, *metric),
+        )
     };
-    Metric::ALL
-        .iter()
-        .map(|metric| (metric.name().to_owned(), merged(*metric)))
-        .collect()
+    Metric::ALL.iter().map(of).collect()
+}
+
+/// What all vCPUs measured of `metric` in `phase` so far.
+pub(super) fn guest_histogram(
+    shared: &SharedRegion,
+    phase: RecordedPhase,
+    metric: Metric,
+) -> Histogram {
+    let mut histogram = Histogram::new();
+    for index in 0..shared.cpus() {
+        histogram.add_guest(&shared.vcpu(index).histograms[phase as usize][metric as usize]);
+    }
+    histogram
+}
+
+/// What `recorders` have of `metric` so far.
+pub(super) fn merged<'a>(
+    recorders: impl IntoIterator<Item = &'a Arc<EventRecorder>>,
+    metric: HostMetric,
+) -> Histogram {
+    let mut histogram = Histogram::new();
+    for recorder in recorders {
+        histogram.add_guest(recorder.histogram(metric));
+    }
+    histogram
 }
 
 fn guest(session: &Session<'_>) -> GuestRecord {
@@ -141,13 +163,8 @@ fn guest(session: &Session<'_>) -> GuestRecord {
 
 fn host_histograms(session: &Session<'_>, engine: &Engine) -> Histograms {
     let merged = |metric: HostMetric| {
-        let mut histogram = Histogram::new();
-        let movers = engine.recorders().iter().map(|recorder| &**recorder);
-        let handlers = engine.fault_recorders().iter().map(|recorder| &**recorder);
-        for recorder in movers.chain(handlers) {
-            histogram.add_guest(EventRecorder::histogram(recorder, metric));
-        }
-        (metric.name().to_owned(), histogram)
+        let all = engine.recorders().iter().chain(engine.fault_recorders());
+        (metric.name().to_owned(), merged(all, metric))
     };
     let strategy = session.experiment.engine_strategy();
     let measured = |metric: &HostMetric| match metric {

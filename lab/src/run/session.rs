@@ -14,6 +14,7 @@ use super::engine::Engine;
 use super::guest_frames::Compared;
 use super::header::header;
 use super::holder::Holder;
+use super::interval::{Interval, Intervals};
 use super::stalls::{OwnWindow, StallReader, Waiter};
 use super::waiting;
 use super::witness::Witness;
@@ -89,6 +90,7 @@ pub struct Session<'a> {
     pub process_start: ProcessStart,
     pub host: HostInfo,
     progress: &'a mut dyn FnMut(Stage, u64),
+    interval: Option<Interval<'a>>,
     /// Before the machine, so that it goes first: whoever the kernel still keeps waiting for a page
     /// is let go by that.
     pub engine: Option<Engine>,
@@ -138,6 +140,7 @@ impl<'a> Session<'a> {
             console,
             process_start,
             progress,
+            interval,
         } = setting;
         let host = HostInfo::detect(Path::new("/"))?;
         let mut machine = Machine::new(MachineConfig {
@@ -171,6 +174,7 @@ impl<'a> Session<'a> {
             process_start,
             host,
             progress,
+            interval,
             machine,
             engine: None,
             dma: None,
@@ -309,6 +313,7 @@ impl<'a> Session<'a> {
             return Ok(0);
         }
         self.machine.shared().set_phase(phase);
+        let mut intervals = Intervals::begin(self, phase).filter(|_| self.interval.is_some());
         let began = Instant::now();
         while self.ended.is_none() && began.elapsed() < length {
             let deadline = (began + length).min(Instant::now() + DRAIN);
@@ -320,8 +325,21 @@ impl<'a> Session<'a> {
             self.backlog.drain(self.machine.shared());
             self.look_after_threads();
             (self.progress)(stage, began.elapsed().as_nanos() as u64);
+            self.tell(&mut intervals, false);
         }
+        self.tell(&mut intervals, true);
         Ok(began.elapsed().as_nanos() as u64)
+    }
+
+    /// Tells of the interval that is over; of the `last` one however short it was.
+    fn tell(&mut self, intervals: &mut Option<Intervals>, last: bool) {
+        let every = self.interval.as_ref().map(|interval| interval.every);
+        let record = intervals
+            .as_mut()
+            .and_then(|it| it.look(self, every.filter(|_| !last)));
+        if let (Some(record), Some(interval)) = (record, &mut self.interval) {
+            (interval.told)(&record);
+        }
     }
 
     fn wait_until_up(&mut self) -> Result<(), RunError> {
