@@ -1,10 +1,12 @@
 //! The directory in which a run's results lie: there as a whole, or not at all.
 
 mod attribution;
+mod outlier;
 mod read;
 mod stored;
 
 pub use attribution::{StoredAttribution, StoredCauses, StoredPlacebo, StoredTail, UNEXPLAINED};
+pub use outlier::StoredStall;
 pub use read::ReadError;
 pub use stored::{Histograms, StoredCounts, StoredHost, StoredRun, plain};
 

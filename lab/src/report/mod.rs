@@ -9,6 +9,7 @@ mod chart;
 pub mod command;
 mod facts;
 mod markup;
+mod outliers;
 mod page;
 mod scale;
 mod section;

@@ -3,6 +3,7 @@
 use super::attribution::attribution_section;
 use super::facts::setup;
 use super::markup::Markup;
+use super::outliers::outliers;
 use super::section::{absences, curves, kinds, latencies, setup_section, summary, window_phases};
 use super::several::several;
 use crate::rundir::StoredRun;
@@ -51,6 +52,7 @@ fn one(run: &StoredRun) -> Markup {
     if let Some(attribution) = &run.attribution {
         body.push(&attribution_section(attribution));
     }
+    body.push(&outliers(run).unwrap_or_default());
     body.push(&curves(run)).push(&latencies(run));
     for section in [window_phases(run), kinds(run), absences(run)]
         .into_iter()

@@ -124,6 +124,7 @@ pub(super) fn read(path: &Path) -> Result<StoredRun, ReadError> {
     let mut run = read_json(path, &path.join(RUN_JSON))?;
     // Whoever copied only the JSON still has a report, without the file that repeats the run.
     run.experiment = std::fs::read_to_string(path.join(EXPERIMENT_TOML)).ok();
+    run.longest_stalls = super::outlier::read(path)?;
     Ok(run)
 }
 
@@ -140,7 +141,7 @@ fn read_json(path: &Path, file: &Path) -> Result<StoredRun, ReadError> {
     Ok(StoredRun::new(path, document, moving, control))
 }
 
-fn read_text(file: &Path) -> Result<Vec<u8>, ReadError> {
+pub(super) fn read_text(file: &Path) -> Result<Vec<u8>, ReadError> {
     let failed = |source| ReadError::Open {
         path: file.to_owned(),
         source,
@@ -159,7 +160,7 @@ fn read_text(file: &Path) -> Result<Vec<u8>, ReadError> {
     Ok(text)
 }
 
-fn parse(file: &Path, text: &[u8]) -> Result<Value, ReadError> {
+pub(super) fn parse(file: &Path, text: &[u8]) -> Result<Value, ReadError> {
     let path = file.to_owned();
     serde_json::from_slice(text).map_err(|source| match source.is_eof() {
         true => ReadError::Truncated {

@@ -1,6 +1,7 @@
 //! A run as its directory tells it: what `report` and `compare` work on.
 
 use super::attribution::StoredAttribution;
+use super::outlier::StoredStall;
 use super::read::{Document, ReadError};
 use crate::histogram::Histogram;
 use crate::record::Answers;
@@ -39,6 +40,8 @@ pub struct StoredRun {
     pub stalls: StoredStalls,
     /// What the stalls were made of, where that was found out.
     pub attribution: Option<StoredAttribution>,
+    /// The longest stalls, each whole, where they are told.
+    pub longest_stalls: Vec<StoredStall>,
     /// What repeats the run; `None` beside a lone JSON.
     pub experiment: Option<String>,
 }
@@ -191,6 +194,7 @@ impl StoredRun {
             guest: document.guest,
             stalls: document.stalls,
             attribution: document.attribution,
+            longest_stalls: Vec::new(),
             experiment: None,
         }
     }
