@@ -8,7 +8,7 @@ use crate::names::Named;
 use crate::record::{
     Attribution, AttributionRecord, BacklogPoint, BacklogRecord, Ending, EngineCost, Histograms,
     Host, Integrity, KindCounts, Migration, MigrationCounts, Outcome, PlaceboRecord, RunRecord,
-    Stage2, Stalls, Startup, TailRecord, VcpuProgress, Waits,
+    Snapshot, Stage2, Stalls, Startup, TailRecord, VcpuProgress, Waits,
 };
 use crate::settings::{Key, Settings};
 use crate::units::Size;
@@ -115,6 +115,8 @@ fn host() -> Host {
         cpu: "A CPU".into(),
         cpus: 2,
         kernel: "6.18.0".into(),
+        snapshot: Snapshot::default(),
+        load: None,
         unsupported: BTreeMap::new(),
     }
 }

@@ -5,6 +5,7 @@ mod attribution;
 mod backlog;
 mod dma;
 mod frames;
+mod host_state;
 mod page_events;
 mod plug;
 
@@ -16,6 +17,7 @@ pub use attribution::{
 pub use backlog::{BacklogPhase, BacklogPoint, BacklogRecord};
 pub use dma::DmaRecord;
 pub use frames::{FrameUserRecord, FramesRecord};
+pub use host_state::{LoadRecord, Snapshot};
 pub use page_events::PageEventCounts;
 pub use plug::PlugRecord;
 
@@ -42,7 +44,7 @@ pub enum Stage2 {
 }
 
 /// The host of a run.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Host {
     /// How it translates guest physical addresses.
     pub stage2: Stage2,
@@ -56,6 +58,10 @@ pub struct Host {
     pub cpus: usize,
     /// The kernel's release.
     pub kernel: String,
+    /// What it was set to.
+    pub snapshot: Snapshot,
+    /// How busy it was; `None` where the kernel does not tell, or nothing was measured.
+    pub load: Option<LoadRecord>,
     /// Measures that this host cannot take, by name, each with the reason.
     pub unsupported: BTreeMap<String, String>,
 }

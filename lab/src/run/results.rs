@@ -235,6 +235,8 @@ fn host(session: &Session<'_>, guest: &GuestRecord) -> Host {
         cpu: info.cpu.clone(),
         cpus: info.cpus,
         kernel: info.kernel.clone(),
+        snapshot: session.snapshot.clone(),
+        load: session.load,
         unsupported,
     }
 }

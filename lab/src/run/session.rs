@@ -14,7 +14,9 @@ use super::engine::Engine;
 use super::guest_frames::Compared;
 use super::header::header;
 use super::holder::Holder;
+use super::host_load::CpuTicks;
 use super::interval::{Interval, Intervals};
+use super::snapshot::snapshot;
 use super::stalls::{OwnWindow, StallReader, Waiter};
 use super::waiting;
 use super::witness::Witness;
@@ -23,7 +25,7 @@ use crate::experiment::Experiment;
 use crate::histogram::Histogram;
 use crate::names::{Mover, Role};
 use crate::placement::placement;
-use crate::record::{Attribution, BacklogRecord, Ending, Outcome, Stalls};
+use crate::record::{Attribution, BacklogRecord, Ending, LoadRecord, Outcome, Snapshot, Stalls};
 use crate::units::Size;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
@@ -109,6 +111,9 @@ pub struct Session<'a> {
     pub reports_before_end: Option<u32>,
     pub started: SystemTime,
     pub kvm_before: Option<KvmCounters>,
+    /// What the host was set to, and how busy it was while it was measured.
+    pub snapshot: Snapshot,
+    pub load: Option<LoadRecord>,
     /// By vCPU, when the control phase began: operations and ticks.
     pub begun: Vec<(u64, u64)>,
     pub control_ns: u64,
@@ -187,6 +192,8 @@ impl<'a> Session<'a> {
             reports_before_end: None,
             started: SystemTime::now(),
             kvm_before: None,
+            snapshot: snapshot(Path::new("/")),
+            load: None,
             begun: Vec::new(),
             control_ns: 0,
             moving_ns: 0,
@@ -259,6 +266,7 @@ impl<'a> Session<'a> {
         self.started = SystemTime::now();
         self.kvm_before = self.kvm_counters();
         self.begun = self.operations_and_ticks();
+        let ticks = CpuTicks::now(Path::new("/"));
         let witness =
             one_clock(&self.machine).then(|| Witness::start(&self.machine, experiment.seed.0));
         if let Some(reader) = &mut self.stalls {
@@ -272,6 +280,8 @@ impl<'a> Session<'a> {
         let moving = experiment.moving_span().duration();
         self.begin_moving(moving)?;
         self.moving_ns = self.phase(Stage::Moving, Phase::Moving, moving)?;
+        let end = CpuTicks::now(Path::new("/"));
+        self.load = ticks.zip(end).and_then(|(begin, end)| begin.until(&end));
         if let Some(witness) = self.stalls.as_mut().and_then(StallReader::witness) {
             witness.end_moving();
         }
