@@ -19,7 +19,7 @@ pub fn cpus() -> Option<[Placement; 2]> {
     };
     Some([*second, *first].map(|cpu| Placement {
         cpus: cpu.to_string().parse().ok(),
-        policy: None,
+        ..Placement::default()
     }))
 }
 
@@ -54,7 +54,7 @@ pub fn round_trip_ns() -> Option<u64> {
         let here: CpuSet = cpu.to_string().parse().expect("a CPU");
         let placement = Placement {
             cpus: Some(here),
-            policy: None,
+            ..Placement::default()
         };
         placement.apply(0).expect("a CPU of ours");
         ready.fetch_add(1, Ordering::AcqRel);

@@ -1,6 +1,7 @@
 //! One experiment: everything that a run depends on, validated once, at the edge.
 
 mod check;
+mod place;
 mod want;
 
 use crate::dma_variants;
@@ -8,13 +9,15 @@ use crate::frame_pool;
 use crate::guest_mover;
 use crate::host_limits::HostLimits;
 use crate::names::{FramesAfter, Mover, Named, Variant, Verify, parse_backend, parse_name};
+use crate::overcommit::Overcommit;
 use crate::parameters::Parameters;
 use crate::placement::{Affinity, Scheduling};
 use crate::settings::{ExperimentError, Key, Settings, TOOL_TABLE};
 use crate::targets::Targets;
 use crate::tool;
 use crate::units::{
-    Batch, CpuCount, MoverCount, Percent, Rate, ReplugRate, Seed, Size, Span, UffdCount, ValueError,
+    Antagonists, Batch, CpuCount, MoverCount, Percent, Rate, ReplugRate, Seed, Size, Span,
+    UffdCount, ValueError,
 };
 use std::path::PathBuf;
 use underfoot_abi::{Cpl, Layout, PAGE_SIZE, WorkloadId};
@@ -105,6 +108,10 @@ pub struct Experiment {
     pub affinity: Option<Affinity>,
     /// Scheduling by role.
     pub sched: Option<Scheduling>,
+    /// vCPUs that share host CPUs; then `affinity` binds none.
+    pub overcommit: Option<Overcommit>,
+    /// Threads that take CPU time on purpose, in control and moving phase alike.
+    pub antagonists: Option<Antagonists>,
     /// Another PVH image than the embedded one.
     pub kernel: Option<PathBuf>,
     /// How many frame numbers are compared.
@@ -208,6 +215,11 @@ impl Experiment {
             cpl: named(settings, Key::Cpl, Cpl::Auto)?,
             affinity: settings.get(Key::Affinity, |text| affinity(text, limits))?,
             sched: settings.get(Key::Sched, str::parse)?,
+            overcommit: settings
+                .get(Key::Overcommit, str::parse)?
+                .map(|per_cpu| Overcommit::new(per_cpu, cpus, &limits.cpus))
+                .transpose()?,
+            antagonists: settings.get(Key::Antagonists, str::parse)?,
             kernel: settings.get(Key::Kernel, kernel)?,
             verify: named(settings, Key::Verify, Verify::Sample)?,
             variant,
@@ -334,6 +346,12 @@ impl Experiment {
         }
         if let Some(sched) = &self.sched {
             set(Key::Sched, text(sched.to_string()));
+        }
+        if let Some(overcommit) = &self.overcommit {
+            set(Key::Overcommit, number(overcommit.per_cpu.get()));
+        }
+        if let Some(antagonists) = self.antagonists {
+            set(Key::Antagonists, text(antagonists.to_string()));
         }
         if let Some(kernel) = &self.kernel {
             set(Key::Kernel, text(kernel.to_string_lossy().into_owned()));

@@ -10,9 +10,10 @@ use crate::guest_record::{GuestCounters, kind_name};
 use crate::histogram::Histogram;
 use crate::names::Named;
 use crate::record::{
-    AgreementRecord, Attribution, AttributionRecord, ClockRecord, DmaRecord, Ending, EngineCost,
-    FramesRecord, Histograms, Host, Integrity, KindCounts, KvmStats, MigrationCounts, PlugRecord,
-    RunRecord, Stalls, Startup, TormentCounts, VcpuProgress, Waits, WatchdogRecord,
+    AgreementRecord, AntagonistRecord, Attribution, AttributionRecord, ClockRecord, DmaRecord,
+    Ending, EngineCost, FramesRecord, Histograms, Host, Integrity, KindCounts, KvmStats,
+    MigrationCounts, PlugRecord, RunRecord, Stalls, Startup, TormentCounts, VcpuProgress, Waits,
+    WatchdogRecord,
 };
 use crate::settings::Key;
 use crate::tool;
@@ -320,6 +321,9 @@ pub struct RunJson<'a> {
     /// What the DMA device did.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub dma: Option<&'a DmaRecord>,
+    /// What each antagonist took.
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    pub antagonists: &'a [AntagonistRecord],
     /// What was done at random.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub torment: Option<TormentCounts>,
@@ -377,6 +381,7 @@ impl<'a> From<&'a RunRecord> for RunJson<'a> {
             frames: record.frames.as_ref(),
             plug: record.plug.as_ref(),
             dma: record.dma.as_ref(),
+            antagonists: &record.antagonists,
             torment: record.torment,
         }
     }

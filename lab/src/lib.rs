@@ -32,6 +32,7 @@ pub mod list;
 pub mod names;
 pub mod on_kvm;
 pub mod output;
+pub mod overcommit;
 pub mod parameters;
 pub mod placement;
 pub mod progress;

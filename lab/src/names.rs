@@ -237,6 +237,7 @@ names! {
     Role, "role":
     Vcpu = "vcpu", "the vCPU threads";
     Mover = "mover", "the threads that move pages";
+    Antagonist = "antagonist", "the threads that take CPU time on purpose (--antagonists)";
 }
 
 macro_rules! named_by_the_engine {

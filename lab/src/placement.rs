@@ -4,7 +4,7 @@ use crate::names::{Named, Role, parse_name};
 use crate::units::ValueError;
 use std::fmt;
 use std::str::FromStr;
-use underfoot_vmm::placement::{CpuSet, Placement, PlacementError, SchedPolicy};
+use underfoot_vmm::placement::{CpuSet, PlacementError, SchedPolicy};
 
 const AFFINITY_EXAMPLE: &str = "vcpu=2-5,mover=6";
 const SCHED_EXAMPLE: &str = "vcpu=other:0,mover=fifo:10";
@@ -14,6 +14,7 @@ const SCHED_EXAMPLE: &str = "vcpu=other:0,mover=fifo:10";
 struct ByRole<T> {
     vcpu: Option<T>,
     mover: Option<T>,
+    antagonist: Option<T>,
 }
 
 impl<T> ByRole<T> {
@@ -21,6 +22,7 @@ impl<T> ByRole<T> {
         match role {
             Role::Vcpu => self.vcpu.as_ref(),
             Role::Mover => self.mover.as_ref(),
+            Role::Antagonist => self.antagonist.as_ref(),
         }
     }
 
@@ -41,6 +43,7 @@ impl<T> ByRole<T> {
         let mut found = Self {
             vcpu: None,
             mover: None,
+            antagonist: None,
         };
         for (role, written) in split_roles(text).ok_or_else(|| ValueError::Malformed {
             value: text.to_owned(),
@@ -50,6 +53,7 @@ impl<T> ByRole<T> {
             let slot = match parse_name(role)? {
                 Role::Vcpu => &mut found.vcpu,
                 Role::Mover => &mut found.mover,
+                Role::Antagonist => &mut found.antagonist,
             };
             if slot.replace(value(&written)?).is_some() {
                 return Err(ValueError::Twice {
@@ -147,19 +151,6 @@ fn understood<T: FromStr<Err = PlacementError>>(text: &str) -> Result<T, ValueEr
         .map_err(|error: PlacementError| ValueError::Placement(error.to_string()))
 }
 
-/// Where the threads of `role` are to run, and how.
-#[must_use]
-pub fn placement(
-    role: Role,
-    affinity: Option<&Affinity>,
-    scheduling: Option<&Scheduling>,
-) -> Placement {
-    Placement {
-        cpus: affinity.and_then(|affinity| affinity.get(role)).cloned(),
-        policy: scheduling.and_then(|scheduling| scheduling.get(role)),
-    }
-}
-
 /// The scheduling of each role's threads, written `vcpu=other:0,mover=fifo:10`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Scheduling(ByRole<SchedPolicy>);
@@ -205,13 +196,11 @@ mod tests {
         let scheduling: Scheduling = "mover=fifo:10".parse().expect("a role");
         assert_eq!(scheduling.get(Role::Vcpu), None);
         assert_eq!(scheduling.to_string(), "mover=fifo:10");
-        let mover = placement(Role::Mover, Some(&affinity), Some(&scheduling));
-        assert_eq!(mover.cpus.as_ref().map(CpuSet::cpus), Some([6].as_slice()));
-        assert_eq!(mover.policy, Some(SchedPolicy::Fifo(10)));
-        assert_eq!(
-            placement(Role::Vcpu, None, Some(&scheduling)),
-            Placement::default()
-        );
+        let mover = affinity.get(Role::Mover).map(CpuSet::cpus);
+        assert_eq!(mover, Some([6].as_slice()));
+        assert_eq!(scheduling.get(Role::Mover), Some(SchedPolicy::Fifo(10)));
+        let antagonist: Affinity = "antagonist=1,vcpu=0".parse().expect("two roles");
+        assert_eq!(antagonist.to_string(), "vcpu=0,antagonist=1");
     }
 
     #[test]
@@ -252,7 +241,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn never_panics(text in "\\PC*|((vcpu|mover|x)?=?(fifo:|[0-9,-]){0,6},?){0,4}") {
+        fn never_panics(text in "\\PC*|((vcpu|mover|antagonist|x)?=?(fifo:|[0-9,-]){0,6},?){0,4}") {
             let _ = (text.parse::<Affinity>(), text.parse::<Scheduling>());
         }
     }

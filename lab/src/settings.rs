@@ -61,6 +61,8 @@ keys! {
     Cpl = "cpl", "Privilege level of the guest kernel.";
     Affinity = "affinity", "Host CPUs by role.";
     Sched = "sched", "Scheduling policy and priority by role.";
+    Overcommit = "overcommit", "vCPUs that share each host CPU, by affinity.";
+    Antagonists = "antagonists", "Threads that take CPU time on purpose, with duty and nice value.";
     Kernel = "kernel", "Another PVH image than the embedded one.";
     MaxWindow = "max-window", "The longest window; longer ones are given up and tried again.";
     Verify = "verify", "How many frame numbers are compared.";
@@ -116,6 +118,25 @@ pub enum ExperimentError {
         combination: String,
         /// Why, and what to use instead.
         reason: &'static str,
+    },
+    /// More vCPUs than the host's CPUs take at so many on each.
+    #[error(
+        "--overcommit {per_cpu}, --cpus {vcpus}: these want {wanted} host CPUs, and this process may use CPUs {allowed}: \
+         give it --overcommit {least_per_cpu} or more, or --cpus {most_vcpus} or fewer"
+    )]
+    TooFewCpus {
+        /// vCPUs on each host CPU.
+        per_cpu: u16,
+        /// vCPUs.
+        vcpus: u16,
+        /// Host CPUs that these want.
+        wanted: u16,
+        /// Those that there are.
+        allowed: String,
+        /// The least `per_cpu` that would do.
+        least_per_cpu: u16,
+        /// The most vCPUs that would do.
+        most_vcpus: u16,
     },
     /// More than guest memory can hold.
     #[error(

@@ -232,6 +232,7 @@ pub(crate) fn test_record() -> RunRecord {
         frames: None,
         plug: None,
         dma: None,
+        antagonists: Vec::new(),
         torment: None,
     }
 }

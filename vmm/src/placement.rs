@@ -2,6 +2,7 @@
 
 use crate::sys;
 use std::fmt;
+use std::num::NonZeroU16;
 use std::str::FromStr;
 
 /// CPUs that a set can name: the size of the kernel's `cpu_set_t` in glibc.
@@ -88,6 +89,12 @@ impl CpuSet {
             source,
         })?;
         Ok(Self(cpus))
+    }
+
+    /// The first `count` of these CPUs, one at least; all of them where there are not so many.
+    #[must_use]
+    pub fn first(&self, count: usize) -> Self {
+        Self(self.0.iter().copied().take(count.max(1)).collect())
     }
 
     /// Checks that each CPU is one of `allowed`.
@@ -222,6 +229,8 @@ impl fmt::Display for SchedPolicy {
 pub struct Placement {
     /// CPUs; `None` leaves the inherited ones. Thread `n` of the role gets the `n`th, in turn.
     pub cpus: Option<CpuSet>,
+    /// So many threads in a row get the same of these CPUs, instead of one.
+    pub share: Option<NonZeroU16>,
     /// Policy; `None` leaves the inherited one.
     pub policy: Option<SchedPolicy>,
 }
@@ -245,7 +254,8 @@ impl Placement {
     pub fn apply(&self, index: usize) -> Result<(), PlacementError> {
         self.check()?;
         if let Some(CpuSet(cpus)) = &self.cpus {
-            let cpu = cpus[index % cpus.len()];
+            let share = self.share.map_or(1, NonZeroU16::get);
+            let cpu = cpus[index / usize::from(share) % cpus.len()];
             sys::set_affinity(cpu).map_err(|source| PlacementError::Refused {
                 what: format!("CPU {cpu}"),
                 source,
@@ -311,7 +321,7 @@ mod tests {
         );
         let beyond = Placement {
             cpus: Some("1023".parse().unwrap()),
-            policy: None,
+            ..Placement::default()
         };
         assert!(matches!(
             beyond.check(),
@@ -343,12 +353,36 @@ mod tests {
     }
 
     #[test]
+    fn threads_in_a_row_share_a_cpu() {
+        let all = CpuSet::allowed().unwrap();
+        assert_eq!(all.first(0).0, all.0[..1]);
+        assert_eq!(all.first(usize::MAX), all);
+        let two = all.first(2);
+        let last = CpuSet(vec![two.0[two.0.len() - 1]]);
+        let placement = Placement {
+            cpus: Some(two),
+            share: NonZeroU16::new(3),
+            policy: None,
+        };
+        for (index, cpus) in [(2, all.first(1)), (3, last), (6, all.first(1))] {
+            let placement = placement.clone();
+            std::thread::spawn(move || {
+                placement.apply(index).unwrap();
+                assert_eq!(CpuSet::allowed().unwrap(), cpus, "{index}");
+            })
+            .join()
+            .unwrap();
+        }
+    }
+
+    #[test]
     fn a_thread_is_placed() {
         let one = CpuSet(vec![CpuSet::allowed().unwrap().0[0]]);
         std::thread::spawn(move || {
             let placement = Placement {
                 cpus: Some(one.clone()),
                 policy: Some(SchedPolicy::Batch(5)),
+                share: None,
             };
             placement.apply(3).unwrap();
             assert_eq!(CpuSet::allowed().unwrap(), one);

@@ -209,13 +209,32 @@ pub struct RunArgs {
     )]
     seed: Option<String>,
 
-    /// Host CPUs by role, such as vcpu=2-5,mover=6
+    /// Host CPUs by role, such as vcpu=2-5,mover=6; the role antagonist is where the vCPUs are unless this says
+    /// otherwise
     #[arg(long, value_name = "ROLES", help_heading = "Host")]
     affinity: Option<String>,
     /// Scheduling by role, such as vcpu=other:0,mover=fifo:10; where vCPUs and movers together are
     /// more than the CPUs, movers are at other:-10 unless this says otherwise
     #[arg(long, value_name = "ROLES", help_heading = "Host")]
     sched: Option<String>,
+    /// vCPUs that share each host CPU, by affinity: vCPU i is bound to the CPU i / N of those that this process may
+    /// use [default: none is bound]
+    #[arg(
+        long,
+        value_name = "N",
+        help_heading = "Host",
+        allow_hyphen_values = true
+    )]
+    overcommit: Option<String>,
+    /// Threads that take CPU time on purpose, in control and moving phase alike: N[:DUTY[:NICE]], 1 to 64 of them, each
+    /// wanting a CPU DUTY percent of the time, 1 to 100 [default: none; a duty of 100]
+    #[arg(
+        long,
+        value_name = "ANTAGONISTS",
+        help_heading = "Host",
+        allow_hyphen_values = true
+    )]
+    antagonists: Option<String>,
 
     /// Take settings from an experiment file; flags win
     #[arg(long, value_name = "FILE", help_heading = "Results")]
@@ -301,6 +320,8 @@ impl RunArgs {
             (Key::Seed, self.seed),
             (Key::Affinity, self.affinity),
             (Key::Sched, self.sched),
+            (Key::Overcommit, self.overcommit),
+            (Key::Antagonists, self.antagonists),
         ]);
         RunRequest {
             settings,

@@ -2,7 +2,7 @@
 
 use super::Experiment;
 use crate::frame_pool;
-use crate::names::{FramesAfter, Named, Variant};
+use crate::names::{FramesAfter, Named, Role, Variant};
 use crate::settings::ExperimentError;
 use crate::targets::Targets;
 use crate::units::Span;
@@ -71,6 +71,7 @@ impl Experiment {
             });
         }
         self.check_page_events()?;
+        self.check_roles()?;
         self.combination()
             .check()
             .map_err(|reason| ExperimentError::Unsound {
@@ -85,6 +86,40 @@ impl Experiment {
                 reason,
             })?;
         self.check_slots() // what slots want of the rest, where the table lets them move at all
+    }
+
+    fn check_roles(&self) -> Result<(), ExperimentError> {
+        let refused = |combination: String, reason| {
+            Err(ExperimentError::Unsound {
+                combination,
+                reason,
+            })
+        };
+        let bound = |role| self.affinity.as_ref().and_then(|roles| roles.get(role));
+        let policy = self
+            .sched
+            .as_ref()
+            .and_then(|roles| roles.get(Role::Antagonist));
+        if let (Some(over), Some(cpus)) = (&self.overcommit, bound(Role::Vcpu)) {
+            return refused(
+                format!("overcommit {}, affinity vcpu={cpus}", over.per_cpu),
+                "both say where vCPUs run: leave one of them out",
+            );
+        }
+        if let Some(policy) = policy {
+            return refused(
+                format!("sched antagonist={policy}"),
+                "antagonists run as ordinary threads, so that they leave the guest and this process some time: say \
+                 their nice value as --antagonists N:DUTY:NICE",
+            );
+        }
+        match (self.antagonists, bound(Role::Antagonist)) {
+            (None, Some(cpus)) => refused(
+                format!("affinity antagonist={cpus}, no antagonists"),
+                "nobody would run there: give --antagonists as well, or leave that role out",
+            ),
+            _ => Ok(()),
+        }
     }
 
     fn check_frames(&self) -> Result<(), ExperimentError> {

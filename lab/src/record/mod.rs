@@ -1,6 +1,7 @@
 //! What a run measured, as plain data: what `run` hands to the writers of results.
 
 mod answers;
+mod antagonist;
 mod attribution;
 mod backlog;
 mod dma;
@@ -10,6 +11,7 @@ mod page_events;
 mod plug;
 
 pub use answers::{Answers, AnswersByWait, ticks_in_waits};
+pub use antagonist::AntagonistRecord;
 pub use attribution::{
     AgreementRecord, Attribution, AttributionRecord, Causes, ClockRecord, PlaceboRecord, StallLine,
     TailRecord, VcpuAttribution,
@@ -366,6 +368,8 @@ pub struct RunRecord {
     pub plug: Option<PlugRecord>,
     /// What the DMA device did; `None` if the workload has none.
     pub dma: Option<DmaRecord>,
+    /// What each antagonist took; empty if there were none.
+    pub antagonists: Vec<AntagonistRecord>,
     /// What was done at random; `None` if nothing was asked for.
     pub torment: Option<TormentCounts>,
 }

@@ -7,7 +7,6 @@ use super::{RunError, dma};
 use crate::experiment::Experiment;
 use crate::histogram::Histogram;
 use crate::names::{FramesAfter, Role, Variant, Verify};
-use crate::placement::placement;
 use crate::record::{EngineCost, WatchdogRecord};
 use std::num::NonZeroU64;
 use std::sync::Arc;
@@ -149,11 +148,7 @@ impl Engine {
         machine: &Machine,
     ) -> Result<(), RunError> {
         self.replug = Replugger::start(experiment, machine, &self.migrator)?;
-        let asked = placement(
-            Role::Mover,
-            experiment.affinity.as_ref(),
-            experiment.sched.as_ref(),
-        );
+        let asked = experiment.placement(Role::Mover);
         let policy = asked.policy.or_else(|| overcommitted(experiment));
         for (index, mut mover) in self.movers.drain(..).enumerate() {
             let (asked, wanted) = (
@@ -293,7 +288,10 @@ fn serve(
     handler: Handler,
     policy: Option<SchedPolicy>,
 ) -> Result<Thread<HandlerError>, RunError> {
-    let placement = Placement { cpus: None, policy };
+    let placement = Placement {
+        policy,
+        ..Placement::default()
+    };
     Thread::spawn(format!("faults-{index}"), move |stop| {
         // A host that refuses it has it serve later, now and then.
         let _ = placement.apply(0);

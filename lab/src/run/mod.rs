@@ -1,6 +1,8 @@
 //! One run: a machine, the engine, the phases, and the record of it all.
 
+mod antagonists;
 mod backlog;
+mod cpu_time;
 mod dma;
 mod engine;
 mod frames;
@@ -56,6 +58,9 @@ pub enum RunError {
     /// Where a mover is to run.
     #[error("a mover cannot be placed")]
     Placement(#[from] PlacementError),
+    /// Where an antagonist is to run.
+    #[error("an antagonist cannot be placed")]
+    Antagonist(#[source] PlacementError),
     /// A thread.
     #[error("the thread {name} cannot be started")]
     Thread {
@@ -106,6 +111,7 @@ impl RunError {
             ),
             Self::Dma(_)
             | Self::Placement(_)
+            | Self::Antagonist(_)
             | Self::Thread { .. }
             | Self::TooLittleMemory(_)
             | Self::NotUp { .. } => false,
@@ -127,7 +133,7 @@ impl ProcessStart {
     pub fn now() -> Self {
         Self {
             tsc: underfoot_migrator::clock::now(),
-            spent_ns: results::process_cpu_ns(),
+            spent_ns: cpu_time::process_ns(),
         }
     }
 

@@ -80,6 +80,7 @@ pub fn collect(session: &Session<'_>, outcome: Outcome) -> RunRecord {
         frames: frames::record(session),
         plug: replug::record(session),
         dma: dma::record(session),
+        antagonists: session.antagonist_records.clone(),
         torment: session.experiment.torment.then_some(TormentCounts {
             aborts: counters.injected_aborts,
             pauses: counters.pauses,
@@ -418,21 +419,6 @@ fn startup(session: &Session<'_>) -> Startup {
     Startup {
         guest_entry: since(header.entered_tsc.load(Relaxed)),
         first_operation: since(header.first_operation_tsc.load(Relaxed)),
-    }
-}
-
-/// CPU time that this process has used, in ns.
-pub fn process_cpu_ns() -> u64 {
-    let mut time = libc::timespec {
-        tv_sec: 0,
-        tv_nsec: 0,
-    };
-    // SAFETY: the clock exists on every Linux, and `time` is there to be written.
-    let result = unsafe { libc::clock_gettime(libc::CLOCK_PROCESS_CPUTIME_ID, &raw mut time) };
-    if result == 0 {
-        time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64
-    } else {
-        0
     }
 }
 

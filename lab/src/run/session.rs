@@ -8,6 +8,7 @@ mod stuck;
 pub use end::SILENCE;
 
 use self::stuck::stuck;
+use super::antagonists::Antagonists;
 use super::backlog::BacklogReader;
 use super::dma::{self, RegistryState};
 use super::engine::Engine;
@@ -24,8 +25,9 @@ use super::{ProcessStart, RunError, Setting};
 use crate::experiment::Experiment;
 use crate::histogram::Histogram;
 use crate::names::{Mover, Role};
-use crate::placement::placement;
-use crate::record::{Attribution, BacklogRecord, Ending, LoadRecord, Outcome, Snapshot, Stalls};
+use crate::record::{
+    AntagonistRecord, Attribution, BacklogRecord, Ending, LoadRecord, Outcome, Snapshot, Stalls,
+};
 use crate::units::Size;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
@@ -104,6 +106,10 @@ pub struct Session<'a> {
     pub machine: Machine,
     /// After the machine: it may wait for a vCPU.
     holder: Option<Holder>,
+    /// From the warm-up to the end of the moving phase.
+    antagonists: Option<Antagonists>,
+    /// What they took, once they have ended.
+    pub antagonist_records: Vec<AntagonistRecord>,
     stalls: Option<StallReader>,
     backlog: BacklogReader,
     ended: Option<Outcome>,
@@ -159,11 +165,7 @@ impl<'a> Session<'a> {
             header: header(experiment),
             console,
             wait: experiment.wait,
-            placement: placement(
-                Role::Vcpu,
-                experiment.affinity.as_ref(),
-                experiment.sched.as_ref(),
-            ),
+            placement: experiment.placement(Role::Vcpu),
             signals: true,
         })?;
         // Where the guest is the mover, it visits every page: its windows are not to hold the host's
@@ -186,6 +188,8 @@ impl<'a> Session<'a> {
             dma_before: DmaCounts::default(),
             registry: RegistryState::default(),
             holder: None,
+            antagonists: None,
+            antagonist_records: Vec::new(),
             stalls: None,
             backlog,
             ended: None,
@@ -259,6 +263,7 @@ impl<'a> Session<'a> {
             },
         );
         (self.engine, self.stalls) = (Some(engine), Some(reader));
+        self.antagonists = Some(Antagonists::start(experiment)?);
         self.phase(Stage::Warmup, Phase::Warmup, experiment.warmup.duration())?;
         self.machine
             .watch_progress(PROGRESS)
@@ -324,6 +329,7 @@ impl<'a> Session<'a> {
         }
         self.machine.shared().set_phase(phase);
         let mut intervals = Intervals::begin(self, phase).filter(|_| self.interval.is_some());
+        let spent = self.antagonists.as_ref().map(Antagonists::spent_ns);
         let began = Instant::now();
         while self.ended.is_none() && began.elapsed() < length {
             let deadline = (began + length).min(Instant::now() + DRAIN);
@@ -338,6 +344,9 @@ impl<'a> Session<'a> {
             self.tell(&mut intervals, false);
         }
         self.tell(&mut intervals, true);
+        if let (Some(antagonists), Some(spent)) = (&mut self.antagonists, spent) {
+            antagonists.note(phase, &spent);
+        }
         Ok(began.elapsed().as_nanos() as u64)
     }
 

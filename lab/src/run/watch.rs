@@ -105,8 +105,8 @@ impl Watch {
         let mut watchdog = migrator.watchdog().with_observer(recorder.clone());
         let thread = Thread::spawn("watchdog".into(), move |stop| {
             let placement = Placement {
-                cpus: None,
                 policy: Some(POLICY),
+                ..Placement::default()
             };
             // A host that refuses it has it look later, now and then.
             let _ = placement.apply(0);

@@ -107,6 +107,14 @@ count!(
     "leave it out to have all of guest memory plugged"
 );
 
+count!(
+    /// vCPUs that share one host CPU.
+    VcpusPerCpu,
+    underfoot_abi::MAX_CPUS as u16,
+    "a number of vCPUs for each host CPU",
+    "2 has two vCPUs on each CPU; leave it out to bind none"
+);
+
 #[cfg(test)]
 mod tests {
     use super::*;

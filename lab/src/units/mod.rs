@@ -4,6 +4,7 @@
 //! the same value back so that parsing it again gives an equal one. Errors name the value, the
 //! bound and the remedy ([`ValueError`]).
 
+mod antagonists;
 mod batch;
 mod count;
 mod decimal;
@@ -15,8 +16,9 @@ mod size;
 mod span;
 mod value_error;
 
+pub use antagonists::Antagonists;
 pub use batch::Batch;
-pub use count::{CpuCount, MoverCount, ReplugRate, UffdCount};
+pub use count::{CpuCount, MoverCount, ReplugRate, UffdCount, VcpusPerCpu};
 pub use growth::Growth;
 pub use percent::Percent;
 pub use rate::Rate;

@@ -167,7 +167,7 @@ fn bad_machines_are_refused() {
     }
     let placement = underfoot_vmm::placement::Placement {
         cpus: Some("1023".parse().unwrap()),
-        policy: None,
+        ..underfoot_vmm::placement::Placement::default()
     };
     let nowhere = underfoot_vmm::MachineConfig {
         placement,

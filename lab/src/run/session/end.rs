@@ -30,6 +30,10 @@ impl Session<'_> {
     /// Stops movers, guest, device and fault service, in this order; nothing runs afterwards.
     pub(super) fn end(&mut self) -> Outcome {
         let mut causes = Vec::new();
+        // What follows is not measured, and need not wait for them.
+        if let Some(antagonists) = &mut self.antagonists {
+            self.antagonist_records = antagonists.join();
+        }
         if let Some(holder) = &self.holder {
             holder.request_end();
         }
