@@ -77,6 +77,7 @@ fn the_file_of_a_run_repeats_it() {
         (Key::Cpl, "3"),
         (Key::Affinity, "vcpu=0-1,3,mover=2"),
         (Key::Sched, "vcpu=other:5,mover=fifo:10"),
+        (Key::Antagonists, "2:50:-5"),
         (Key::Verify, "full"),
         (Key::Torment, "true"),
         (Key::StallThreshold, "3us"),
@@ -95,6 +96,22 @@ fn the_file_of_a_run_repeats_it() {
         resolve(&[], &drawn.to_toml()).expect("what it wrote"),
         drawn
     );
+}
+
+#[test]
+fn overcommitted_vcpus_need_host_cpus() {
+    let first = resolve(&[], "overcommit = 2\ncpus = 7\nantagonists = 3").expect("four CPUs");
+    let cpus = first.overcommit.as_ref().map(|over| over.cpus.to_string());
+    assert_eq!(cpus.as_deref(), Some("0-3"));
+    assert_eq!(
+        resolve(&[], &first.to_toml()).expect("what it wrote"),
+        first
+    );
+    let error = resolve(&[], "overcommit = 2\ncpus = 9").expect_err("five CPUs");
+    let error = underfoot::error::chain(&error);
+    for part in ["5 host CPUs", "0-3", "--overcommit 3", "--cpus 8"] {
+        assert!(error.contains(part), "{part} not in {error}");
+    }
 }
 
 #[test]

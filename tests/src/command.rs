@@ -135,21 +135,39 @@ impl Running<'_> {
     /// The CPU time that its threads whose names begin with `name` have had, in ns: by name.
     #[must_use]
     pub fn cpu_ns(&self, name: &str) -> BTreeMap<String, u64> {
-        let tasks = fs::read_dir(format!("/proc/{}/task", self.id()));
-        let read = |task: PathBuf| {
-            let named = fs::read_to_string(task.join("comm")).ok()?;
+        self.by_thread(name, |task| {
             // See the kernel's Documentation/scheduler/sched-stats.rst: time on a CPU comes first.
             let stat = fs::read_to_string(task.join("schedstat")).ok()?;
-            Some((
-                named.trim().to_owned(),
-                stat.split(' ').next()?.parse().ok()?,
-            ))
+            stat.split(' ').next()?.parse().ok()
+        })
+    }
+
+    /// The CPUs that its threads whose names begin with `name` may run on, as a list, and the one that each was last
+    /// on: by name.
+    #[must_use]
+    pub fn host_cpus(&self, name: &str) -> BTreeMap<String, (String, String)> {
+        self.by_thread(name, |task| {
+            let status = fs::read_to_string(task.join("status")).ok()?;
+            let mut lines = status.lines();
+            let allowed = lines.find_map(|line| line.strip_prefix("Cpus_allowed_list:"))?;
+            // See proc_pid_stat(5): the 39th field; the second, in parentheses, may hold spaces.
+            let stat = fs::read_to_string(task.join("stat")).ok()?;
+            let last = stat.rsplit_once(')')?.1.split_whitespace().nth(36)?;
+            Some((allowed.trim().to_owned(), last.to_owned()))
+        })
+    }
+
+    /// What `read` finds in the /proc of its threads whose names begin with `name`: by name.
+    fn by_thread<T>(&self, name: &str, read: impl Fn(&Path) -> Option<T>) -> BTreeMap<String, T> {
+        let tasks = fs::read_dir(format!("/proc/{}/task", self.id()));
+        let tasks = tasks.into_iter().flatten().flatten();
+        let named = |task: PathBuf| {
+            let named = fs::read_to_string(task.join("comm")).ok()?;
+            let named = named.trim();
+            let found = named.starts_with(name).then(|| read(&task))??;
+            Some((named.to_owned(), found))
         };
-        let threads = tasks.into_iter().flatten().flatten();
-        threads
-            .filter_map(|task| read(task.path()))
-            .filter(|(named, _)| named.starts_with(name))
-            .collect()
+        tasks.filter_map(|task| named(task.path())).collect()
     }
 
     /// Waits until `condition` holds.

@@ -47,6 +47,24 @@ pub fn at_least(count: u64) -> u64 {
     if emulated() { 1 } else { count }
 }
 
+/// The CPUs that the tests may run on, rising.
+///
+/// # Panics
+///
+/// If the system does not say.
+#[must_use]
+pub fn allowed_cpus() -> Vec<usize> {
+    // SAFETY: all zeros is the empty cpu_set_t.
+    let mut set: libc::cpu_set_t = unsafe { std::mem::zeroed() };
+    // SAFETY: the kernel writes at most the given size into `set`, which outlives the call.
+    let result = unsafe { libc::sched_getaffinity(0, size_of_val(&set), &raw mut set) };
+    assert_eq!(result, 0, "sched_getaffinity");
+    let all = 0..libc::CPU_SETSIZE as usize;
+    // SAFETY: CPU_ISSET only reads `set`, at an index below CPU_SETSIZE.
+    all.filter(|&cpu| unsafe { libc::CPU_ISSET(cpu, &set) })
+        .collect()
+}
+
 /// Whether the tests run as root.
 #[must_use]
 pub fn is_root() -> bool {

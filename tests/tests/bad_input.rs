@@ -109,6 +109,38 @@ fn wrong_values_are_refused_with_bound_and_remedy() {
         ("--affinity vcpu=99", &["--affinity", "99", "this host has"]),
         ("--affinity vpcu=0", &["--affinity", "vpcu", "vcpu"]),
         ("--sched mover=fif:1", &["--sched", "fif", "fifo"]),
+        ("--antagonists 0", &["--antagonists", "`0`", "1 to 64"]),
+        ("--antagonists 65", &["--antagonists", "`65`", "1 to 64"]),
+        (
+            "--antagonists two",
+            &["--antagonists", "two", "for example", "2:50:10"],
+        ),
+        (
+            "--antagonists 2:0",
+            &["--antagonists", "`0`", "1 to 100", "duty"],
+        ),
+        (
+            "--antagonists 2:101",
+            &["--antagonists", "`101`", "1 to 100"],
+        ),
+        (
+            "--antagonists 2:50:20",
+            &["--antagonists", "`20`", "-20 to 19"],
+        ),
+        ("--overcommit 0", &["--overcommit", "`0`", "1 to 64"]),
+        ("--overcommit 65", &["--overcommit", "`65`", "1 to 64"]),
+        (
+            "--overcommit 2 --affinity vcpu=0",
+            &["overcommit 2", "affinity vcpu=0", "leave one of them out"],
+        ),
+        (
+            "--affinity antagonist=0",
+            &["antagonist=0", "no antagonists", "give --antagonists"],
+        ),
+        (
+            "--antagonists 1 --sched antagonist=fifo:10",
+            &["sched antagonist=fifo:10", "N:DUTY:NICE"],
+        ),
         ("--cpl 1", &["--cpl", "1", "auto", "0", "3"]),
         ("--kernel nowhere.elf", &["nowhere.elf", "No such file"]),
         ("--mover gest", &["gest", "guest", "mover"]),
