@@ -7,7 +7,7 @@ use std::str::FromStr;
 use underfoot_vmm::placement::{CpuSet, PlacementError, SchedPolicy};
 
 const AFFINITY_EXAMPLE: &str = "vcpu=2-5,mover=6";
-const SCHED_EXAMPLE: &str = "vcpu=other:0,mover=fifo:10";
+const SCHED_EXAMPLE: &str = "vcpu=other:0:3ms,mover=fifo:10";
 
 /// Something for each role that was named.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -151,7 +151,7 @@ fn understood<T: FromStr<Err = PlacementError>>(text: &str) -> Result<T, ValueEr
         .map_err(|error: PlacementError| ValueError::Placement(error.to_string()))
 }
 
-/// The scheduling of each role's threads, written `vcpu=other:0,mover=fifo:10`.
+/// The scheduling of each role's threads, written `vcpu=other:0:3ms,mover=fifo:10`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Scheduling(ByRole<SchedPolicy>);
 
@@ -169,7 +169,7 @@ impl FromStr for Scheduling {
     fn from_str(text: &str) -> Result<Self, ValueError> {
         ByRole::parse(
             text,
-            "a policy and priority for each role",
+            "a policy for each role, with its priority or nice value and slice",
             SCHED_EXAMPLE,
             understood,
         )
@@ -233,6 +233,8 @@ mod tests {
             ("vcpu=fifo:0", "1 to 99"),
             ("vcpu=fifo:100", "1 to 99"),
             ("mover=fofi:1", "fifo:PRIORITY"),
+            ("vcpu=other:5s", "[:SLICE]"),
+            ("vcpu=other:1:101ms", "100us to 100ms"),
         ] {
             let message = text.parse::<Scheduling>().expect_err(text).to_string();
             assert!(message.contains(part), "{message}");
@@ -241,7 +243,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn never_panics(text in "\\PC*|((vcpu|mover|antagonist|x)?=?(fifo:|[0-9,-]){0,6},?){0,4}") {
+        fn never_panics(text in "\\PC*|((vcpu|mover|antagonist|x)?=?(fifo:|other:|ms|[0-9,:-]){0,6},?){0,4}") {
             let _ = (text.parse::<Affinity>(), text.parse::<Scheduling>());
         }
     }

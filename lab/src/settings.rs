@@ -60,7 +60,7 @@ keys! {
     Seed = "seed", "Seed of every random choice.";
     Cpl = "cpl", "Privilege level of the guest kernel.";
     Affinity = "affinity", "Host CPUs by role.";
-    Sched = "sched", "Scheduling policy and priority by role.";
+    Sched = "sched", "Scheduling policy, with priority or nice value and slice, by role.";
     Overcommit = "overcommit", "vCPUs that share each host CPU, by affinity.";
     Antagonists = "antagonists", "Threads that take CPU time on purpose, with duty and nice value.";
     Kernel = "kernel", "Another PVH image than the embedded one.";

@@ -76,7 +76,7 @@ fn the_file_of_a_run_repeats_it() {
         (Key::Warmup, "0s"),
         (Key::Cpl, "3"),
         (Key::Affinity, "vcpu=0-1,3,mover=2"),
-        (Key::Sched, "vcpu=other:5,mover=fifo:10"),
+        (Key::Sched, "vcpu=other:5:3ms,mover=fifo:10"),
         (Key::Antagonists, "2:50:-5"),
         (Key::Verify, "full"),
         (Key::Torment, "true"),

@@ -10,7 +10,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::refusal::refuse;
-use crate::{Scratch, Summary, underfoot};
+use crate::{Scratch, Summary, scheduling_of, underfoot};
 
 /// Far more than any run here asks for: reaching it means that something hangs.
 const LIMIT: Duration = Duration::from_secs(300);
@@ -154,6 +154,15 @@ impl Running<'_> {
             let stat = fs::read_to_string(task.join("stat")).ok()?;
             let last = stat.rsplit_once(')')?.1.split_whitespace().nth(36)?;
             Some((allowed.trim().to_owned(), last.to_owned()))
+        })
+    }
+
+    /// Policy, nice value and slice in ns of its threads whose names begin with `name`: by name.
+    #[must_use]
+    pub fn scheduling(&self, name: &str) -> BTreeMap<String, (u32, i32, u64)> {
+        self.by_thread(name, |task| {
+            let id: libc::pid_t = task.file_name()?.to_str()?.parse().ok()?;
+            scheduling_of(id)
         })
     }
 

@@ -65,6 +65,18 @@ pub fn allowed_cpus() -> Vec<usize> {
         .collect()
 }
 
+/// Policy, nice value and slice in ns of the thread `id`, 0 for the calling one; the slice is 0 where the kernel keeps
+/// none. `None` if there is no such thread.
+#[must_use]
+pub fn scheduling_of(id: libc::pid_t) -> Option<(u32, i32, u64)> {
+    let size = size_of::<libc::sched_attr>();
+    // SAFETY: plain numbers, for which zeros will do.
+    let mut of: libc::sched_attr = unsafe { std::mem::zeroed() };
+    // SAFETY: the kernel writes at most `size` bytes into `of`, which outlives the call.
+    let result = unsafe { libc::syscall(libc::SYS_sched_getattr, id, &raw mut of, size, 0) };
+    (result == 0).then_some((of.sched_policy, of.sched_nice, of.sched_runtime))
+}
+
 /// Whether the tests run as root.
 #[must_use]
 pub fn is_root() -> bool {

@@ -21,6 +21,6 @@ pub use command::{Command, Finished, Running};
 pub use confinement::Confinement;
 pub use experiment::{attempt, run, workloads};
 pub use histogram::Histogram;
-pub use host::{allowed_cpus, at_least, emulated, is_root, kvm, skip, turn};
+pub use host::{allowed_cpus, at_least, emulated, is_root, kvm, scheduling_of, skip, turn};
 pub use scratch::Scratch;
 pub use summary::{Counters, Summary};

@@ -109,6 +109,10 @@ fn wrong_values_are_refused_with_bound_and_remedy() {
         ("--affinity vcpu=99", &["--affinity", "99", "this host has"]),
         ("--affinity vpcu=0", &["--affinity", "vpcu", "vcpu"]),
         ("--sched mover=fif:1", &["--sched", "fif", "fifo"]),
+        (
+            "--sched vcpu=other:50us",
+            &["--sched", "50us", "100us to 100ms"],
+        ),
         ("--antagonists 0", &["--antagonists", "`0`", "1 to 64"]),
         ("--antagonists 65", &["--antagonists", "`65`", "1 to 64"]),
         (

@@ -6,7 +6,7 @@ use std::thread;
 use std::time::Duration;
 
 use serde_json::Value;
-use underfoot_tests::{Command, Scratch, Summary, allowed_cpus, kvm, run, turn};
+use underfoot_tests::{Command, Scratch, Summary, allowed_cpus, kvm, run, scheduling_of, turn};
 
 /// How often it is looked where threads are, and the time between two looks.
 const LOOKS: u32 = 20;
@@ -62,7 +62,47 @@ fn expected(vcpus: usize, antagonists: usize, share: usize) -> BTreeMap<String, 
         .collect()
 }
 
-/// The second half is ended by a signal: the antagonists end with it.
+#[test]
+#[cfg_attr(no_kvm, ignore = "this host has no /dev/kvm for us")]
+fn vcpus_and_movers_have_their_policies_and_slices() {
+    if !kvm() {
+        return;
+    }
+    if scheduling_of(0).is_none_or(|(_, _, slice_ns)| slice_ns == 0) {
+        eprintln!("skipped: this kernel keeps no slices, as Linux does from 6.12 on");
+        return;
+    }
+    let scratch = Scratch::new();
+    let _turn = turn();
+    let mut running = Command::underfoot(&scratch)
+        .words("run --duration 2s --control 0% --warmup 1ms --cpus 2 --antagonists 1:10:7")
+        .words("--sched vcpu=other:1:3ms,mover=batch:2:700us --out")
+        .args([scratch.join("run")])
+        .start();
+    let roles = ["vcpu", "mover", "antagonist"];
+    let batch = libc::SCHED_BATCH.cast_unsigned();
+    // A mover has its name before its policy.
+    let mover = (batch, 2, 700_000);
+    running.wait_until("its movers", |running| {
+        running
+            .scheduling("mover")
+            .into_values()
+            .any(|found| found == mover)
+    });
+    let found: BTreeMap<_, _> = roles
+        .iter()
+        .flat_map(|role| running.scheduling(role))
+        .collect();
+    running.wait().assert_status(0);
+    for vcpu in ["vcpu0", "vcpu1"] {
+        assert_eq!(found[vcpu], (0, 1, 3_000_000), "{vcpu}");
+    }
+    assert_eq!(found["mover-0"], mover);
+    let (policy, nice, _) = found["antagonist-0"];
+    assert_eq!((policy, nice), (0, 7));
+}
+
+/// A signal ends it: the antagonists end with it.
 #[test]
 #[cfg_attr(no_kvm, ignore = "this host has no /dev/kvm for us")]
 fn overcommitted_vcpus_are_only_on_their_cpu() {

@@ -1,5 +1,9 @@
 //! Where a thread runs and how the scheduler treats it, by role.
 
+mod policy;
+
+pub use policy::{Fair, SchedPolicy, Slice};
+
 use crate::sys;
 use std::fmt;
 use std::num::NonZeroU16;
@@ -35,7 +39,8 @@ pub enum PlacementError {
     },
     /// Not a scheduling policy.
     #[error(
-        "`{text}` is not a scheduling policy: use other[:NICE], batch[:NICE], idle, fifo:PRIORITY or rr:PRIORITY"
+        "`{text}` is not a scheduling policy: use other[:NICE][:SLICE], batch[:NICE][:SLICE], idle, fifo:PRIORITY or \
+         rr:PRIORITY, with a slice such as 3ms"
     )]
     PolicySyntax {
         /// What was given.
@@ -54,6 +59,26 @@ pub enum PlacementError {
         min: i32,
         /// Greatest.
         max: i32,
+    },
+    /// A slice out of bounds.
+    #[error(
+        "slice `{slice}` in `{text}` is out of bounds: {} to {}",
+        Slice::LEAST,
+        Slice::MOST
+    )]
+    SliceBound {
+        /// What was given.
+        text: String,
+        /// The slice.
+        slice: String,
+    },
+    /// The kernel took the slice and did not keep it.
+    #[error(
+        "the host keeps no slice of {asked} for a thread: Linux does from 6.12 on; leave the slice out"
+    )]
+    NoSlices {
+        /// The slice.
+        asked: Slice,
     },
     /// The system refused.
     #[error(
@@ -157,73 +182,6 @@ impl fmt::Display for CpuSet {
     }
 }
 
-/// A scheduling policy, as in sched(7).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum SchedPolicy {
-    /// SCHED_OTHER with a nice value of -20 to 19.
-    Other(i32),
-    /// SCHED_BATCH with a nice value.
-    Batch(i32),
-    /// SCHED_IDLE.
-    Idle,
-    /// SCHED_FIFO with a priority of 1 to 99.
-    Fifo(i32),
-    /// SCHED_RR with a priority of 1 to 99.
-    RoundRobin(i32),
-}
-
-impl FromStr for SchedPolicy {
-    type Err = PlacementError;
-
-    fn from_str(text: &str) -> Result<Self, PlacementError> {
-        let syntax = || PlacementError::PolicySyntax {
-            text: text.to_owned(),
-        };
-        let (name, value) = match text.split_once(':') {
-            Some((name, value)) => (name, Some(value.parse::<i32>().map_err(|_| syntax())?)),
-            None => (text, None),
-        };
-        let bounded = |what, value: i32, min: i32, max: i32| {
-            let text = text.to_owned();
-            if (min..=max).contains(&value) {
-                Ok(value)
-            } else {
-                Err(PlacementError::PolicyBound {
-                    what,
-                    text,
-                    value,
-                    min,
-                    max,
-                })
-            }
-        };
-        let nice = || bounded("nice value", value.unwrap_or(0), -20, 19);
-        let priority = || bounded("priority", value.ok_or_else(syntax)?, 1, 99);
-        match name {
-            "other" => nice().map(Self::Other),
-            "batch" => nice().map(Self::Batch),
-            "idle" if value.is_none() => Ok(Self::Idle),
-            "fifo" => priority().map(Self::Fifo),
-            "rr" => priority().map(Self::RoundRobin),
-            _ => Err(syntax()),
-        }
-    }
-}
-
-impl fmt::Display for SchedPolicy {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Other(0) => f.write_str("other"),
-            Self::Other(nice) => write!(f, "other:{nice}"),
-            Self::Batch(0) => f.write_str("batch"),
-            Self::Batch(nice) => write!(f, "batch:{nice}"),
-            Self::Idle => f.write_str("idle"),
-            Self::Fifo(priority) => write!(f, "fifo:{priority}"),
-            Self::RoundRobin(priority) => write!(f, "rr:{priority}"),
-        }
-    }
-}
-
 /// Where the threads of one role run, and how.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Placement {
@@ -262,24 +220,41 @@ impl Placement {
             })?;
         }
         if let Some(policy) = self.policy {
-            let (number, priority, nice) = match policy {
-                SchedPolicy::Other(nice) => (libc::SCHED_OTHER, 0, Some(nice)),
-                SchedPolicy::Batch(nice) => (libc::SCHED_BATCH, 0, Some(nice)),
-                SchedPolicy::Idle => (libc::SCHED_IDLE, 0, None),
-                SchedPolicy::Fifo(priority) => (libc::SCHED_FIFO, priority, None),
-                SchedPolicy::RoundRobin(priority) => (libc::SCHED_RR, priority, None),
-            };
             let refused = |source| PlacementError::Refused {
                 what: policy.to_string(),
                 source,
             };
-            sys::set_scheduler(number, priority).map_err(refused)?;
-            if let Some(nice) = nice {
-                sys::set_nice(nice).map_err(refused)?;
+            match policy {
+                SchedPolicy::Other(fair) => set_fair(libc::SCHED_OTHER, fair, refused)?,
+                SchedPolicy::Batch(fair) => set_fair(libc::SCHED_BATCH, fair, refused)?,
+                SchedPolicy::Idle => sys::set_scheduler(libc::SCHED_IDLE, 0).map_err(refused)?,
+                SchedPolicy::Fifo(priority) => {
+                    sys::set_scheduler(libc::SCHED_FIFO, priority).map_err(refused)?;
+                }
+                SchedPolicy::RoundRobin(priority) => {
+                    sys::set_scheduler(libc::SCHED_RR, priority).map_err(refused)?;
+                }
             }
         }
         Ok(())
     }
+}
+
+fn set_fair(
+    policy: libc::c_int,
+    fair: Fair,
+    refused: impl Fn(std::io::Error) -> PlacementError,
+) -> Result<(), PlacementError> {
+    let Some(slice) = fair.slice else {
+        sys::set_scheduler(policy, 0).map_err(&refused)?;
+        return sys::set_nice(fair.nice).map_err(refused);
+    };
+    sys::set_slice(policy, fair.nice, slice.ns()).map_err(&refused)?;
+    // Kernels before 6.12 take it for nothing, and say so by another one here.
+    if sys::slice_ns().map_err(refused)? != slice.ns() {
+        return Err(PlacementError::NoSlices { asked: slice });
+    }
+    Ok(())
 }
 
 #[cfg(test)]
@@ -330,29 +305,6 @@ mod tests {
     }
 
     #[test]
-    fn policies() {
-        for (text, policy) in [
-            ("other", Some(SchedPolicy::Other(0))),
-            ("other:-5", Some(SchedPolicy::Other(-5))),
-            ("batch:19", Some(SchedPolicy::Batch(19))),
-            ("idle", Some(SchedPolicy::Idle)),
-            ("fifo:99", Some(SchedPolicy::Fifo(99))),
-            ("rr:1", Some(SchedPolicy::RoundRobin(1))),
-            ("fifo", None),
-            ("fifo:0", None),
-            ("rr:100", None),
-            ("other:20", None),
-            ("idle:1", None),
-            ("deadline", None),
-        ] {
-            assert_eq!(text.parse::<SchedPolicy>().ok(), policy, "{text}");
-            if let Some(policy) = policy {
-                assert_eq!(policy.to_string(), text);
-            }
-        }
-    }
-
-    #[test]
     fn threads_in_a_row_share_a_cpu() {
         let all = CpuSet::allowed().unwrap();
         assert_eq!(all.first(0).0, all.0[..1]);
@@ -376,12 +328,26 @@ mod tests {
     }
 
     #[test]
+    fn a_thread_has_its_slice_or_that_is_refused() {
+        let asked: SchedPolicy = "other:3ms".parse().unwrap();
+        let placement = Placement {
+            policy: Some(asked),
+            ..Placement::default()
+        };
+        let body = move || (placement.apply(0), sys::slice_ns().unwrap());
+        match std::thread::spawn(body).join().unwrap() {
+            (Ok(()), slice_ns) => assert_eq!(slice_ns, 3_000_000),
+            (Err(error), _) => assert!(matches!(error, PlacementError::NoSlices { .. }), "{error}"),
+        }
+    }
+
+    #[test]
     fn a_thread_is_placed() {
         let one = CpuSet(vec![CpuSet::allowed().unwrap().0[0]]);
         std::thread::spawn(move || {
             let placement = Placement {
                 cpus: Some(one.clone()),
-                policy: Some(SchedPolicy::Batch(5)),
+                policy: Some(SchedPolicy::Batch(Fair::nice(5))),
                 share: None,
             };
             placement.apply(3).unwrap();

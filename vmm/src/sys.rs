@@ -142,6 +142,50 @@ pub(crate) fn set_nice(nice: libc::c_int) -> io::Result<()> {
     check(unsafe { libc::setpriority(libc::PRIO_PROCESS, who, nice) }).map(drop)
 }
 
+/// Sets the calling thread's policy, which must be SCHED_OTHER or SCHED_BATCH, with its nice value and its slice in ns
+/// (sched_setattr(2); kernels before 6.12 ignore the slice).
+pub(crate) fn set_slice(policy: libc::c_int, nice: libc::c_int, slice_ns: u64) -> io::Result<()> {
+    let attributes = libc::sched_attr {
+        size: size_of::<libc::sched_attr>() as u32,
+        sched_policy: policy.cast_unsigned(),
+        sched_flags: 0,
+        sched_nice: nice,
+        sched_priority: 0,
+        sched_runtime: slice_ns,
+        sched_deadline: 0,
+        sched_period: 0,
+    };
+    // SAFETY: the kernel only reads `attributes`, of the size said in it, which outlives the call.
+    let result = unsafe { libc::syscall(libc::SYS_sched_setattr, 0, &raw const attributes, 0) };
+    if result == 0 {
+        Ok(())
+    } else {
+        Err(io::Error::last_os_error())
+    }
+}
+
+/// The slice of the calling thread, of an ordinary policy, in ns; 0 where the kernel keeps none.
+pub(crate) fn slice_ns() -> io::Result<u64> {
+    let size = size_of::<libc::sched_attr>() as u32;
+    let mut attributes = libc::sched_attr {
+        size,
+        sched_policy: 0,
+        sched_flags: 0,
+        sched_nice: 0,
+        sched_priority: 0,
+        sched_runtime: 0,
+        sched_deadline: 0,
+        sched_period: 0,
+    };
+    // SAFETY: the kernel writes at most `size` bytes into `attributes`, which outlives the call.
+    let result = unsafe { libc::syscall(libc::SYS_sched_getattr, 0, &raw mut attributes, size, 0) };
+    if result == 0 {
+        Ok(attributes.sched_runtime)
+    } else {
+        Err(io::Error::last_os_error())
+    }
+}
+
 fn tsc_offset_attribute(value: *mut u64) -> kvm_device_attr {
     kvm_device_attr {
         flags: 0,

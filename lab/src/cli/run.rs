@@ -213,7 +213,7 @@ pub struct RunArgs {
     /// otherwise
     #[arg(long, value_name = "ROLES", help_heading = "Host")]
     affinity: Option<String>,
-    /// Scheduling by role, such as vcpu=other:0,mover=fifo:10; where vCPUs and movers together are
+    /// Scheduling by role, such as vcpu=other:0:3ms,mover=fifo:10, with a nice value and a slice or with a priority; where vCPUs and movers together are
     /// more than the CPUs, movers are at other:-10 unless this says otherwise
     #[arg(long, value_name = "ROLES", help_heading = "Host")]
     sched: Option<String>,

@@ -4,7 +4,7 @@ use super::Experiment;
 use crate::names::Role;
 use crate::placement::Affinity;
 use std::num::NonZeroU16;
-use underfoot_vmm::placement::{CpuSet, Placement, SchedPolicy};
+use underfoot_vmm::placement::{CpuSet, Fair, Placement, SchedPolicy};
 
 impl Experiment {
     /// Where the threads of `role` are to run, and how: antagonists where vCPUs do, unless the user says otherwise.
@@ -29,7 +29,7 @@ impl Experiment {
                 policy: self
                     .antagonists
                     .and_then(|them| them.nice())
-                    .map(|nice| SchedPolicy::Other(nice.into())),
+                    .map(|nice| SchedPolicy::Other(Fair::nice(nice.into()))),
                 share: None,
             },
         }
@@ -102,7 +102,7 @@ mod tests {
             );
             assert_eq!(
                 (vcpu.policy, antagonist.policy),
-                (None, Some(SchedPolicy::Other(5)))
+                (None, Some(SchedPolicy::Other(Fair::nice(5))))
             );
         }
     }

@@ -18,7 +18,7 @@ use underfoot_migrator::{
     Invalidations, Members, Migrator, Mover, MoverError, PageRange, Phase, PlugCounters, PlugError,
     Rate, RefillerError, Stop, StrategyKind, Torment, Translate, WaitingFaults,
 };
-use underfoot_vmm::placement::{CpuSet, Placement, SchedPolicy};
+use underfoot_vmm::placement::{CpuSet, Fair, Placement, SchedPolicy};
 use underfoot_vmm::{GuestWaits, Machine, PageMapView, PoolGrace};
 
 /// Window in which the variant that panics does so: late enough that many have closed before.
@@ -384,7 +384,7 @@ fn targets(experiment: &Experiment) -> ClassSet {
 fn overcommitted(experiment: &Experiment) -> Option<SchedPolicy> {
     let available = CpuSet::allowed().ok()?.cpus().len();
     let wanted = usize::from(experiment.cpus.get()) + usize::from(experiment.movers.get());
-    (wanted > available).then_some(SchedPolicy::Other(OVERCOMMIT_NICE))
+    (wanted > available).then_some(SchedPolicy::Other(Fair::nice(OVERCOMMIT_NICE)))
 }
 
 /// The rate asked for is that of all movers; each keeps its part.
