@@ -105,9 +105,8 @@ impl Antagonists {
     pub fn join(&mut self) -> Vec<AntagonistRecord> {
         self.request_end();
         let join = |one: &mut Antagonist| {
-            match one.thread.take().map(JoinHandle::join) {
-                Some(Err(panic)) => std::panic::resume_unwind(panic),
-                Some(Ok(())) | None => {}
+            if let Some(Err(panic)) = one.thread.take().map(JoinHandle::join) {
+                std::panic::resume_unwind(panic);
             }
             AntagonistRecord {
                 cpu_ns: one.cpu_ns.load(Ordering::Relaxed),
