@@ -50,6 +50,7 @@ fn record() -> RunRecord {
         frames: None,
         plug: None,
         dma: None,
+        antagonists: Vec::new(),
         torment: None,
     }
 }
