@@ -1,5 +1,6 @@
 //! The phases of a run, in order, and whatever ends them early.
 
+mod cut_short;
 mod end;
 mod host_waits;
 mod signs;
@@ -7,7 +8,6 @@ mod stuck;
 
 pub use end::SILENCE;
 
-use self::stuck::stuck;
 use super::antagonists::Antagonists;
 use super::backlog::BacklogReader;
 use super::dma::{self, RegistryState};
@@ -19,14 +19,13 @@ use super::host_load::CpuTicks;
 use super::interval::{Interval, Intervals};
 use super::snapshot::snapshot;
 use super::stalls::{OwnWindow, StallReader, Waiter};
-use super::waiting;
 use super::witness::Witness;
 use super::{ProcessStart, RunError, Setting};
 use crate::experiment::Experiment;
 use crate::histogram::Histogram;
 use crate::names::{Mover, Role};
 use crate::record::{
-    AntagonistRecord, Attribution, BacklogRecord, Ending, LoadRecord, Outcome, Snapshot, Stalls,
+    AntagonistRecord, Attribution, BacklogRecord, LoadRecord, Outcome, Snapshot, Stalls,
 };
 use crate::units::Size;
 use std::path::{Path, PathBuf};
@@ -37,8 +36,7 @@ use underfoot_migrator::PageSize;
 use underfoot_vmm::dma::{DmaCounts, DmaDevice};
 use underfoot_vmm::stats::Stats;
 use underfoot_vmm::{
-    Backing, Boot, ExitReport, HostInfo, Machine, MachineConfig, MemorySize, Progress, TscRelation,
-    Wake,
+    Backing, Boot, HostInfo, Machine, MachineConfig, MemorySize, Progress, TscRelation, Wake,
 };
 
 const KVM: &str = "/dev/kvm";
@@ -396,95 +394,6 @@ impl<'a> Session<'a> {
             }
         }
         Ok(())
-    }
-
-    fn note(&mut self, wake: Wake) {
-        match wake {
-            Wake::Deadline | Wake::Doorbell => {}
-            Wake::Signal(number) => {
-                let signal = u8::try_from(number).unwrap_or(u8::MAX);
-                self.end_by(
-                    Ending::Interrupted { signal },
-                    format!("ended by signal {number}"),
-                );
-            }
-            Wake::Exited(reports) => self.end_by_exits(&reports),
-        }
-    }
-
-    fn end_by_exits(&mut self, reports: &[ExitReport]) {
-        let Some(first) = reports.first() else { return };
-        let shared = self.machine.shared();
-        if shared.state() == Some(GuestState::TooLittleMemory) {
-            return self.end_by(Ending::Failed, self.too_little_memory());
-        }
-        let message = shared.message();
-        let mut text = match shared.crash() {
-            Some(crash) => format!("{crash}: "),
-            None => String::new(),
-        };
-        if message.is_empty() {
-            text.push_str(&first.to_string());
-        } else {
-            text.push_str(&format!("{message} ({first})"));
-        }
-        if let Some(registers) = &first.registers {
-            text.push_str(&format!("\n{registers}"));
-        }
-        self.end_by(Ending::Failed, text);
-    }
-
-    /// What the guest lacked memory for, and what helps.
-    fn too_little_memory(&self) -> String {
-        self.too_little_memory_for(&self.machine.shared().message())
-    }
-
-    fn too_little_memory_for(&self, what: &str) -> String {
-        let experiment = self.experiment;
-        let told = experiment.parameters.to_table();
-        let told: Vec<String> = told
-            .iter()
-            .map(|(name, value)| format!("{name}={value}"))
-            .collect();
-        format!(
-            "--memory {} is too little for {what}: give the guest more, or ask for less of workload {} \
-             (--cpus {}, --parameters {})",
-            experiment.memory,
-            experiment.workload.name(),
-            experiment.cpus.get(),
-            told.join(",").replace('"', ""),
-        )
-    }
-
-    /// The first cause counts: what follows are its consequences.
-    fn end_by(&mut self, ending: Ending, message: String) {
-        if self.ended.is_some() {
-            return;
-        }
-        let made = &self.machine.shared().header().reports_made;
-        self.reports_before_end = Some(made.load(Ordering::Relaxed));
-        self.ended = Some(Outcome {
-            ending,
-            message: Some(message),
-        });
-    }
-
-    fn look_after_threads(&mut self) {
-        if self.engine.as_ref().is_some_and(Engine::has_failed) {
-            // What it said comes when it is joined.
-            self.end_by(Ending::Failed, "a thread of the engine ended".into());
-        }
-        let Some(watch) = self.machine.progress() else {
-            return;
-        };
-        if let Some(stuck) = stuck(watch) {
-            let waits = waiting::describe(self.machine.shared());
-            let host = host_waits::describe(&self.machine.thread_ids(), self.engine.as_ref());
-            self.end_by(
-                Ending::Watchdog,
-                format!("{stuck}: {waits}. On the host: {host}"),
-            );
-        }
     }
 
     /// KVM's counters now; `None` where it has none.
