@@ -5,7 +5,8 @@ use underfoot::atomic_file::{AtomicFile, WriteError};
 use underfoot::experiment::Experiment;
 use underfoot::host_limits::HostLimits;
 use underfoot::record::{
-    Ending, Histograms, Host, Integrity, Migration, Outcome, RunRecord, Stage2, Stalls, Startup,
+    Ending, Histograms, Host, Integrity, Migration, Outcome, RunRecord, Snapshot, Stage2, Stalls,
+    Startup,
 };
 use underfoot::rundir::RunDir;
 use underfoot::settings::Settings;
@@ -27,6 +28,8 @@ fn record() -> RunRecord {
             cpu: "A CPU".into(),
             cpus: 2,
             kernel: "6.12.0".into(),
+            snapshot: Snapshot::default(),
+            load: None,
             unsupported: Default::default(),
         },
         outcome: Outcome {
