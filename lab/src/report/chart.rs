@@ -1,6 +1,7 @@
 //! Percentile curves as SVG, in the manner of HdrHistogram's plots: nines to the right, latency upwards, both
 //! logarithmic.
 
+use super::grid::Frame;
 use super::markup::Markup;
 use super::scale::{Scale, decade_label, decades, nines};
 use crate::histogram::Histogram;
@@ -8,10 +9,12 @@ use crate::human;
 
 const WIDTH: f64 = 460.0;
 const HEIGHT: f64 = 264.0;
-const LEFT: f64 = 56.0;
-const RIGHT: f64 = WIDTH - 14.0;
-const TOP: f64 = 10.0;
-const BOTTOM: f64 = HEIGHT - 38.0;
+const FRAME: Frame = Frame {
+    left: 56.0,
+    right: WIDTH - 14.0,
+    top: 10.0,
+    bottom: HEIGHT - 38.0,
+};
 /// Steps that are closer than this to the one before are not drawn.
 const LEAST_STEP: f64 = 0.7;
 /// Beyond the last value, so that it is seen: a third of a nine.
@@ -107,11 +110,11 @@ impl Axes {
             decades,
             x: Scale {
                 from: (0.0, nines),
-                to: (LEFT, RIGHT),
+                to: (FRAME.left, FRAME.right),
             },
             y: Scale {
                 from: y,
-                to: (BOTTOM, TOP),
+                to: (FRAME.bottom, FRAME.top),
             },
         })
     }
@@ -119,45 +122,16 @@ impl Axes {
     fn draw(&self, svg: &mut Markup) {
         svg.raw("<g class=\"grid\">");
         for exponent in self.decades.0..=self.decades.1 {
-            let y = self.y.place(f64::from(exponent));
-            svg.raw("<path d=\"M")
-                .text(LEFT)
-                .raw(" ")
-                .text(y)
-                .raw("H")
-                .text(RIGHT)
-                .raw("\"/>");
             // With many decades, every other one is named.
-            if self.decades.1 - self.decades.0 <= 9 || exponent % 2 == 0 {
-                svg.raw("<text class=\"y\" x=\"")
-                    .text(LEFT - 6.0)
-                    .raw("\" y=\"")
-                    .text(y + 4.0)
-                    .raw("\">");
-                svg.text(decade_label(exponent)).raw("</text>");
-            }
+            let is_named = self.decades.1 - self.decades.0 <= 9 || exponent % 2 == 0;
+            let y = self.y.place(f64::from(exponent));
+            FRAME.level(svg, y, is_named.then(|| decade_label(exponent)));
         }
         for (nines, label) in nines(self.nines as u32) {
-            let x = self.x.place(nines);
-            svg.raw("<path d=\"M")
-                .text(x)
-                .raw(" ")
-                .text(TOP)
-                .raw("V")
-                .text(BOTTOM)
-                .raw("\"/>");
-            svg.raw("<text class=\"x\" x=\"")
-                .text(x)
-                .raw("\" y=\"")
-                .text(BOTTOM + 16.0)
-                .raw("\">");
-            svg.text(label).raw("</text>");
+            FRAME.column(svg, self.x.place(nines), Some(label));
         }
-        svg.raw("<text class=\"x\" x=\"")
-            .text(f64::midpoint(LEFT, RIGHT))
-            .raw("\" y=\"")
-            .text(HEIGHT - 5.0);
-        svg.raw("\">percentile, %</text></g>");
+        FRAME.name(svg, "percentile, %");
+        svg.raw("</g>");
     }
 
     /// Stairs: between two percentiles nothing is known to be lower than the value at the upper one.

@@ -8,6 +8,7 @@ mod attribution;
 mod chart;
 pub mod command;
 mod facts;
+mod grid;
 mod markup;
 mod outliers;
 mod page;

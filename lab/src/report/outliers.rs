@@ -1,5 +1,6 @@
 //! When the longest stalls were, and what each was made of.
 
+use super::grid::Frame;
 use super::markup::Markup;
 use super::scale::{Scale, decade_label, decades};
 use crate::human;
@@ -13,10 +14,12 @@ const TOLD: usize = 20;
 const DOTS: usize = 3_000;
 const WIDTH: f64 = 960.0;
 const HEIGHT: f64 = 300.0;
-const LEFT: f64 = 60.0;
-const RIGHT: f64 = WIDTH - 26.0;
-const TOP: f64 = 10.0;
-const BOTTOM: f64 = HEIGHT - 38.0;
+const FRAME: Frame = Frame {
+    left: 60.0,
+    right: WIDTH - 26.0,
+    top: 10.0,
+    bottom: HEIGHT - 38.0,
+};
 const CLASSES: [&str; 8] = ["s0", "s1", "s2", "s3", "s4", "s5", "s6", "s7"];
 /// Times that the axis names.
 const TICKS: u32 = 8;
@@ -65,11 +68,11 @@ fn picture(stalls: &[&StoredStall], colours: &BTreeMap<&str, &'static str>) -> M
     let decades = decades(least, shown[0].stall_ns);
     let x = Scale {
         from: (0.0, last as f64),
-        to: (LEFT, RIGHT),
+        to: (FRAME.left, FRAME.right),
     };
     let y = Scale {
         from: (f64::from(decades.0), f64::from(decades.1)),
-        to: (BOTTOM, TOP),
+        to: (FRAME.bottom, FRAME.top),
     };
     let mut figure = Markup::new();
     figure.raw("<figure><figcaption><b>stalls in time</b><span class=\"keys\">");
@@ -116,37 +119,15 @@ fn dot(svg: &mut Markup, index: usize, (x, y): (f64, f64), class: &'static str) 
 fn grid(svg: &mut Markup, last_ns: u64, decades: (u32, u32), x: Scale, y: Scale) {
     svg.raw("<g class=\"grid\">");
     for exponent in decades.0..=decades.1 {
-        let at = y.place(f64::from(exponent));
-        svg.raw("<path d=\"M")
-            .text(LEFT)
-            .raw(" ")
-            .text(at)
-            .raw("H")
-            .text(RIGHT)
-            .raw("\"/>");
-        svg.raw("<text class=\"y\" x=\"")
-            .text(LEFT - 6.0)
-            .raw("\" y=\"")
-            .text(at + 4.0)
-            .raw("\">");
-        svg.text(decade_label(exponent)).raw("</text>");
+        FRAME.level(
+            svg,
+            y.place(f64::from(exponent)),
+            Some(decade_label(exponent)),
+        );
     }
     for tick in 0..=TICKS {
         let ns = last_ns as f64 * f64::from(tick) / f64::from(TICKS);
-        let at = x.place(ns);
-        svg.raw("<path d=\"M")
-            .text(at)
-            .raw(" ")
-            .text(TOP)
-            .raw("V")
-            .text(BOTTOM)
-            .raw("\"/>");
-        svg.raw("<text class=\"x\" x=\"")
-            .text(at)
-            .raw("\" y=\"")
-            .text(BOTTOM + 16.0)
-            .raw("\">");
-        svg.text(format!("{:.2} s", ns / 1e9)).raw("</text>");
+        FRAME.column(svg, x.place(ns), Some(format!("{:.2} s", ns / 1e9)));
     }
     svg.raw("</g>");
 }
@@ -161,14 +142,14 @@ fn moving_begins(svg: &mut Markup, stalls: &[&StoredStall], x: Scale) {
     svg.raw("<g class=\"curve control\"><path d=\"M")
         .text(at)
         .raw(" ")
-        .text(TOP)
+        .text(FRAME.top)
         .raw("V")
-        .text(BOTTOM)
+        .text(FRAME.bottom)
         .raw("\"/></g>");
     svg.raw("<g class=\"grid\"><text x=\"")
         .text(at + 4.0)
         .raw("\" y=\"")
-        .text(TOP + 11.0)
+        .text(FRAME.top + 11.0)
         .raw("\">pages begin to move</text></g>");
 }
 

@@ -1,5 +1,6 @@
 //! A measure over numbers, a curve for each value of the other direction.
 
+use super::super::grid::Frame;
 use super::super::markup::Markup;
 use super::super::scale::Scale;
 use super::facet::{Facet, Layout, numbers};
@@ -7,13 +8,17 @@ use crate::sweep::Metric;
 
 const WIDTH: f64 = 460.0;
 const HEIGHT: f64 = 250.0;
-const LEFT: f64 = 64.0;
-const RIGHT: f64 = WIDTH - 14.0;
-const TOP: f64 = 10.0;
-const BOTTOM: f64 = HEIGHT - 38.0;
+const FRAME: Frame = Frame {
+    left: 64.0,
+    right: WIDTH - 14.0,
+    top: 10.0,
+    bottom: HEIGHT - 38.0,
+};
 const CLASSES: [&str; 8] = ["s0", "s1", "s2", "s3", "s4", "s5", "s6", "s7"];
 /// Values that are further apart than this have a logarithmic axis.
 const WIDE: f64 = 8.0;
+/// What the name of a column takes.
+const NAME: f64 = 28.0;
 /// Lines of the grid, and their labels.
 const TICKS: u32 = 4;
 
@@ -26,8 +31,8 @@ pub(super) fn curves(
     range: (f64, f64),
 ) -> Option<Markup> {
     let numbers = numbers(layout.across)?;
-    let x = Axis::of(numbers.iter().copied(), (LEFT, RIGHT))?;
-    let y = Axis::of([range.0, range.1].into_iter(), (BOTTOM, TOP))?;
+    let x = Axis::of(numbers.iter().copied(), (FRAME.left, FRAME.right))?;
+    let y = Axis::of([range.0, range.1].into_iter(), (FRAME.bottom, FRAME.top))?;
     let mut figure = Markup::new();
     figure
         .raw("<figure><figcaption>")
@@ -131,48 +136,18 @@ fn draw_grid(
 ) {
     svg.raw("<g class=\"grid\">");
     for value in y.ticks() {
-        let at = y.place(value);
-        svg.raw("<path d=\"M")
-            .text(LEFT)
-            .raw(" ")
-            .text(at)
-            .raw("H")
-            .text(RIGHT)
-            .raw("\"/>");
-        svg.raw("<text class=\"y\" x=\"")
-            .text(LEFT - 6.0)
-            .raw("\" y=\"")
-            .text(at + 4.0)
-            .raw("\">");
-        svg.text(metric.text(Some(value))).raw("</text>");
+        FRAME.level(svg, y.place(value), Some(metric.text(Some(value))));
     }
     let mut last = f64::NEG_INFINITY;
     for (number, label) in numbers.iter().zip(&layout.across.values) {
         let at = x.place(*number);
-        svg.raw("<path d=\"M")
-            .text(at)
-            .raw(" ")
-            .text(TOP)
-            .raw("V")
-            .text(BOTTOM)
-            .raw("\"/>");
         // Names that would lie over each other are left out.
-        if (at - last).abs() >= 28.0 {
-            svg.raw("<text class=\"x\" x=\"")
-                .text(at)
-                .raw("\" y=\"")
-                .text(BOTTOM + 16.0)
-                .raw("\">");
-            svg.text(label).raw("</text>");
-            last = at;
-        }
+        let has_room = (at - last).abs() >= NAME;
+        FRAME.column(svg, at, has_room.then_some(label));
+        last = if has_room { at } else { last };
     }
-    svg.raw("<text class=\"x\" x=\"")
-        .text((LEFT + RIGHT) / 2.0)
-        .raw("\" y=\"")
-        .text(HEIGHT - 6.0)
-        .raw("\">");
-    svg.text(layout.across.name()).raw("</text></g>");
+    FRAME.name(svg, layout.across.name());
+    svg.raw("</g>");
 }
 
 fn draw(svg: &mut Markup, class: &'static str, points: &[(f64, f64)], x: &Axis, y: &Axis) {
@@ -237,7 +212,7 @@ mod tests {
             })
             .collect();
         assert!(
-            x.is_sorted() && x.iter().all(|x| (LEFT..=RIGHT).contains(x)),
+            x.is_sorted() && x.iter().all(|x| (FRAME.left..=FRAME.right).contains(x)),
             "{path}"
         );
         let words = results_of(&[("wait", &["x", "y"])]);
