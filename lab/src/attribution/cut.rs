@@ -1,6 +1,6 @@
 //! Cutting one stall: a pure function over stretches of time.
 
-use super::{Cause, Parts};
+use super::{Cause, Piece};
 use crate::timeline::Span;
 
 /// What is known of the time of one stall, in TSC ticks. The stretches of each kind may overlap and be in any order.
@@ -42,9 +42,10 @@ impl Bounds {
     }
 }
 
-/// Cuts `stall` by what overlaps it, [`Cause::ALL`] being the order of precedence. The parts add up to the stall.
+/// Cuts `stall` by what overlaps it, [`Cause::ALL`] being the order of precedence. The pieces are in the order of time, and
+/// each begins where the one before it ends.
 #[must_use]
-pub fn attribute(stall: Span, evidence: &Evidence, bounds: Bounds) -> Parts {
+pub fn attribute(stall: Span, evidence: &Evidence, bounds: Bounds) -> Vec<Piece> {
     let mut left = Left::new(stall);
     left.take(Cause::VcpuPreempted, evidence.preempted.iter().copied());
     left.take(Cause::Window, evidence.windows.iter().copied());
@@ -64,7 +65,7 @@ pub fn attribute(stall: Span, evidence: &Evidence, bounds: Bounds) -> Parts {
     });
     left.take(Cause::Interrupt, delivered);
     let from = evidence.moved_tsc.unwrap_or(u64::MAX);
-    for piece in left.pieces() {
+    for piece in left.open.clone() {
         let worked = Span::new(from, u64::MAX).and(piece);
         let worked = worked.filter(|work| work.ticks() <= bounds.fault);
         left.take(Cause::Stage2, worked.into_iter());
@@ -72,48 +73,54 @@ pub fn attribute(stall: Span, evidence: &Evidence, bounds: Bounds) -> Parts {
     left.end()
 }
 
-/// What of a stall has no cause yet.
+/// What of a stall has no cause yet, and what has.
 struct Left {
-    pieces: Vec<Span>,
-    parts: Parts,
+    open: Vec<Span>,
+    pieces: Vec<Piece>,
 }
 
 impl Left {
     fn new(stall: Span) -> Self {
         Self {
-            pieces: vec![stall],
-            parts: Parts::default(),
+            open: (stall.ticks() > 0).then_some(stall).into_iter().collect(),
+            pieces: Vec::new(),
         }
-    }
-
-    fn pieces(&self) -> Vec<Span> {
-        self.pieces.clone()
     }
 
     /// What `spans` share with what is left has this cause, and is left no more.
     fn take(&mut self, cause: Cause, spans: impl Iterator<Item = Span>) {
         for span in spans {
-            let mut rest = Vec::with_capacity(self.pieces.len() + 1);
-            for piece in &self.pieces {
-                let Some(both) = piece.and(span) else {
-                    rest.push(*piece);
+            let mut rest = Vec::with_capacity(self.open.len() + 1);
+            for open in &self.open {
+                let Some(both) = open.and(span) else {
+                    rest.push(*open);
                     continue;
                 };
-                self.parts.add(cause, both.ticks());
+                self.pieces.push(Piece { cause, span: both });
                 let around = [
-                    Span::new(piece.start, both.start),
-                    Span::new(both.end, piece.end),
+                    Span::new(open.start, both.start),
+                    Span::new(both.end, open.end),
                 ];
-                rest.extend(around.into_iter().filter(|piece| piece.ticks() > 0));
+                rest.extend(around.into_iter().filter(|open| open.ticks() > 0));
             }
-            self.pieces = rest;
+            self.open = rest;
         }
     }
 
-    fn end(mut self) -> Parts {
-        for piece in self.pieces {
-            self.parts.add(Cause::Unexplained, piece.ticks());
-        }
-        self.parts
+    fn end(mut self) -> Vec<Piece> {
+        let unexplained = self.open.into_iter().map(|span| Piece {
+            cause: Cause::Unexplained,
+            span,
+        });
+        self.pieces.extend(unexplained);
+        self.pieces.sort_unstable_by_key(|piece| piece.span.start);
+        self.pieces.dedup_by(|piece, before| {
+            let is_same = piece.cause == before.cause;
+            if is_same {
+                before.span.end = piece.span.end;
+            }
+            is_same
+        });
+        self.pieces
     }
 }

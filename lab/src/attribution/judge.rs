@@ -1,5 +1,6 @@
 //! What is known of each stall, and what windows at other times would have explained of it.
 
+use super::parts::tile;
 use super::{Bounds, Cause, Evidence, Judged, Parts, attribute};
 use crate::timeline::{OffCpu, PageWindows, Span, SpanLog};
 use std::collections::HashMap;
@@ -82,7 +83,7 @@ impl Judge {
                 self.shifts[self.next_shift],
                 &mut evidence,
             );
-            by_chance = Some(attribute(stall, &evidence, self.bounds));
+            by_chance = Some(attribute(stall, &evidence, self.bounds).iter().collect());
         }
         self.windows(sources, stall, pages, 0, &mut evidence);
         if sources.windows.has(page) {
@@ -91,7 +92,7 @@ impl Judge {
         Judged {
             vcpu,
             record,
-            parts: attribute(stall, &evidence, self.bounds),
+            pieces: attribute(stall, &evidence, self.bounds),
             by_chance,
         }
     }
@@ -147,17 +148,29 @@ impl Judge {
 }
 
 impl Judged {
+    /// When it was.
+    #[must_use]
+    pub const fn span(&self) -> Span {
+        Span::new(self.record.start_tsc, self.record.end_tsc)
+    }
+
     /// How many ticks the stall lasted.
     #[must_use]
     pub const fn ticks(&self) -> u64 {
-        Span::new(self.record.start_tsc, self.record.end_tsc).ticks()
+        self.span().ticks()
     }
 
-    /// Whether the parts are all of the stall and nothing more, with windows where they were and elsewhere.
+    /// Its pieces by cause.
+    #[must_use]
+    pub fn parts(&self) -> Parts {
+        self.pieces.iter().collect()
+    }
+
+    /// Whether the pieces are all of the stall and nothing more, and the sum with windows elsewhere is.
     #[must_use]
     pub fn adds_up(&self) -> bool {
-        let whole = |parts: &Parts| parts.sum() == self.ticks();
-        whole(&self.parts) && self.by_chance.as_ref().is_none_or(whole)
+        let by_chance = self.by_chance.as_ref();
+        tile(&self.pieces, self.span()) && by_chance.is_none_or(|parts| parts.sum() == self.ticks())
     }
 
     /// What windows explained by chance, in ticks of `cause`.

@@ -12,6 +12,6 @@ mod tests;
 pub use cause::Cause;
 pub use cut::{Bounds, Evidence, attribute};
 pub use judge::{Judge, Sources};
-pub use parts::Parts;
+pub use parts::{Parts, Piece};
 pub(crate) use tally::causes;
 pub use tally::{Judged, Tally};

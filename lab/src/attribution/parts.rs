@@ -1,6 +1,7 @@
 //! What a stall was made of.
 
 use super::Cause;
+use crate::timeline::Span;
 use std::ops::AddAssign;
 
 /// Ticks by cause.
@@ -33,4 +34,31 @@ impl AddAssign for Parts {
             self.add(cause, other.of(cause));
         }
     }
+}
+
+/// A stretch of a stall, and what took it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Piece {
+    /// Why.
+    pub cause: Cause,
+    /// When, in TSC ticks.
+    pub span: Span,
+}
+
+impl<'a> FromIterator<&'a Piece> for Parts {
+    fn from_iter<I: IntoIterator<Item = &'a Piece>>(pieces: I) -> Self {
+        let mut parts = Self::default();
+        for piece in pieces {
+            parts.add(piece.cause, piece.span.ticks());
+        }
+        parts
+    }
+}
+
+/// Whether `pieces` follow each other from the begin of `stall` to its end, with nothing between them and nothing twice.
+pub(super) fn tile(pieces: &[Piece], stall: Span) -> bool {
+    let end = pieces.iter().try_fold(stall.start, |end, piece| {
+        (piece.span.start == end).then_some(piece.span.end)
+    });
+    end == Some(stall.end)
 }

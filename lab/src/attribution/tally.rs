@@ -1,6 +1,6 @@
 //! The stalls of one phase, added up.
 
-use super::{Cause, Parts};
+use super::{Cause, Parts, Piece};
 use crate::record::{AttributionRecord, Causes, PlaceboRecord, TailRecord, VcpuAttribution};
 use crate::timeline::ns;
 use std::cmp::Ordering;
@@ -11,20 +11,20 @@ use underfoot_abi::StallRecord;
 const KEPT: usize = 4096;
 
 /// One stall with its parts.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Judged {
     /// Whose.
     pub vcpu: u32,
     /// What the guest said of it.
     pub record: StallRecord,
-    /// In ticks.
-    pub parts: Parts,
-    /// The same with windows at another time; `None` if it was not tried.
+    /// What it was made of, in the order of time.
+    pub pieces: Vec<Piece>,
+    /// The parts with windows at another time; `None` if it was not tried.
     pub by_chance: Option<Parts>,
 }
 
 /// By length, the shortest first out of a heap.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 struct Kept(Judged);
 
 impl Ord for Kept {
@@ -61,9 +61,10 @@ impl Tally {
         if self.by_vcpu.len() <= vcpu {
             self.by_vcpu.resize(vcpu + 1, Parts::default());
         }
-        self.by_vcpu[vcpu] += judged.parts;
+        let parts = judged.parts();
+        self.by_vcpu[vcpu] += parts;
         if let Some(by_chance) = judged.by_chance {
-            self.tried[0] += judged.parts;
+            self.tried[0] += parts;
             self.tried[1] += by_chance;
         }
         self.longest.push(Kept(judged));
@@ -75,7 +76,7 @@ impl Tally {
     /// The longest stalls, the longest first, and how many others there were.
     #[must_use]
     pub fn longest(&self) -> (Vec<Judged>, u64) {
-        let mut kept: Vec<Kept> = self.longest.iter().copied().collect();
+        let mut kept: Vec<Kept> = self.longest.iter().cloned().collect();
         kept.sort_unstable();
         let left_out = self.stalls - kept.len() as u64;
         (kept.into_iter().map(|kept| kept.0).collect(), left_out)
@@ -132,7 +133,7 @@ impl Tally {
         let tail = &longest[..wanted.min(longest.len())];
         let shortest = tail.last()?;
         let mut all = Parts::default();
-        tail.iter().for_each(|judged| all += judged.parts);
+        tail.iter().for_each(|judged| all += judged.parts());
         let causes = causes(&all, tsc_khz);
         Some(TailRecord {
             from_ns: ns(shortest.ticks(), tsc_khz),

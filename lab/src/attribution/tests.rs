@@ -16,8 +16,9 @@ fn span(start: u64, end: u64) -> Span {
 }
 
 fn cut(stall: Span, evidence: &Evidence) -> Vec<(&'static str, u64)> {
-    let parts = attribute(stall, evidence, Bounds::new(KHZ));
-    assert_eq!(parts.sum(), stall.ticks());
+    let pieces = attribute(stall, evidence, Bounds::new(KHZ));
+    assert!(parts::tile(&pieces, stall), "{pieces:?}");
+    let parts: Parts = pieces.iter().collect();
     let of = |cause: Cause| (cause.name(), parts.of(cause));
     let parts = Cause::ALL.map(of);
     parts.into_iter().filter(|(_, ticks)| *ticks > 0).collect()
@@ -135,27 +136,24 @@ proptest! {
     ) {
         let stall = span(start * US, (start + length) * US);
         let evidence = Evidence { preempted, slept, interrupts, windows, moved_tsc };
-        let parts = attribute(stall, &evidence, Bounds::new(KHZ));
-        prop_assert_eq!(parts.sum(), stall.ticks());
+        let pieces = attribute(stall, &evidence, Bounds::new(KHZ));
+        prop_assert!(parts::tile(&pieces, stall), "{pieces:?}");
+        prop_assert!(pieces.windows(2).all(|pair| pair[0].cause != pair[1].cause), "{pieces:?}");
+        prop_assert_eq!(pieces.iter().collect::<Parts>().sum(), stall.ticks());
     }
 }
 
 /// Each source on its own: what two of them tell is counted twice.
-fn attribute_twice(stall: Span, evidence: &Evidence) -> Parts {
-    let mut parts = Parts::default();
+fn attribute_twice(stall: Span, evidence: &Evidence) -> Vec<Piece> {
     let sources = [
         (Cause::VcpuPreempted, &evidence.preempted),
         (Cause::Window, &evidence.windows),
     ];
-    for (cause, spans) in sources {
-        let ticks = spans.iter().filter_map(|span| span.and(stall));
-        parts.add(cause, ticks.map(Span::ticks).sum());
-    }
-    parts.add(
-        Cause::Unexplained,
-        stall.ticks().saturating_sub(parts.sum()),
-    );
-    parts
+    let pieces = sources.into_iter().flat_map(|(cause, spans)| {
+        let shared = spans.iter().filter_map(move |span| span.and(stall));
+        shared.map(move |span| Piece { cause, span })
+    });
+    pieces.collect()
 }
 
 #[test]
@@ -166,14 +164,14 @@ fn a_form_that_counts_twice_is_caught() {
         windows: vec![span(1_000 * US, 1_080 * US)],
         ..Evidence::default()
     };
-    let judged = |parts| Judged {
+    let judged = |pieces| Judged {
         vcpu: 0,
         record: StallRecord {
             start_tsc: stall.start,
             end_tsc: stall.end,
             ..StallRecord::default()
         },
-        parts,
+        pieces,
         by_chance: None,
     };
     let mut tally = Tally::default();
@@ -281,7 +279,7 @@ impl Injector {
             assert!(judged.adds_up());
             let main = Cause::ALL
                 .into_iter()
-                .max_by_key(|cause| judged.parts.of(*cause));
+                .max_by_key(|cause| judged.parts().of(*cause));
             let main = main.expect("there are causes");
             found[*injected as usize][main as usize] += 1;
         }
@@ -344,9 +342,11 @@ fn windows_that_are_shifted_explain_little() {
 fn the_longest_stalls_are_kept_and_the_others_counted() {
     let mut tally = Tally::default();
     for n in 0..5_000u64 {
-        let mut parts = Parts::default();
         let ticks = (n * 7_919) % 5_000;
-        parts.add(Cause::Unexplained, ticks);
+        let piece = Piece {
+            cause: Cause::Unexplained,
+            span: span(n, n + ticks),
+        };
         tally.add(Judged {
             vcpu: 1,
             record: StallRecord {
@@ -354,7 +354,7 @@ fn the_longest_stalls_are_kept_and_the_others_counted() {
                 end_tsc: n + ticks,
                 ..StallRecord::default()
             },
-            parts,
+            pieces: vec![piece],
             by_chance: None,
         });
     }

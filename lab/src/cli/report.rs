@@ -11,6 +11,7 @@ Examples:
   underfoot report runs/X runs/Y --out both.html    one page, the curves of both over each other
   underfoot report runs/X --format md            plain text for a mail, on standard output
   underfoot report runs/* --format csv --out all.csv
+  underfoot report runs/X --format trace --out x.json    the longest stalls, for ui.perfetto.dev
 
 A page is one file: it loads nothing, runs no script, and can be sent to others. A file that exists
 is replaced only if it is a report. docs/report.md says how to read one.
@@ -46,6 +47,8 @@ pub enum FormatOfReport {
     Csv,
     /// Percentiles and curves: schema underfoot.report/1.
     Json,
+    /// The longest stalls as a trace that Perfetto and chrome://tracing open.
+    Trace,
 }
 
 impl ReportArgs {
@@ -58,6 +61,7 @@ impl ReportArgs {
                 FormatOfReport::Md => ReportFormat::Markdown,
                 FormatOfReport::Csv => ReportFormat::Csv,
                 FormatOfReport::Json => ReportFormat::Json,
+                FormatOfReport::Trace => ReportFormat::Trace,
             },
             out: self.out,
             force: self.force,

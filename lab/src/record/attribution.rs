@@ -114,6 +114,9 @@ pub struct StallLine {
     pub in_interrupt: bool,
     /// Parts of `stall_ns`, in ns each rounded down.
     pub causes: Causes,
+    /// The same in the order of time: cause, and when it began, in ns from the begin of the stall. Each lasts until the next
+    /// begins, the last to the end.
+    pub pieces: Vec<(&'static str, u64)>,
 }
 
 /// Everything about who stole the time.

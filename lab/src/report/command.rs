@@ -5,6 +5,7 @@ use super::sweep::sweep_page;
 use super::table::{csv, to_json};
 use super::target::prepare;
 use super::text::text;
+use super::trace::trace;
 use crate::atomic_file::AtomicFile;
 use crate::error::Error;
 use crate::exit::ExitStatus;
@@ -28,6 +29,8 @@ pub enum ReportFormat {
     Csv,
     /// Percentiles and curves, schema `underfoot.report/1`.
     Json,
+    /// The longest stalls, for Perfetto.
+    Trace,
 }
 
 /// What `report` was asked for.
@@ -48,6 +51,12 @@ pub struct ReportRequest {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ReportError {
+    /// A sweep has no stalls of its own.
+    #[error("{} is a sweep, and a trace is of runs: name run directories in it", .path.display())]
+    NoTrace {
+        /// Which.
+        path: PathBuf,
+    },
     /// A sweep and something else.
     #[error("{} is a sweep, which has a page of its own: name it alone", .path.display())]
     SweepAmongOthers {
@@ -101,6 +110,10 @@ fn report_on_sweep(path: &Path, request: &ReportRequest) -> Result<ExitStatus, E
         ReportFormat::Markdown => sweep::markdown(&results),
         ReportFormat::Csv => sweep::csv(&results),
         ReportFormat::Json => sweep::to_json(&results),
+        ReportFormat::Trace => {
+            let path = path.to_owned();
+            return Err(ReportError::NoTrace { path }.into());
+        }
     };
     let beside = path.join(REPORT_HTML);
     let place = match &request.out {
@@ -121,6 +134,7 @@ fn render(format: ReportFormat, runs: &[StoredRun]) -> String {
         ReportFormat::Markdown => text(runs),
         ReportFormat::Csv => csv(runs),
         ReportFormat::Json => to_json(runs),
+        ReportFormat::Trace => trace(runs),
     }
 }
 

@@ -19,5 +19,6 @@ mod sweep;
 mod table;
 mod target;
 mod text;
+mod trace;
 
 pub use command::{ReportFormat, ReportRequest, report_command};

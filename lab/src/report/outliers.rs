@@ -42,7 +42,7 @@ pub(super) fn outliers(run: &StoredRun) -> Option<Markup> {
     section
         .raw("</p>")
         .push(&picture(&stalls, &colours))
-        .push(&table(&stalls))
+        .push(&table(&stalls, &colours))
         .raw("</section>\n");
     Some(section)
 }
@@ -153,10 +153,10 @@ fn moving_begins(svg: &mut Markup, stalls: &[&StoredStall], x: Scale) {
         .raw("\">pages begin to move</text></g>");
 }
 
-fn table(stalls: &[&StoredStall]) -> Markup {
+fn table(stalls: &[&StoredStall], colours: &BTreeMap<&str, &'static str>) -> Markup {
     let mut table = Markup::new();
     table.raw("<div class=\"scroll\"><table class=\"numbers\"><thead><tr><th>stall</th><th>at</th><th>phase</th><th>vCPU</th>");
-    table.raw("<th>page</th><th>in</th><th>made of</th></tr></thead><tbody>");
+    table.raw("<th>page</th><th>in</th><th>made of</th><th>in time</th></tr></thead><tbody>");
     for (index, stall) in stalls.iter().take(TOLD).enumerate() {
         table
             .raw("<tr><th><a href=\"#dot")
@@ -169,11 +169,36 @@ fn table(stalls: &[&StoredStall]) -> Markup {
         table.element("td", stall.kind.as_deref().unwrap_or("-"));
         table
             .element("td", circumstances(stall))
-            .element("td", parts(stall))
-            .raw("</tr>");
+            .element("td", parts(stall));
+        strip(&mut table, stall, colours);
+        table.raw("</tr>");
     }
     table.raw("</tbody></table></div>");
     table
+}
+
+/// Its pieces from left to right. What is the main part of no stall has the last colour.
+fn strip(table: &mut Markup, stall: &StoredStall, colours: &BTreeMap<&str, &'static str>) {
+    table.raw("<td class=\"strip\"><div>");
+    for (cause, _, ns) in stall.pieces() {
+        let share = ns as f64 / stall.stall_ns.max(1) as f64;
+        let class = colours
+            .get(cause)
+            .copied()
+            .unwrap_or(CLASSES[CLASSES.len() - 1]);
+        table
+            .raw("<i class=\"")
+            .raw(class)
+            .raw("\" title=\"")
+            .text(cause)
+            .raw(" ")
+            .text(human::time(ns));
+        table
+            .raw("\" style=\"width:")
+            .text(format!("{:.2}", share.clamp(0.0, 1.0) * 100.0))
+            .raw("%\"></i>");
+    }
+    table.raw("</div></td>");
 }
 
 /// What the code was doing that stalled.
@@ -217,28 +242,12 @@ mod tests {
     use crate::compare::verdict::tests::stored;
 
     fn stall(start_ns: u64, stall_ns: u64, cause: &str) -> StoredStall {
-        StoredStall {
-            phase: if start_ns < 1_000 {
-                "control"
-            } else {
-                "moving"
-            }
-            .into(),
-            vcpu: 1,
-            start_ns,
-            stall_ns,
-            gva: 4096,
-            kind: Some("<slab>".into()),
-            rcu_depth: 1,
-            locks: 0,
-            masked: true,
-            in_interrupt: false,
-            causes: [
-                (cause.to_owned(), stall_ns - 1),
-                ("unexplained".to_owned(), 1),
-            ]
-            .into(),
-        }
+        let json = serde_json::json!({
+            "phase": if start_ns < 1_000 { "control" } else { "moving" }, "vcpu": 1, "start_ns": start_ns,
+            "stall_ns": stall_ns, "gva": 4096, "kind": "<slab>", "rcu_depth": 1, "masked": true,
+            "causes": {cause: stall_ns - 1, "unexplained": 1}, "pieces": [[cause, 0], ["unexplained", stall_ns - 1]],
+        });
+        serde_json::from_value(json).expect("a stall")
     }
 
     #[test]
@@ -267,6 +276,7 @@ mod tests {
         ] {
             assert!(page.contains(part), "{part}");
         }
+        assert_eq!(page.matches("<i class=\"s").count(), 2 * TOLD);
         assert!(!page.contains("NaN") && !page.contains("inf"));
         assert!(page.len() < 400_000, "{} bytes", page.len());
     }

@@ -1,7 +1,7 @@
 //! Files that reports go to, of which only reports are replaced.
 
 use super::command::ReportError;
-use super::{page, table, text};
+use super::{page, table, text, trace};
 use crate::atomic_file::AtomicFile;
 use crate::error::Error;
 use std::fs::File;
@@ -9,11 +9,12 @@ use std::io::Read;
 use std::path::Path;
 
 /// Each form of a report holds one of these.
-const MARKERS: [&str; 6] = [
+const MARKERS: [&str; 7] = [
     page::MARKER,
     text::MARKER,
     table::CSV_HEADING,
     table::REPORT_SCHEMA,
+    trace::MARKER,
     crate::sweep::CSV_COUNTS,
     crate::sweep::SWEEP_SCHEMA,
 ];

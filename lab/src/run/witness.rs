@@ -208,7 +208,17 @@ impl Witness {
             locks: context.locks(),
             masked: context.masked(),
             in_interrupt: context.in_interrupt(),
-            causes: crate::attribution::causes(&judged.parts, self.tsc_khz),
+            causes: crate::attribution::causes(&judged.parts(), self.tsc_khz),
+            pieces: judged
+                .pieces
+                .iter()
+                .map(|piece| {
+                    (
+                        piece.cause.name(),
+                        ns(piece.span.start.saturating_sub(stall.start_tsc)),
+                    )
+                })
+                .collect(),
         }
     }
 }

@@ -35,6 +35,9 @@ pub struct StoredStall {
     pub in_interrupt: bool,
     /// What it was made of, in ns.
     pub causes: BTreeMap<String, u64>,
+    /// The same in the order of time: cause, and when it began, in ns from the begin of the stall.
+    #[serde(default)]
+    pieces: Vec<(String, u64)>,
 }
 
 impl StoredStall {
@@ -43,6 +46,16 @@ impl StoredStall {
     pub fn main_cause(&self) -> &str {
         let causes = self.causes.iter().max_by_key(|(_, ns)| **ns);
         causes.map_or("", |(name, _)| name)
+    }
+
+    /// What it was made of in the order of time: cause, begin from that of the stall, length, both in ns.
+    pub fn pieces(&self) -> impl Iterator<Item = (&str, u64, u64)> {
+        let ends = self.pieces.iter().skip(1).map(|(_, from_ns)| *from_ns);
+        let ends = ends.chain([self.stall_ns]);
+        let pieces = self.pieces.iter().zip(ends);
+        pieces.map(|((cause, from_ns), end_ns)| {
+            (cause.as_str(), *from_ns, end_ns.saturating_sub(*from_ns))
+        })
     }
 }
 
