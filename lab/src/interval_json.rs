@@ -3,6 +3,9 @@
 use crate::histogram::Histogram;
 use crate::run::IntervalRecord;
 use serde::Serialize;
+use std::sync::mpsc::{SyncSender, sync_channel};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
 use underfoot_abi::RecordedPhase;
 
 /// The schema of a line.
@@ -53,6 +56,50 @@ impl From<&Histogram> for PercentilesJson {
     }
 }
 
+/// Lines that wait for their reader at most; those that come then are dropped.
+const WAITING: usize = 64;
+/// How long the end of a run waits for the last lines.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// Lines on their way to standard output, in a thread of their own: whoever reads them slowly, or no more, does not hold up
+/// the run.
+#[derive(Debug)]
+pub struct IntervalLines {
+    sender: SyncSender<String>,
+    thread: JoinHandle<()>,
+    dropped: u64,
+}
+
+impl IntervalLines {
+    /// Starts the thread, which hands each line to `print`.
+    #[must_use]
+    pub fn start(mut print: impl FnMut(&str) + Send + 'static) -> Self {
+        let (sender, receiver) = sync_channel::<String>(WAITING);
+        let thread = thread::spawn(move || receiver.iter().for_each(|line| print(&line)));
+        Self {
+            sender,
+            thread,
+            dropped: 0,
+        }
+    }
+
+    /// Hands over the line about `record`, unless too many wait.
+    pub fn tell(&mut self, record: &IntervalRecord) {
+        self.dropped += u64::from(self.sender.try_send(line(record)).is_err());
+    }
+
+    /// Waits a little until all are out; how many never will be.
+    #[must_use]
+    pub fn finish(self) -> u64 {
+        drop(self.sender);
+        let deadline = Instant::now() + PATIENCE;
+        while !self.thread.is_finished() && Instant::now() < deadline {
+            thread::sleep(Duration::from_millis(1));
+        }
+        self.dropped
+    }
+}
+
 /// `record` in one line, with a line feed.
 #[must_use]
 pub fn line(record: &IntervalRecord) -> String {
@@ -77,6 +124,28 @@ pub fn line(record: &IntervalRecord) -> String {
 mod tests {
     use super::*;
     use crate::run::Done;
+
+    #[test]
+    fn a_reader_that_stops_holds_nobody_up() {
+        let record = IntervalRecord {
+            phase: RecordedPhase::Control,
+            from_ns: 0,
+            to_ns: 1,
+            done: Done::default(),
+        };
+        let (read, reader) = std::sync::mpsc::channel();
+        let mut lines = IntervalLines::start(move |line| drop(read.send(line.to_owned())));
+        (0..3).for_each(|_| lines.tell(&record));
+        assert_eq!(lines.finish(), 0);
+        assert_eq!(reader.iter().count(), 3);
+        let (_open, gate) = std::sync::mpsc::channel::<()>();
+        let mut lines = IntervalLines::start(move |_| {
+            // It never comes: nobody sends.
+            let _ = gate.recv();
+        });
+        (0..WAITING + 10).for_each(|_| lines.tell(&record));
+        assert!((9..=10).contains(&lines.finish()));
+    }
 
     #[test]
     fn a_line_is_json_with_units() {

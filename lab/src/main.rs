@@ -12,6 +12,7 @@ use underfoot::command::run_command;
 use underfoot::compare::compare_command;
 use underfoot::error::{Error, chain};
 use underfoot::exit::ExitStatus;
+use underfoot::interval_json::IntervalLines;
 use underfoot::list::Choices;
 use underfoot::on_kvm::run_on_kvm;
 use underfoot::output::print;
@@ -20,7 +21,7 @@ use underfoot::report::report_command;
 use underfoot::run::{Interval, IntervalRecord, ProcessStart};
 use underfoot::sweep::sweep_command;
 use underfoot::torture::torture_command;
-use underfoot::{doctor, guest, interval_json, tool};
+use underfoot::{doctor, guest, tool};
 
 fn main() -> ExitCode {
     let process_start = ProcessStart::now();
@@ -61,19 +62,37 @@ fn execute(verb: Verb, process_start: ProcessStart) -> Result<ExitStatus, Error>
             let every = request.interval()?;
             run_command(request, |experiment, console| {
                 let progress = Progress::new();
-                // Whoever reads them may go away: the run goes on.
-                let mut told = |record: &IntervalRecord| drop(print(&interval_json::line(record)));
-                let told: &mut dyn FnMut(&IntervalRecord) = &mut told;
-                run_on_kvm(
+                let mut lines =
+                    every.map(|every| (every, IntervalLines::start(|line| drop(print(line)))));
+                let mut tell;
+                let interval = match &mut lines {
+                    None => None,
+                    Some((every, lines)) => {
+                        tell = |record: &IntervalRecord| lines.tell(record);
+                        let every = *every;
+                        Some(Interval {
+                            every,
+                            told: &mut tell,
+                        })
+                    }
+                };
+                let mut update = |stage, ns| progress.update(experiment, stage, ns);
+                let record = run_on_kvm(
                     experiment,
                     console,
                     shown,
                     process_start,
-                    &mut |stage, ns| {
-                        progress.update(experiment, stage, ns);
-                    },
-                    every.map(|every| Interval { every, told }),
-                )
+                    &mut update,
+                    interval,
+                );
+                match lines.map_or(0, |(_, lines)| lines.finish()) {
+                    0 => {}
+                    dropped => eprintln!(
+                        "{}: {dropped} lines of --interval were dropped, as nobody read those before them",
+                        tool::NAME
+                    ),
+                }
+                record
             })
         }
         Verb::Claims(args) => claims_command(&args.into_request(), &mut |experiment, console| {

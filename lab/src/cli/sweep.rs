@@ -28,8 +28,9 @@ Examples:
 Cells run in turns, in a new order each time, so that a drift of the host meets all alike. docs/sweep.md says
 more.
 
-Exit status: 0 all runs asked for are there and sound; 1 some are not, or it was interrupted;
-2 wrong usage, such as a cell that is no experiment; 4 the host lacks something.";
+Exit status: 0 all runs of the shard are there and sound, or what was merged is sound; 1 some are
+not, or it was interrupted; 2 wrong usage, such as a cell that is no experiment; 4 the host lacks
+something that a cell wants; the others were run.";
 
 /// The flags of `sweep`.
 #[derive(Debug, Args)]
@@ -55,7 +56,7 @@ pub struct SweepArgs {
     /// Do those runs again, too, that did not end well
     #[arg(long, conflicts_with = "merge")]
     again: bool,
-    /// Say which runs it would do, and do none
+    /// Say which runs are still to be done, and do none
     #[arg(long, conflicts_with = "merge")]
     dry_run: bool,
     /// Put the runs of these sweeps, parts of one, together in --out

@@ -85,7 +85,8 @@ pub fn report_command(request: &ReportRequest) -> Result<ExitStatus, Error> {
     if let Some(sweep) = request.runs.iter().find(|path| is_sweep(path)) {
         return report_on_sweep(sweep, request);
     }
-    let runs = request.runs.iter().map(|path| StoredRun::read(path));
+    let runs = request.runs.iter();
+    let runs = runs.map(|path| StoredRun::read(path)?.with_longest_stalls());
     let runs: Vec<_> = runs.collect::<Result<_, _>>()?;
     match request.out.as_deref() {
         Some(out) if out != Path::new("-") => {

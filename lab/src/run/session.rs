@@ -111,6 +111,8 @@ pub struct Session<'a> {
     stalls: Option<StallReader>,
     backlog: BacklogReader,
     ended: Option<Outcome>,
+    /// What went wrong as movers ended.
+    causes: Vec<String>,
     /// Reports of the guest's checkers when the run was ended before its time.
     pub reports_before_end: Option<u32>,
     pub started: SystemTime,
@@ -191,6 +193,7 @@ impl<'a> Session<'a> {
             stalls: None,
             backlog,
             ended: None,
+            causes: Vec::new(),
             reports_before_end: None,
             started: SystemTime::now(),
             kvm_before: None,
@@ -341,11 +344,17 @@ impl<'a> Session<'a> {
             (self.progress)(stage, began.elapsed().as_nanos() as u64);
             self.tell(&mut intervals, false);
         }
+        if phase == Phase::Moving {
+            // What is moved until then, and felt, is of this phase, and so is its time.
+            self.end_moving();
+            self.machine.shared().set_phase(Phase::Warmup);
+        }
+        let ns = began.elapsed().as_nanos() as u64;
         self.tell(&mut intervals, true);
         if let (Some(antagonists), Some(spent)) = (&mut self.antagonists, spent) {
             antagonists.note(phase, &spent);
         }
-        Ok(began.elapsed().as_nanos() as u64)
+        Ok(ns)
     }
 
     /// Tells of the interval that is over; of the `last` one however short it was.

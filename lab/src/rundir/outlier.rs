@@ -62,7 +62,8 @@ impl StoredStall {
 /// The stalls that the directory `path` tells, the longest of each phase first; none where it has no such file.
 pub(super) fn read(path: &Path) -> Result<Vec<StoredStall>, ReadError> {
     let file = path.join(STALLS_JSONL);
-    if file.symlink_metadata().is_err() {
+    // Whoever copied only the JSON has a report too.
+    if !path.is_dir() || file.symlink_metadata().is_err() {
         return Ok(Vec::new());
     }
     let text = read_text(&file)?;

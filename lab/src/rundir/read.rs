@@ -124,7 +124,6 @@ pub(super) fn read(path: &Path) -> Result<StoredRun, ReadError> {
     let mut run = read_json(path, &path.join(RUN_JSON))?;
     // Whoever copied only the JSON still has a report, without the file that repeats the run.
     run.experiment = std::fs::read_to_string(path.join(EXPERIMENT_TOML)).ok();
-    run.longest_stalls = super::outlier::read(path)?;
     Ok(run)
 }
 

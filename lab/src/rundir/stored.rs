@@ -175,6 +175,15 @@ impl StoredRun {
         super::read::read(path)
     }
 
+    /// With the longest stalls that its directory tells, which only reports show.
+    ///
+    /// # Errors
+    /// [`ReadError`] where that file is damaged.
+    pub fn with_longest_stalls(mut self) -> Result<Self, ReadError> {
+        self.longest_stalls = super::outlier::read(&self.path)?;
+        Ok(self)
+    }
+
     pub(super) fn new(
         path: &Path,
         document: Document,

@@ -1,7 +1,7 @@
 //! `underfoot sweep`: what it was asked for, and what it says.
 
-use super::conduct::{Conducted, conduct};
-use super::directory::write_text;
+use super::conduct::{Conducted, Conductor};
+use super::directory::{check_place, place_of, write_text};
 use super::file::SweepFile;
 use super::merge::merge;
 use super::results::{SWEEP_JSON, to_json};
@@ -14,10 +14,14 @@ use crate::exit::ExitStatus;
 use crate::host_limits::HostLimits;
 use crate::output::print;
 use crate::progress::Progress;
+use crate::rundir::RUNS;
 use crate::signals;
 use crate::summary::SCREEN;
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
+
+/// Cells that could not be run, each told in a line.
+const TOLD: usize = 3;
 
 /// What `sweep` was asked for.
 #[derive(Clone, Debug)]
@@ -61,24 +65,28 @@ pub fn sweep_command(request: &SweepRequest, run: Runner<'_>) -> Result<ExitStat
             let limits = HostLimits::detect()?;
             let plan = Plan::new(SweepFile::read(file)?, &limits)?;
             if *dry_run {
-                return print(&preview(&plan, shard, &limits)?).map(|()| ExitStatus::Sound);
+                let place = place_of(out.as_deref(), Path::new(""), &plan);
+                return print(&preview(&plan, shard, &limits, &place)?).map(|()| ExitStatus::Sound);
             }
             let directory = SweepDir::begin(out.as_deref(), Path::new(""), &plan, shard)?;
             let conducted = {
                 let _signals = signals::hold()?;
                 let progress = Progress::new();
                 let mut told = |done, of, cell: &str| progress.count(done, of, cell);
-                conduct(&plan, shard, &directory, *again, &limits, run, &mut told)?
+                let conductor = Conductor {
+                    plan: &plan,
+                    shard,
+                    directory: &directory,
+                    again: *again,
+                    limits: &limits,
+                };
+                conductor.conduct(run, &mut told)?
             };
-            tell(directory.place(), &conducted, shard)
+            tell(directory.place(), Some(&conducted), shard)
         }
         SweepRequest::Merge { from, out } => {
-            let brought = merge(from, out)?;
-            let conducted = Conducted {
-                now: brought,
-                ..Conducted::default()
-            };
-            tell(out, &conducted, Shard::WHOLE)
+            merge(from, out)?;
+            tell(out, None, Shard::WHOLE)
         }
     }
 }
@@ -93,58 +101,77 @@ fn understand(shard: Option<&str>) -> Result<Shard, Error> {
     }
 }
 
-/// What would be run, in order, and how long that takes at the least.
-fn preview(plan: &Plan, shard: Shard, limits: &HostLimits) -> Result<String, Error> {
+/// What would be run in `place`, in order, and how long that takes at the least.
+fn preview(plan: &Plan, shard: Shard, limits: &HostLimits, place: &Path) -> Result<String, Error> {
+    check_place(place, plan)?;
     let order = plan.order().into_iter().enumerate();
-    let mine: Vec<_> = order
+    let mine = order
         .filter(|(place, _)| shard.has(*place))
-        .map(|(_, run)| run)
-        .collect();
-    let mut ns = 0u64;
+        .map(|(_, run)| run);
+    let (mut ns, mut runs, mut done) = (0u64, 0, 0);
     let mut text = String::new();
-    for run in &mine {
-        let experiment = plan.experiment(*run, limits)?;
+    for run in mine {
+        let name = plan.name(run);
+        if place.join(RUNS).join(&name).symlink_metadata().is_ok() {
+            done += 1;
+            continue;
+        }
+        let experiment = plan.experiment(run, limits)?;
         ns = ns.saturating_add(experiment.warmup.ns() + experiment.duration.ns());
-        text.push_str(&format!(
-            "{}  {}\n",
-            plan.name(*run),
-            plan.cells[run.cell].text()
-        ));
+        runs += 1;
+        text.push_str(&format!("{name}  {}\n", plan.cells[run.cell].text()));
     }
     for (cell, reason) in &plan.skipped {
         text.push_str(&format!("left out  {}: {reason}\n", cell.text()));
     }
-    let (runs, cells) = (mine.len(), plan.cells.len());
+    let cells = plan.cells.len();
     let time = crate::human::time(ns);
-    Ok(text + &format!("{runs} runs of {cells} cells, shard {shard}: {time} at the least\n"))
+    Ok(text
+        + &format!(
+            "{runs} runs of {cells} cells, shard {shard}, {done} done before: {time} at the least, into {}\n",
+            place.display()
+        ))
 }
 
-fn tell(place: &Path, conducted: &Conducted, shard: Shard) -> Result<ExitStatus, Error> {
+/// Says what the place holds now, and how the exit status comes about; without `conducted` it was a merge, of which every
+/// run counts.
+fn tell(place: &Path, conducted: Option<&Conducted>, shard: Shard) -> Result<ExitStatus, Error> {
     let results = SweepResults::read(place)?;
     write_text(&place.join(SWEEP_JSON), &to_json(&results))?;
     let screen = std::io::stdout().is_terminal().then_some(SCREEN);
-    let (_, faults, _) = results.counts();
+    let is_mine = |name: &str| conducted.is_none_or(|it| it.mine.contains(name));
+    let faults = results.cells.iter().flat_map(|cell| &cell.faults);
+    let faults = faults.filter(|(name, _)| is_mine(name)).count();
+    let none = Conducted::default();
+    let conducted = conducted.unwrap_or(&none);
+    let say = |words: String| eprintln!("{}: {words}", crate::tool::NAME);
     if let Some(signal) = conducted.signal {
-        eprintln!(
-            "{}: interrupted by signal {signal}, {} runs of shard {shard} are left: the same command goes on with them",
-            crate::tool::NAME,
-            conducted.left
-        );
+        let left = conducted.left;
+        say(format!(
+            "interrupted by signal {signal}, {left} runs of shard {shard} are left: the same command goes on with them"
+        ));
+    }
+    for (cell, why) in conducted.lacking.iter().take(TOLD) {
+        say(format!("cell {cell} was not run: {why}"));
+    }
+    if conducted.lacking.len() > TOLD {
+        let more = conducted.lacking.len() - TOLD;
+        say(format!("{more} more cells were not run"));
     }
     if faults > 0 {
-        eprintln!(
-            "{}: {faults} runs were not sound: --again does them again",
-            crate::tool::NAME
-        );
+        say(format!(
+            "{faults} runs were not sound: --again does them again"
+        ));
     }
     match print(&summary(&results, screen)) {
         // Whoever read it has gone away: that says nothing about the sweep.
         Err(error) if !error.is_broken_pipe() => return Err(error),
         _ => {}
     }
-    Ok(match conducted.signal.is_some() || faults > 0 {
-        true => ExitStatus::Failed,
-        false => ExitStatus::Sound,
+    Ok(match () {
+        () if conducted.signal.is_some() || faults > 0 => ExitStatus::Failed,
+        () if !conducted.lacking.is_empty() => ExitStatus::Unsupported,
+        () => ExitStatus::Sound,
     })
 }
 
@@ -253,6 +280,43 @@ mod tests {
     }
 
     #[test]
+    fn what_is_to_be_done_again_stays_until_there_is_something_better() {
+        let place = Place::new(TEXT);
+        let all_fail = |_| Ending::Watchdog;
+        assert_eq!(place.sweep(&place.request(None, false), all_fail).0, 4);
+        let interrupted = |run| match run {
+            1 => Ending::Interrupted { signal: 15 },
+            _ => Ending::Done,
+        };
+        assert_eq!(
+            place.sweep(&place.request(None, true), interrupted),
+            (2, ExitStatus::Failed)
+        );
+        assert_eq!(place.results().counts(), (1, 3, 0));
+        assert_eq!(
+            place.sweep(&place.request(None, true), done),
+            (3, ExitStatus::Sound)
+        );
+        let runs = std::fs::read_dir(place.base.path().join("out/runs")).expect("runs");
+        assert_eq!(runs.count(), 4, "nothing hidden is left");
+    }
+
+    #[test]
+    fn a_cell_that_the_host_cannot_run_is_told_and_the_others_are_run() {
+        let place = Place::new(TEXT);
+        let mut run = |experiment: &Experiment, console: &Path| -> Result<RunRecord, Error> {
+            if experiment.batch.get() == 32 {
+                return Err(Error::Unsupported("one node".into()));
+            }
+            std::fs::write(console, "hello\n").expect("room");
+            Ok(test_record())
+        };
+        let status = sweep_command(&place.request(None, false), &mut run).expect("results");
+        assert_eq!(status, ExitStatus::Unsupported);
+        assert_eq!(place.results().counts(), (2, 0, 2));
+    }
+
+    #[test]
     fn shards_do_each_run_once() {
         let place = Place::new(TEXT);
         for part in ["1/3", "3/3", "2/3"] {
@@ -293,9 +357,13 @@ mod tests {
             &limits,
         )
         .expect("a plan");
-        let text = preview(&plan, "1/2".parse().expect("a part"), &limits).expect("sound");
+        let out = place.base.path().join("out");
+        let half = "1/2".parse().expect("a part");
+        let text = preview(&plan, half, &limits, &out).expect("sound");
         assert!(
-            text.ends_with("2 runs of 2 cells, shard 1/2: 3.00 s at the least\n"),
+            text.contains(
+                "2 runs of 2 cells, shard 1/2, 0 done before: 3.00 s at the least, into "
+            ),
             "{text}"
         );
     }

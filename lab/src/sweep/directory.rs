@@ -159,20 +159,13 @@ impl SweepDir {
         plan: &Plan,
         shard: Shard,
     ) -> Result<Self, Error> {
-        let made_of = PlanJson::from(plan);
-        let place = match out {
-            Some(out) => out.to_owned(),
-            None => {
-                let runs = base.join(RUNS);
-                make(&runs)?;
-                runs.join(plan.file.path.file_stem().unwrap_or_default())
-            }
-        };
+        let place = place_of(out, base, plan);
+        if out.is_none() {
+            make(&base.join(RUNS))?;
+        }
         make(&place)?;
-        match PlanJson::read(&place)? {
-            Some(found) => found.check_same(&place, &made_of)?,
-            None if is_empty(&place)? => write_json(&place.join(PLAN_JSON), &made_of)?,
-            None => return Err(SweepError::NoSweep { path: place }.into()),
+        if !check_place(&place, plan)? {
+            write_json(&place.join(PLAN_JSON), &PlanJson::from(plan))?;
         }
         make(&place.join(RUNS))?;
         let lock = lock(&place, shard)?;
@@ -190,6 +183,38 @@ impl SweepDir {
     pub fn of_run(&self, plan: &Plan, run: PlannedRun) -> PathBuf {
         self.place.join(RUNS).join(plan.name(run))
     }
+}
+
+/// Where the sweep lies that `out`, or its file, names.
+pub(super) fn place_of(out: Option<&Path>, base: &Path, plan: &Plan) -> PathBuf {
+    let named = || {
+        base.join(RUNS)
+            .join(plan.file.path.file_stem().unwrap_or_default())
+    };
+    out.map_or_else(named, Path::to_owned)
+}
+
+/// Whether the plan lies in `place` already.
+///
+/// # Errors
+/// [`SweepError`] if something else lies there.
+pub(super) fn check_place(place: &Path, plan: &Plan) -> Result<bool, SweepError> {
+    let is_there = || -> Result<bool, SweepError> {
+        let found = PlanJson::read(place)?;
+        found.as_ref().map_or(Ok(()), |found| {
+            found.check_same(place, &PlanJson::from(plan))
+        })?;
+        Ok(found.is_some())
+    };
+    if is_there()? {
+        return Ok(true);
+    }
+    // Another process may have written it between the two looks.
+    if place.is_dir() && !is_empty(place)? && !is_there()? {
+        let path = place.to_owned();
+        return Err(SweepError::NoSweep { path });
+    }
+    is_there()
 }
 
 impl Drop for SweepDir {

@@ -119,6 +119,22 @@ pub enum SweepError {
         /// The place.
         path: PathBuf,
     },
+    /// A place that was to be merged.
+    #[error("--merge {}: no sweep lies there: name directories that `underfoot sweep` wrote", .path.display())]
+    NothingToMerge {
+        /// The place.
+        path: PathBuf,
+    },
+    /// A value that an axis has twice.
+    #[error("{}: {keys} is {value} twice on the same axis: leave one out, or run cells more often (repeat = 2)", .path.display())]
+    SameTwice {
+        /// The file.
+        path: PathBuf,
+        /// The axis.
+        keys: String,
+        /// Its value.
+        value: String,
+    },
     /// A place that another sweep has.
     #[error("{} holds a sweep of another file ({what}): name another place with --out", .path.display())]
     OtherSweep {
@@ -153,7 +169,7 @@ pub enum SweepError {
         source: std::io::Error,
     },
     /// A plan that is damaged.
-    #[error("{} is damaged: merge what is left of the runs into a new place, or begin again", .path.display())]
+    #[error("{} is damaged: put that of another shard there, or begin again in another place (--out)", .path.display())]
     Plan {
         /// Which.
         path: PathBuf,

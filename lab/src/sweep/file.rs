@@ -76,6 +76,7 @@ impl SweepFile {
             axes.push(Axis::of_zip(path, zip)?);
         }
         check_once(path, &base, &axes)?;
+        check_rows(path, &axes)?;
         Ok(Self {
             path: path.to_owned(),
             repeat: top.repeat()?,
@@ -103,6 +104,22 @@ fn unknown(path: &Path, key: &str) -> SweepError {
         key: key.to_owned(),
         hint,
     }
+}
+
+/// No row of an axis stands in it twice: the cells would be the same.
+fn check_rows(path: &Path, axes: &[Axis]) -> Result<(), SweepError> {
+    for axis in axes {
+        let mut seen = BTreeSet::new();
+        if let Some(row) = axis.rows.iter().find(|row| !seen.insert(*row)) {
+            let keys: Vec<_> = axis.keys.iter().map(|key| key.name()).collect();
+            return Err(SweepError::SameTwice {
+                path: path.to_owned(),
+                keys: keys.join(" "),
+                value: row.join(" "),
+            });
+        }
+    }
+    Ok(())
 }
 
 fn check_once(path: &Path, base: &Settings, axes: &[Axis]) -> Result<(), SweepError> {
@@ -266,6 +283,10 @@ mod tests {
             ),
             ("[[zip]]", ["[[zip]] without keys", "two or more"]),
             ("[zip]\ncpus = [1]", ["key `zip`", "write [[zip]]"]),
+            (
+                "[matrix]\nbatch = [1, 2, 1]",
+                ["batch is 1 twice", "repeat = 2"],
+            ),
             ("repeat = 0", ["key `repeat`: `0`", "1 to 1000"]),
             ("repeat = 1001", ["`1001`", "1 to 1000"]),
             ("seed = -1", ["key `seed`: `-1`", "such as 42"]),

@@ -4,6 +4,7 @@ use super::SweepError;
 use super::directory::{PLAN_JSON, PlanJson, is_empty, make, write_json};
 use crate::error::Error;
 use crate::rundir::{RUN_JSON, RUNS};
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -15,8 +16,12 @@ use std::path::{Path, PathBuf};
 pub(super) fn merge(from: &[PathBuf], out: &Path) -> Result<usize, Error> {
     let mut plans = Vec::new();
     for place in from {
-        let plan = PlanJson::read(place)?;
-        plans.push(plan.ok_or_else(|| SweepError::NoSweep {
+        let plan = if place.is_dir() {
+            PlanJson::read(place)?
+        } else {
+            None
+        };
+        plans.push(plan.ok_or_else(|| SweepError::NothingToMerge {
             path: place.clone(),
         })?);
     }
@@ -45,15 +50,15 @@ pub(super) fn merge(from: &[PathBuf], out: &Path) -> Result<usize, Error> {
     make(out)?;
     write_json(&out.join(PLAN_JSON), first)?;
     make(&out.join(RUNS))?;
-    for (run, place) in &new {
+    for (place, run) in &new {
         copy(run, place)?;
     }
     Ok(new.len())
 }
 
-/// The runs that are to be brought, each with its place.
-fn wanted(from: &[PathBuf], out: &Path) -> Result<Vec<(PathBuf, PathBuf)>, Error> {
-    let mut wanted: Vec<(PathBuf, PathBuf)> = Vec::new();
+/// By place, the runs that are to be brought.
+fn wanted(from: &[PathBuf], out: &Path) -> Result<BTreeMap<PathBuf, PathBuf>, Error> {
+    let mut wanted = BTreeMap::new();
     for shard in from {
         let runs = shard.join(RUNS);
         let failed = |source| SweepError::Io {
@@ -68,12 +73,9 @@ fn wanted(from: &[PathBuf], out: &Path) -> Result<Vec<(PathBuf, PathBuf)>, Error
             {
                 continue;
             }
-            let there = wanted
-                .iter()
-                .find(|(_, to)| *to == place)
-                .map(|(run, _)| run.clone());
+            let there = wanted.get(&place).cloned();
             match there.or_else(|| place.symlink_metadata().is_ok().then(|| place.clone())) {
-                None => wanted.push((run, place)),
+                None => drop(wanted.insert(place, run)),
                 Some(there) => check_same_run(&there, &run)?,
             }
         }
@@ -184,7 +186,7 @@ mod tests {
         assert!(!out.exists());
         let strange = dir("strange");
         let message = chain(&merge(&[first.clone(), strange.clone()], &out).expect_err("no sweep"));
-        assert!(message.contains("holds no sweep"), "{message}");
+        assert!(message.contains("no sweep lies there"), "{message}");
         fs::write(strange.join("thesis.txt"), "mine").expect("room");
         let message = chain(&merge(&[first], &strange).expect_err("something else"));
         assert!(

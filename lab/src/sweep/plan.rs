@@ -169,6 +169,7 @@ const fn does_not_go_together(error: &ExperimentError) -> bool {
             | ExperimentError::Idle { .. }
             | ExperimentError::TooLittleMemory { .. }
             | ExperimentError::TooShort { .. }
+            | ExperimentError::TooFewCpus { .. }
     )
 }
 

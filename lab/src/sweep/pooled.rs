@@ -2,8 +2,11 @@
 
 use super::SweepError;
 use super::directory::{PlanJson, SkippedJson};
-use crate::error::Error;
+use crate::error::{Error, chain};
+use crate::names::Named;
 use crate::rundir::{Histograms, RUNS, StoredHost, StoredRun};
+use crate::settings::Key;
+use serde_json::{Map, Value};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
@@ -82,7 +85,7 @@ impl SweepResults {
     /// Reads the plan in the directory `path`, and every run that is there.
     ///
     /// # Errors
-    /// [`Error::Sweep`] where there is no plan, [`Error::Read`] where a run is damaged.
+    /// [`Error::Sweep`] where there is no plan. A run that cannot be read is one that was not sound.
     pub fn read(path: &Path) -> Result<Self, Error> {
         let plan = PlanJson::read(path)?.ok_or_else(|| SweepError::NoSweep {
             path: path.to_owned(),
@@ -98,12 +101,18 @@ impl SweepResults {
                     pool.results.missing += 1;
                     continue;
                 }
-                let run = StoredRun::read(&place)?;
+                let run = match StoredRun::read(&place) {
+                    Ok(run) => run,
+                    Err(error) => {
+                        pool.results.faults.push((name, chain(&error)));
+                        continue;
+                    }
+                };
                 host = Some(match host {
                     None => (run.host.clone(), true),
                     Some((first, alike)) => {
-                        let same = first.kind == run.host.kind && first.cpu == run.host.cpu;
-                        (first, alike && same)
+                        let alike = alike && is_alike(&first, &run.host);
+                        (first, alike)
                     }
                 });
                 pool.add(name, &run);
@@ -137,6 +146,19 @@ impl SweepResults {
     }
 }
 
+/// Whether figures of both may be held against each other.
+fn is_alike(one: &StoredHost, other: &StoredHost) -> bool {
+    let what = |host: &StoredHost| {
+        (
+            host.kind.clone(),
+            host.cpu.clone(),
+            host.cpus,
+            host.kernel.clone(),
+        )
+    };
+    what(one) == what(other)
+}
+
 /// What is varied, with the values that occur, in the order of the file.
 fn axes(plan: &PlanJson) -> Vec<VariedAxis> {
     let axis = |keys: &Vec<String>| {
@@ -158,6 +180,8 @@ fn axes(plan: &PlanJson) -> Vec<VariedAxis> {
 /// The runs of a cell on the way to its results.
 struct Pool {
     results: CellResults,
+    /// What its first sound run was told.
+    config: Option<Map<String, Value>>,
     pages_per_s: Vec<f64>,
     ratios: Vec<f64>,
 }
@@ -176,16 +200,21 @@ impl Pool {
                 pages_per_s: None,
                 operations_ratio: None,
             },
+            config: None,
             pages_per_s: Vec::new(),
             ratios: Vec::new(),
         }
     }
 
     fn add(&mut self, name: String, run: &StoredRun) {
-        if let Some(fault) = run.fault() {
+        let config = without_seed(run);
+        let is_of_cell = self.config.as_ref().is_none_or(|known| *known == config);
+        let other = || "its settings are not those of the cell's other runs".to_owned();
+        if let Some(fault) = run.fault().or_else(|| (!is_of_cell).then(other)) {
             self.results.faults.push((name, fault));
             return;
         }
+        self.config = Some(config);
         self.results.sound += 1;
         merge(&mut self.results.moving, &run.moving);
         merge(&mut self.results.control, &run.control);
@@ -208,6 +237,17 @@ impl Pool {
     }
 }
 
+/// What a run was told that its repetitions are told too.
+fn without_seed(run: &StoredRun) -> Map<String, Value> {
+    let config = run
+        .config
+        .iter()
+        .filter(|(key, _)| *key != Key::Seed.name());
+    config
+        .map(|(key, value)| (key.clone(), value.clone()))
+        .collect()
+}
+
 fn merge(into: &mut Histograms, from: &Histograms) {
     for (name, histogram) in from {
         into.entry(name.clone()).or_default().merge(histogram);
@@ -224,7 +264,6 @@ pub(crate) mod tests {
     use super::super::shard::Shard;
     use super::super::{PlannedRun, SweepDir};
     use super::*;
-    use crate::error::chain;
     use crate::json::RunJson;
     use crate::record::RunRecord;
     use crate::rundir::RUN_JSON;
@@ -285,16 +324,28 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn a_run_that_is_cut_off_is_named() {
+    fn a_run_that_is_cut_off_or_another_cells_is_not_sound() {
         let base = tempfile::tempdir().expect("a directory");
-        let place = written(base.path(), |_| true, |_, _| ());
+        let place = written(
+            base.path(),
+            |_| true,
+            |run, record| {
+                if run.cell == 2 && run.repetition == 1 {
+                    record.experiment.hugepages = true;
+                }
+            },
+        );
         let json = place.join(RUNS).join("0001-1").join(RUN_JSON);
         let text = std::fs::read_to_string(&json).expect("a run");
         std::fs::write(&json, &text[..text.len() / 2]).expect("room");
-        let message = chain(&SweepResults::read(&place).expect_err("damaged"));
-        assert!(
-            message.contains("0001-1") && message.contains("cut off"),
-            "{message}"
-        );
+        let results = SweepResults::read(&place).expect("the others");
+        assert_eq!(results.counts(), (6, 2, 0));
+        for (cell, name, part) in [
+            (1, "0001-1", "cut off"),
+            (2, "0002-2", "not those of the cell's"),
+        ] {
+            let (run, fault) = &results.cells[cell].faults[0];
+            assert!(run == name && fault.contains(part), "{run}: {fault}");
+        }
     }
 }

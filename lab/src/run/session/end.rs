@@ -27,25 +27,29 @@ const TOLD_SILENCE: Duration = Duration::from_secs(1);
 const HANGING_NS: u64 = 1_000_000_000;
 
 impl Session<'_> {
-    /// Stops movers, guest, device and fault service, in this order; nothing runs afterwards.
-    pub(super) fn end(&mut self) -> Outcome {
-        let mut causes = Vec::new();
-        // What follows is not measured, and need not wait for them.
-        if let Some(antagonists) = &mut self.antagonists {
-            self.antagonist_records = antagonists.join();
-        }
+    /// Ends movers and who disturbs them, in this order, and keeps what they say of it; nothing happens the second time.
+    pub(super) fn end_moving(&mut self) {
         if let Some(holder) = &self.holder {
             holder.request_end();
         }
-        if let Some(engine) = &mut self.engine {
-            let replug = engine.end_replugging();
-            causes.extend(replug.map(|error| crate::error::chain(&error)));
-            causes.extend(
-                engine
-                    .end_moving()
-                    .iter()
-                    .map(|error| crate::error::chain(error)),
-            );
+        let Some(engine) = &mut self.engine else {
+            return;
+        };
+        let replug = engine.end_replugging();
+        let replug = replug.iter().map(|error| crate::error::chain(error));
+        self.causes.extend(replug);
+        let movers = engine.end_moving();
+        self.causes
+            .extend(movers.iter().map(|error| crate::error::chain(error)));
+    }
+
+    /// Stops movers, guest, device and fault service, in this order; nothing runs afterwards.
+    pub(super) fn end(&mut self) -> Outcome {
+        self.end_moving();
+        let mut causes = std::mem::take(&mut self.causes);
+        // What follows is not measured.
+        if let Some(antagonists) = &mut self.antagonists {
+            self.antagonist_records = antagonists.join();
         }
         (self.progress)(Stage::Audit, 0);
         let healthy = !matches!(
